@@ -1,0 +1,5 @@
+"""`python -m dls`, the way the host runs our code."""
+
+from dls.cli import main
+
+main()

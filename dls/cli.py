@@ -1,0 +1,412 @@
+"""The commands; the one place where an error becomes a message and an exit code.
+
+Each command imports what it needs when it runs: `dls --help` must feel instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from dls import __version__
+from dls.errors import DlsError, LinkError, TargetError
+
+if TYPE_CHECKING:
+    from dls.remote.session import Reach
+    from dls.server.serve import Listening, ServeOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+BUG = 1
+DEVICES = r"auto, cpu, cuda, cuda:N or mps"
+
+
+def main() -> None:
+    """Run the command line and end the process with the documented exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every failure ends here in a sentence and a hint."""
+    try:
+        return int(cli.main(arguments, prog_name="dls", standalone_mode=False) or 0)
+    except DlsError as error:
+        _tell(error)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nInterrupted.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # `dls logs host | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("DLS_DEBUG"):
+            raise
+        message = f"dls made a mistake: {type(error).__name__}: {error}"
+        _tell(DlsError(message, "Please report it, with what DLS_DEBUG=1 in the environment prints."))
+        return BUG
+
+
+def _tell(error: DlsError) -> None:
+    try:
+        from dls.console import show_error
+    except ImportError:  # on a host that has only what the server needs
+        for line in (error.detail, f"Error: {error.message}", error.hint and f"Hint:  {error.hint}"):
+            if line:
+                click.echo(line, err=True)
+    else:
+        show_error(error)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dls")
+def cli() -> None:
+    """Segment in ITK-SNAP with a GPU somewhere else."""
+
+
+def reach_options(command: F) -> F:
+    """Add the options that every command which logs in takes."""
+    options = [
+        click.option(
+            "-F",
+            "--ssh-config",
+            type=click.Path(path_type=Path),
+            help="SSH configuration file instead of ~/.ssh/config.",
+        ),
+        click.option(
+            "-i",
+            "--identity",
+            "identities",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="Private key to log in with.",
+        ),
+        click.option("--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
+        click.option("--accept-new-host-key", is_flag=True, help="Trust a host that has never been seen before."),
+        click.option(
+            "--password-file",
+            type=click.Path(allow_dash=True),
+            help="File whose first line is the password (- for standard input).",
+        ),
+        click.option("--remote-dir", default="~/.dls", show_default=True, help="Where everything goes on the host."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _reach(target: str, options: dict[str, Any]) -> Reach:
+    from dls.remote.session import Reach
+
+    return Reach(
+        target=target,
+        ssh_config=options["ssh_config"],
+        identities=tuple(options["identities"]),
+        ssh_port=options["ssh_port"],
+        accept_new_host_key=options["accept_new_host_key"],
+        password=_first_line(options["password_file"]),
+        remote_dir=options["remote_dir"],
+    )
+
+
+def _first_line(name: str | None) -> str | None:
+    if name is None:
+        return None
+    try:
+        text = sys.stdin.readline() if name == "-" else Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetError(f"The file {name} can't be read.", "Name another one with --password-file.") from error
+    return text.split("\n", 1)[0].rstrip("\r")
+
+
+@contextlib.contextmanager
+def _people(as_json: bool = False) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the console, the reporter and the prompter; nothing prompts where there is no terminal."""
+    from dls import console
+    from dls.remote.prompts import NoPrompter
+
+    screen = console.stderr()
+    shown = console.ConsoleReporter(screen)
+    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    prompter = console.TerminalPrompter(shown) if asks else NoPrompter()
+    try:
+        yield screen, console.JsonReporter(shown) if as_json else shown, prompter
+    finally:
+        shown.close()
+
+
+@cli.command()
+@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@reach_options
+@click.option("--engine", default="region", show_default=True, help="What segments.")
+@click.option("--device", default="auto", show_default=True, metavar="DEVICE", help=f"Where it computes: {DEVICES}.")
+@click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")
+@click.option(
+    "--stand-in",
+    is_flag=True,
+    help="List the engine under nnInteractive's name too, which ITK-SNAP's lasso asks for.",
+)
+@click.option(
+    "--local-port",
+    type=click.IntRange(1, 65535),
+    help="Port on this computer; by default 8911 or the next free one.",
+)
+@click.option("--stop-server", is_flag=True, help="End the server on the host too, when this command ends.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
+def connect(
+    target: str,
+    engine: str,
+    device: str,
+    gpu: int | None,
+    stand_in: bool,
+    local_port: int | None,
+    stop_server: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Put a segmentation server on HOST and its address on localhost."""
+    from dls.console import ready_fields, show_session, write_event
+    from dls.remote import session as sessions
+    from dls.remote.launch import ServerRequest
+
+    _check_device(device)
+    with _people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
+        request = ServerRequest(engine, device, gpu, stand_in)
+        session = sessions.establish(_reach(target, options), request, local_port, prompter, reporter)
+        try:
+            if as_json:
+                write_event("ready", **ready_fields(session))
+            else:
+                show_session(screen, session)
+            session.wait()
+        except KeyboardInterrupt:
+            stays = "" if stop_server else "; the server stays for the next time"
+            reporter.note(f"Closing the connection to {session.connection.target.label}{stays}.")
+            if as_json:
+                write_event("closed", reason="interrupted")
+        except LinkError as error:
+            if as_json:
+                write_event("lost", message=error.message)
+            raise
+        finally:
+            session.close(stop_server=stop_server)
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """End as cleanly on SIGTERM, and when the terminal closes, as on Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _check_device(device: str) -> None:
+    kind, colon, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdigit())):
+        raise click.BadParameter(f"{device!r} is none of {DEVICES}.", param_hint="'--device'")
+
+
+@cli.command()
+@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@reach_options
+def stop(target: str, **options: Any) -> None:
+    """End the server on HOST."""
+    from dls.remote.session import stop_server
+
+    with _people() as (_, reporter, prompter):
+        if not stop_server(_reach(target, options), prompter, reporter):
+            reporter.note("No server was running there.")
+
+
+@cli.command()
+@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@reach_options
+@click.option(
+    "-n",
+    "--lines",
+    default=50,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many lines from the end.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
+def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
+    """Print the log of the server on HOST."""
+    from dls.remote.session import read_log
+
+    with _people() as (_, reporter, prompter):
+        read_log(_reach(target, options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
+
+
+@cli.command()
+@click.option("-H", "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option(
+    "-p",
+    "--port",
+    default=8911,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 for any.",
+)
+@click.option("--uds", type=click.Path(path_type=Path), help="Listen on a Unix socket instead of a port.")
+@click.option("--engine", default="region", show_default=True, help="What segments.")
+@click.option("--device", default="auto", show_default=True, metavar="DEVICE", help=f"Where it computes: {DEVICES}.")
+@click.option(
+    "--stand-in",
+    is_flag=True,
+    help="List the engine under nnInteractive's name too, which ITK-SNAP's lasso asks for.",
+)
+@click.option(
+    "-m",
+    "--models-path",
+    type=click.Path(path_type=Path),
+    help="Where models are kept; the region engine has none.",
+)
+@click.option("-k", "--insecure", is_flag=True, help="Check no certificates when models are downloaded.")
+@click.option("--no-network", is_flag=True, help="Never download anything.")
+@click.option("--setup-only", is_flag=True, help="Fetch what the engine needs, then end.")
+@click.option("--secret", help="Secret that clients must show: @FILE, - for standard input, or the secret itself.")
+@click.option("--open", "is_open", is_flag=True, help="Let everybody in who can reach the port.")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name by which clients may address this server.",
+)
+@click.option(
+    "--max-memory",
+    type=click.FloatRange(min=0.01),
+    metavar="GIB",
+    help="Memory for images; by default 60 % of the machine's.",
+)
+@click.option("--use-colors", is_flag=True, help="Color the output even where there is no terminal.")
+@click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
+def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **options: Any) -> None:
+    """Run the segmentation server on this machine."""
+    try:
+        from dls.server import serve as server
+    except ImportError as error:
+        raise DlsError(
+            f"The server's packages are not installed here ({error.name}).",
+            'Install them: pip install "dls[server]"',
+        ) from error
+    _log_to_stderr()
+    if launch_file is not None:
+        server.serve(server.from_launch_file(launch_file), announce=lambda listening: None)
+        return
+    _check_device(options["device"])
+    chosen = _serve_options(options)
+    if setup_only:
+        from dls.server import engines
+
+        click.echo(f"The {engines.make(chosen.engine).name} engine has everything it needs.", err=True)
+        return
+    server.serve(chosen, announce=lambda listening: _announce(listening, use_colors, options))
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    # Their lines repeat ours, and an access log would hold session ids.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _serve_options(options: dict[str, Any]) -> ServeOptions:
+    from dls.server.serve import ServeOptions
+
+    uds, memory = options["uds"], options["max_memory"]
+    return ServeOptions(
+        host=None if uds is not None else options["host"],
+        port=options["port"],
+        uds=uds,
+        engine=options["engine"],
+        device=options["device"],
+        stand_in=options["stand_in"],
+        secret=_secret(options["secret"]),
+        open=options["is_open"],
+        allow_hosts=options["allow_hosts"],
+        memory=int(memory * (1 << 30)) if memory else None,
+    )
+
+
+def _secret(value: str | None) -> str | None:
+    if value is None:
+        return os.environ.get("DLS_SECRET") or None
+    if value == "-":
+        secret = _first_line("-")
+    elif value.startswith("@"):
+        secret = _first_line(value[1:])
+    else:
+        click.echo(
+            "Note: other users of this machine can see a secret on the command line; --secret @FILE hides it.",
+            err=True,
+        )
+        secret = value
+    if not secret or not secret.isascii() or any(c in secret for c in " @:/?#%[]\\\"'"):
+        raise click.BadParameter("a secret is made of letters, digits and - . _ ~", param_hint="'--secret'")
+    return secret
+
+
+def _announce(listening: Listening, use_colors: bool, options: dict[str, Any]) -> None:
+    from dls import console, gpus
+    from dls.server.serve import addresses
+
+    found = gpus.local()
+    gpu = f"Using GPU {found[0].index}: {found[0].name}" if found else "No GPU found"
+    if listening.engine.device == "cpu":
+        gpu = f"{'GPU ' + found[0].name + ' is not used' if found else 'No GPU found'}: this engine computes on the CPU"
+    notes = []
+    if listening.options.stand_in:
+        notes.append(f"{listening.engine.name} stands in for nnInteractive: it is listed under that name too.")
+    if listening.options.uds is not None:
+        notes.append(f"Listening on the Unix socket {listening.options.uds}")
+    if listening.is_public and listening.options.open:
+        notes.append("Everybody who can reach this port can use the server (--open).")
+    if options["insecure"]:
+        notes.append("Certificates of downloads are not checked (--insecure).")
+    rows = [(row.server, row.port, row.local_only) for row in addresses(listening)]
+    engine = f"{listening.engine.name} on {listening.engine.device}, models: {', '.join(listening.models)}"
+    console.show_banner(console.stderr(use_colors), gpu, engine, rows, notes)
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="End after the picture is written.")
+@click.option(
+    "--picture",
+    default="dls-demo.png",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where the picture goes.",
+)
+def demo(once: bool, picture: Path) -> None:
+    """Try everything on this computer: an SSH server of its own, then `dls connect` to it."""
+    try:
+        from dls.demo import play
+    except ImportError as error:
+        raise DlsError(
+            f"The demo's packages are not installed here ({error.name}).",
+            'Install them: pip install "dls[demo]"',
+        ) from error
+    with _people() as (screen, reporter, _), _sigterm_interrupts():
+        play.run(screen, reporter, once=once, picture=picture)

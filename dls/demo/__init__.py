@@ -1,0 +1,1 @@
+"""`dls demo`: the main job where there is no SSH host."""

@@ -1,0 +1,99 @@
+"""The demo, step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from dls.console import show_session, show_table
+from dls.demo import picture as pictures
+from dls.demo import sample, sshd
+from dls.demo.snap import Snap
+from dls.errors import LinkError
+from dls.remote import session as sessions
+from dls.remote.launch import ServerRequest
+from dls.remote.progress import Reporter
+from dls.remote.prompts import NoPrompter
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was segmented: a caption, the mask, and the voxel (z, y, x) to show it at."""
+
+    caption: str
+    mask: npt.NDArray[np.uint8]
+    center: tuple[int, int, int]
+
+
+def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, library: bool = False) -> None:
+    """Start an SSH server, connect to it, play ITK-SNAP, draw the picture, and leave nothing behind."""
+    with _workspace() as folder, sshd.running(folder, library=library) as server:
+        reporter.note(f"SSH server of our own on 127.0.0.1:{server.port} ({server.program})")
+        reach = sessions.Reach("dls-demo", ssh_config=server.config, remote_dir=f"{folder}/host")
+        request = ServerRequest(stand_in=True)
+        session = sessions.establish(reach, request, None, NoPrompter(), reporter)
+        try:
+            client = Snap(session.port, session.server_field.rpartition("@")[0])
+            reporter.note("Playing ITK-SNAP on a T1 brain: upload, click, scribble, lasso")
+            results = play(client)
+            volume = sample.load()
+            pictures.draw(picture, volume, [(result.caption, result.mask, result.center) for result in results])
+            rows = [(name, f"{seconds * 1000:.0f} ms", f"{size / 1024:.0f} KiB") for name, seconds, size in client.times]
+            show_table(screen, ("Request", "Time", "Answer"), rows)
+            reporter.note(f"The result over three slices: {picture}")
+            if not once:
+                show_session(screen, session)
+                session.wait()
+        except KeyboardInterrupt:
+            reporter.note("Ending the demo.")
+        except LinkError:
+            reporter.note("The demo's SSH server is gone.")
+        finally:
+            session.close(stop_server=True)
+            shutil.rmtree(session.state.run_dir, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _workspace() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="dls-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def play(client: Snap) -> list[Result]:
+    """Do what an annotator does; returns what came back."""
+    volume = sample.load()
+    client.start("region")
+    client.upload(volume, sample.SPACING)
+    z, y, x = sample.VENTRICLE
+    ventricle = client.point(z, y, x)
+    results = [Result(f"One click in a lateral ventricle: {_size(ventricle)}", ventricle, sample.VENTRICLE)]
+    client.reset()
+    z, y, x = sample.WHITE_MATTER
+    stroke = np.zeros(volume.shape, bool)
+    stroke[z, y - 8 : y + 8, x - 1 : x + 1] = True
+    white = client.draw("scribble", stroke)
+    results.append(Result(f"A scribble in white matter: {_size(white)}", white, sample.WHITE_MATTER))
+    client.reset()
+    z, y, x = sample.THALAMUS
+    outline = np.zeros(volume.shape, bool)
+    rows, columns = np.ogrid[: volume.shape[1], : volume.shape[2]]
+    outline[z] = ((rows - y) / 14) ** 2 + ((columns - x) / 9) ** 2 <= 1
+    thalamus = client.draw("lasso", outline)
+    results.append(Result(f"A lasso around the thalamus: {_size(thalamus)}", thalamus, sample.THALAMUS))
+    client.end()
+    return results
+
+
+def _size(mask: npt.NDArray[np.uint8]) -> str:
+    return f"{int(mask.sum()) * np.prod(sample.SPACING) / 1000:.1f} ml"

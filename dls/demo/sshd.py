@@ -1,0 +1,176 @@
+"""An SSH server of one's own on loopback: OpenSSH's where there is one, else one from a library."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dls.errors import DlsError
+
+PRIVILEGE_SEPARATION = Path("/run/sshd")
+"""OpenSSH's server wants this folder when root starts it; where no service made it, we do."""
+START_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running SSH server and what it takes to log in to it."""
+
+    program: str
+    port: int
+    config: Path
+    """An SSH configuration in which the server is the host `dls-demo`, with its key and its known_hosts."""
+
+
+@contextlib.contextmanager
+def running(folder: Path, *, options: str = "", library: bool = False) -> Iterator[Server]:
+    """Run an SSH server as the current user, all its files in the folder.
+
+    `options` are further lines of sshd_config; `library` takes asyncssh even where OpenSSH's server is there.
+    """
+    key = _write_key(folder / "id_ed25519")
+    host_key = _write_key(folder / "host_key")
+    (folder / "authorized_keys").write_text(key + "\n")
+    port = _free_port()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+    config = folder / "ssh_config"
+    config.write_text(_client_config(folder, port))
+    program = None if library else find_sshd()
+    start = _openssh(program, folder, port, options) if program else _asyncssh(folder, port)
+    with start:
+        yield Server(program or "asyncssh", port, config)
+
+
+def find_sshd() -> str | None:
+    """Return the path of OpenSSH's server, which stands outside most users' PATH."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
+    return None if os.name == "nt" else shutil.which("sshd", path=places)
+
+
+def _client_config(folder: Path, port: int) -> str:
+    return (
+        f"Host dls-demo\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
+        f"  IdentityFile {folder}/id_ed25519\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n"
+    )
+
+
+def _write_key(path: Path) -> str:
+    key = Ed25519PrivateKey.generate()
+    encoding, private = serialization.Encoding, serialization.PrivateFormat
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key.private_bytes(encoding.PEM, private.OpenSSH, serialization.NoEncryption()))
+    return key.public_key().public_bytes(encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _openssh(program: str, folder: Path, port: int, options: str) -> Iterator[None]:
+    config, log = folder / "sshd_config", folder / "sshd.log"
+    config.write_text(
+        f"{options}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+        "KbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n"
+    )
+    made = os.getuid() == 0 and not PRIVILEGE_SEPARATION.exists()
+    if made:
+        PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+    process = subprocess.Popen(
+        [program, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        _wait_for(port, process, log)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+        if made:
+            with contextlib.suppress(OSError):
+                PRIVILEGE_SEPARATION.rmdir()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    raise DlsError("The demo's SSH server did not start.", "Its last lines stand above.", detail=text[-2000:])
+
+
+@contextlib.contextmanager
+def _asyncssh(folder: Path, port: int) -> Iterator[None]:
+    import asyncssh
+
+    class Local(asyncssh.SSHServer):  # type: ignore[misc]
+        def connection_requested(self, *address: Any) -> bool:
+            return True
+
+        def unix_connection_requested(self, path: str) -> bool:
+            return True
+
+    async def listen() -> Any:
+        return await asyncssh.listen(
+            "127.0.0.1",
+            port,
+            server_factory=Local,
+            server_host_keys=[str(folder / "host_key")],
+            authorized_client_keys=str(folder / "authorized_keys"),
+            process_factory=_shell,
+            sftp_factory=True,
+            encoding=None,
+        )
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="dls-demo-sshd", daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(START_SECONDS)
+    try:
+        yield
+    finally:
+
+        async def end() -> None:
+            server.close()
+            await server.wait_closed()
+
+        asyncio.run_coroutine_threadsafe(end(), loop).result(START_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _shell(process: Any) -> None:
+    """Run a command as sshd would: by the user's shell, its standard streams on the channel."""
+    child = await asyncio.create_subprocess_exec(
+        "/bin/sh",
+        "-c",
+        process.command or "exec sh",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+    status = await child.wait()
+    await process.stdout.drain()
+    process.exit(status)

@@ -1,0 +1,59 @@
+"""What `nvidia-smi` says of the GPUs; used on both sides, so it imports nothing of either."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+FIELDS = ("index", "name", "memory.total", "memory.free", "driver_version", "compute_cap")
+"""What is asked for; drivers before 510 do not know `compute_cap` and refuse the whole query."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU; memory in MiB."""
+
+    index: int
+    name: str
+    memory_total: int
+    memory_free: int
+    driver: str
+    compute_capability: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.memory_free / 1024:.1f} of {self.memory_total / 1024:.1f} GiB free"
+
+
+def query(fields: tuple[str, ...] = FIELDS) -> str:
+    """Return the `nvidia-smi` command line, safe for a shell."""
+    return f"nvidia-smi --query-gpu={','.join(fields)} --format=csv,noheader,nounits"
+
+
+def parse(text: str) -> tuple[Gpu, ...]:
+    """Read the answer to :func:`query`; lines that are no GPU (an error message, noise) are passed over."""
+    found = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) not in (len(FIELDS) - 1, len(FIELDS)) or not cells[0].isdigit():
+            continue
+        total, free = (int(cell) if cell.isdigit() else 0 for cell in cells[2:4])
+        capability = cells[5] if len(cells) == len(FIELDS) else ""
+        found.append(Gpu(int(cells[0]), cells[1], total, free, cells[4], capability))
+    return tuple(found)
+
+
+def most_free(gpus: tuple[Gpu, ...]) -> Gpu | None:
+    """Return the GPU with the most free memory, the first of equals."""
+    return max(gpus, key=lambda gpu: (gpu.memory_free, -gpu.index), default=None)
+
+
+def local() -> tuple[Gpu, ...]:
+    """Ask this machine's `nvidia-smi`; no GPU where there is none or it does not answer."""
+    for fields in (FIELDS, FIELDS[:-1]):
+        try:
+            done = subprocess.run(query(fields).split(), capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return ()
+        if done.returncode == 0:
+            return parse(done.stdout)
+    return ()

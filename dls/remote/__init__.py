@@ -1,0 +1,1 @@
+"""The laptop's side: log in, look, install, launch, forward. Never imports `dls.server`."""

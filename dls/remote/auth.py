@@ -1,0 +1,162 @@
+"""Which credential, in what order, and when to ask."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import paramiko
+from paramiko.pkey import UnknownKeyType
+
+from dls.errors import LoginError
+from dls.remote.prompts import Prompter
+from dls.remote.target import Target
+
+METHODS = ("publickey", "keyboard-interactive", "password")
+"""In the order they are tried: what asks nobody first."""
+ATTEMPTS = 3
+"""How often a person may mistype, as in OpenSSH (NumberOfPasswordPrompts)."""
+AUTH_TIMEOUT = 300.0
+"""Seconds a person may take to find their phone; paramiko's own 30 s ends in "Authentication timeout"."""
+
+
+def next_method(allowed: Sequence[str], spent: set[str]) -> str | None:
+    """Return the method to try next: one the host allows that has not failed yet."""
+    return next((method for method in METHODS if method in allowed and method not in spent), None)
+
+
+@dataclass
+class Login:
+    """One login: walks the host's methods until it is satisfied.
+
+    `password` answers the first password question without asking; `how` says afterwards what was accepted.
+    """
+
+    target: Target
+    transport: paramiko.Transport
+    prompter: Prompter
+    password: str | None = None
+    how: list[str] = field(default_factory=list)
+
+    def run(self) -> str:
+        """Log in and return what the host accepted, or raise LoginError."""
+        self.transport.auth_timeout = AUTH_TIMEOUT
+        allowed = self._ask_what_is_allowed()
+        spent: set[str] = set()
+        steps: dict[str, Callable[[], list[str] | None]] = {
+            "publickey": self._public_key,
+            "keyboard-interactive": self._keyboard_interactive,
+            "password": self._password,
+        }
+        while allowed:
+            method = next_method(allowed, spent)
+            if method is None:
+                raise self._refused(allowed, spent)
+            further = steps[method]()
+            spent.add(method)
+            if further is not None:
+                allowed = further
+        return " and ".join(self.how) or "no credential asked for"
+
+    def _ask_what_is_allowed(self) -> list[str]:
+        try:
+            return list(self.transport.auth_none(self.target.user))
+        except paramiko.BadAuthenticationType as answer:
+            return list(answer.allowed_types)
+
+    def _public_key(self) -> list[str] | None:
+        for name, key in self._keys():
+            try:
+                further = self.transport.auth_publickey(self.target.user, key)
+            except paramiko.AuthenticationException:
+                if not self.transport.is_active():
+                    raise LoginError(
+                        f"{self.target} refused the login after too many keys were tried.",
+                        "Name the right key with -i, and set IdentitiesOnly yes for this host in ~/.ssh/config.",
+                    ) from None
+                continue
+            self.how.append(name)
+            return list(further)
+        return None
+
+    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        files = [path for path in self.target.identities if path.is_file()]
+        if not self.target.identities_only:
+            with contextlib.closing(paramiko.Agent()) as agent:
+                for key in agent.get_keys():
+                    yield "a key of the SSH agent", key
+        locked = []
+        for path in files:
+            try:
+                yield f"the key {path.name}", paramiko.PKey.from_path(path)
+            except paramiko.PasswordRequiredException:
+                locked.append(path)
+            except (OSError, ValueError, TypeError, paramiko.SSHException, UnknownKeyType):
+                continue
+        for path in locked:
+            unlocked = self._unlock(path)
+            if unlocked is not None:
+                yield f"the key {path.name}", unlocked
+
+    def _unlock(self, path: Path) -> paramiko.PKey | None:
+        for _ in range(ATTEMPTS):
+            phrase = self.prompter.secret(f"Passphrase of the key {path}: ")
+            if not phrase:
+                return None
+            try:
+                return paramiko.PKey.from_path(path, password=phrase)
+            except (paramiko.SSHException, ValueError):
+                continue  # a wrong passphrase says "Invalid key"
+        return None
+
+    def _password(self) -> list[str] | None:
+        for attempt in range(ATTEMPTS):
+            word = self._next_password(f"{self.target.user}@{self.target.label}'s password: ", attempt)
+            try:
+                further = self.transport.auth_password(self.target.user, word, fallback=False)
+            except paramiko.AuthenticationException:
+                if not self.transport.is_active():
+                    break
+                continue
+            self.how.append("a password")
+            return list(further)
+        return None
+
+    def _next_password(self, prompt: str, attempt: int) -> str:
+        if self.password is not None and attempt == 0:
+            return self.password
+        return self.prompter.secret(prompt)
+
+    def _keyboard_interactive(self) -> list[str] | None:
+        for attempt in range(ATTEMPTS):
+            try:
+                further = self.transport.auth_interactive(self.target.user, self._answers(attempt))
+            except paramiko.AuthenticationException:
+                if not self.transport.is_active():
+                    break
+                continue
+            self.how.append("the host's questions")
+            return list(further)
+        return None
+
+    def _answers(self, attempt: int) -> Callable[[str, str, list[tuple[str, bool]]], list[str]]:
+        def answer(title: str, instructions: str, questions: list[tuple[str, bool]]) -> list[str]:
+            # The host asks in rounds, and closes with an empty one that wants an empty answer.
+            replies = []
+            for prompt, echo in questions:
+                if "password" in prompt.lower() and not echo:
+                    replies.append(self._next_password(prompt, attempt))
+                else:
+                    replies.append(self.prompter.answer(prompt, echo))
+            return replies
+
+        return answer
+
+    def _refused(self, allowed: Sequence[str], spent: set[str]) -> LoginError:
+        tried = ", ".join(method for method in METHODS if method in spent) or "nothing that dls knows"
+        hint = "Check the user name and the key; name a key with -i."
+        if not self.transport.is_active():
+            hint = "The host closed the connection: too many attempts, or the account may not log in here."
+        return LoginError(f"{self.target} accepted no login (it takes {', '.join(allowed)}; tried: {tried}).", hint)

@@ -1,0 +1,238 @@
+"""Set up the host: plan (pure), then do."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+from dls.errors import HostError, InstallError
+from dls.remote.connection import Connection
+from dls.remote.packages import ENVIRONMENT_FORMAT, Code, Requirements
+from dls.remote.probe import HostReport, Python
+from dls.remote.progress import Phase
+from dls.remote.scripts import LOCK, private_directory
+
+PREFERRED = ((3, 12), (3, 13), (3, 11), (3, 10), (3, 14))
+"""Which Python to take where there are several: those for which most packages have wheels come first."""
+MANAGED_PYTHON = "3.12"
+"""What uv is asked to fetch where the host has no Python that is new enough."""
+LAST_LINES = 15
+
+
+class Tool(Enum):
+    """How the environment is made."""
+
+    UV = "uv"
+    FETCH_UV = "uv, fetched first"
+    PIP = "venv and pip"
+
+
+@dataclass(frozen=True)
+class InstallPlan:
+    """What has to be done on the host, and where things will be."""
+
+    environment: str
+    code: str
+    make_environment: bool
+    send_code: bool
+    requirements: Requirements
+    run_dir: str
+    root: str
+    tool: Tool = Tool.UV
+    python: Python | None = None
+    """The interpreter the environment is made from; None lets uv fetch one."""
+    uv: str = ""
+
+    @property
+    def interpreter(self) -> str:
+        """The environment's Python."""
+        return f"{self.environment}/bin/python"
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether everything is in place."""
+        return not (self.make_environment or self.send_code)
+
+
+def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool | None = None) -> InstallPlan:
+    """Decide what is missing on the host; raises HostError when it can't be set up.
+
+    A report that is not full (no Pythons looked for) is enough where the environment is in place.
+    """
+    name = f"{wanted.key}-{report.platform}"
+    made = name in report.environments
+    chosen, python = (Tool.UV, None) if made else _choose(report, wanted, tool)
+    return InstallPlan(
+        environment=f"{report.root}/env/{name}",
+        code=f"{report.root}/code/{code_key}",
+        make_environment=not made,
+        send_code=code_key not in report.codes,
+        requirements=wanted,
+        run_dir=report.run_dir,
+        root=report.root,
+        tool=chosen,
+        python=python,
+        uv=report.uv,
+    )
+
+
+def _choose(report: HostReport, wanted: Requirements, tool: Tool | None) -> tuple[Tool, Python | None]:
+    if report.system not in ("Linux", "Darwin"):
+        raise HostError(
+            f"{report.hostname} runs {report.system}, where dls can't start its server.",
+            "Hosts with Linux or macOS work; on Windows, start `dls serve` by hand and forward its port.",
+        )
+    if 0 < report.free_mib < wanted.disk_mib:
+        raise HostError(
+            f"{report.root} on {report.hostname} has {report.free_mib} MiB free; the packages need {wanted.disk_mib} MiB.",
+            "Free some space, or name another place with --remote-dir.",
+        )
+    usable = [python for python in report.pythons if python.version[:2] in PREFERRED]
+    usable.sort(key=lambda python: PREFERRED.index(python.version[:2]))
+    able = [python for python in usable if python.has_venv]
+    if tool is Tool.PIP and able:
+        return Tool.PIP, able[0]
+    if report.uv:
+        return Tool.UV, usable[0] if usable else None
+    if able:
+        return Tool.FETCH_UV, able[0]
+    with_pip = [python for python in (*usable, *report.pythons) if python.has_pip]
+    if with_pip:
+        return Tool.FETCH_UV, with_pip[0]
+    raise HostError(_no_python(report), "Install one (on Debian and Ubuntu: apt install python3-venv), or uv.")
+
+
+def _no_python(report: HostReport) -> str:
+    if not report.pythons:
+        return f"{report.hostname} has no Python."
+    seen = ", ".join(f"{'.'.join(map(str, python.version))} at {python.path}" for python in report.pythons)
+    return f"{report.hostname} has no Python from 3.10 to 3.14 that can make an environment (found: {seen})."
+
+
+def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
+    """Return the script that makes the environment: locked, in a temporary place, moved when whole."""
+    quote = shlex.quote
+    packages = " ".join(quote(package) for package in plan.requirements.packages)
+    complete = json.dumps({"format": ENVIRONMENT_FORMAT, "packages": plan.requirements.packages})
+    caches = (
+        f"export UV_CACHE_DIR={quote(plan.root)}/cache/uv PIP_CACHE_DIR={quote(plan.root)}/cache/pip"
+        if own_caches
+        else ":"
+    )
+    # A Python too old for the server can still fetch uv, which then brings a newer one.
+    new_enough = plan.python is not None and plan.python.version[:2] in PREFERRED
+    host_python = quote(plan.python.path) if plan.python else ""
+    base_python = host_python if new_enough else MANAGED_PYTHON
+    making = {
+        Tool.UV: f"with_uv {quote(plan.uv)}",
+        Tool.FETCH_UV: 'fetch_uv && with_uv "$ROOT/uv/bin/uv"',
+        Tool.PIP: "false",
+    }[plan.tool]
+    pip_too = "with_pip" if new_enough and plan.python and plan.python.has_venv else "false"
+    return f"""
+set -u
+umask 077
+exec 2>&1
+ROOT={quote(plan.root)}
+ENV={quote(plan.environment)}
+{private_directory(plan.run_dir)}
+{LOCK}
+{caches}
+export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CONFIG=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 UV_NO_PROGRESS=1
+unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+fetch_uv() {{
+  [ -x "$ROOT/uv/bin/uv" ] && return 0
+  echo "fetching uv"
+  if {host_python or "false"} -m pip --version >/dev/null 2>&1; then
+    {host_python or "false"} -m pip install --quiet --target "$TEMP/uv" uv || return 1
+  else
+    {host_python or "false"} -m venv "$TEMP/uv-venv" && "$TEMP/uv-venv/bin/python" -m pip install --quiet --target "$TEMP/uv" uv \\
+      || return 1
+  fi
+  rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"
+}}
+with_uv() {{
+  rm -rf "$TEMP/env"
+  "$1" venv --quiet --python {base_python} "$TEMP/env" && "$1" pip install --python "$TEMP/env/bin/python" {packages}
+}}
+with_pip() {{
+  rm -rf "$TEMP/env"
+  echo "making the environment with venv and pip"
+  {host_python or "false"} -m venv "$TEMP/env" && "$TEMP/env/bin/python" -m pip install --progress-bar off {packages}
+}}
+mkdir -p "$ROOT/env" || exit 73
+lock {quote(plan.run_dir)}/install.lock
+if [ -f "$ENV/complete.json" ] && [ -x "$ENV/bin/python" ]; then echo "made by another dls meanwhile"; exit 0; fi
+# What a killed installer left behind on this host.
+for D in "$ROOT/env/.making-$(uname -n)-"*; do
+  [ -d "$D" ] && ! kill -0 "${{D##*-}}" 2>/dev/null && rm -rf "$D"
+done
+TEMP="$ROOT/env/.making-$(uname -n)-$$"
+mkdir "$TEMP" || exit 73
+{{ {making}; }} || {pip_too} || exit 74
+cat >"$TEMP/env/complete.json" <<'END'
+{complete}
+END
+rm -rf "$ENV" && mv "$TEMP/env" "$ENV" || exit 73
+"""
+
+
+def code_script(plan: InstallPlan, archive: str) -> str:
+    """Return the script that unpacks our code: beside its place, moved there when whole."""
+    quote = shlex.quote
+    return f"""
+set -eu
+umask 077
+T={quote(plan.code)}.making-$$
+trap 'rm -rf "$T" {quote(archive)}' EXIT
+{quote(plan.interpreter)} -m zipfile -e {quote(archive)} "$T"
+[ -d {quote(plan.code)}/dls ] || mv "$T" {quote(plan.code)}
+"""
+
+
+def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase, *, own_caches: bool) -> None:
+    """Do what the plan says, showing the installer's lines as they come."""
+    if plan.make_environment:
+        _make_environment(connection, plan, phase, own_caches)
+    if plan.send_code:
+        phase.update("sending our code")
+        _send_code(connection, plan, code)
+
+
+def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, own_caches: bool) -> None:
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+
+    def show(line: str) -> None:
+        lines.append(line)
+        phase.update(line.strip())
+
+    phase.update(f"making an environment with {plan.tool.value}")
+    done = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
+    if done.status == 71:
+        raise HostError(
+            f"{plan.run_dir} on {connection.target.label} belongs to somebody else.",
+            "Name a directory of your own with --remote-dir.",
+        )
+    if done.status:
+        raise InstallError(
+            f"The packages could not be installed on {connection.target.label}.",
+            "Its last lines stand above. Has the host a way to the internet, and room on its disk?",
+            detail="\n".join(lines) or done.stderr,
+        )
+
+
+def _send_code(connection: Connection, plan: InstallPlan, code: Code) -> None:
+    made = connection.run(f"umask 077; mkdir -p {shlex.quote(plan.root)}/code")
+    archive = f"{plan.root}/code/{code.key}.zip"
+    if made.status == 0:
+        connection.put(archive, code.archive())
+        made = connection.run(code_script(plan, archive))
+    if made.status:
+        raise InstallError(
+            f"Our code could not be put on {connection.target.label}.",
+            "Is the disk full or read-only? Another place can be named with --remote-dir.",
+            detail=made.stderr or made.stdout,
+        )

@@ -1,0 +1,207 @@
+"""Start, find and stop the server on the host."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import shlex
+from dataclasses import asdict, dataclass
+
+from dls.errors import DlsError, HostError, LaunchError
+from dls.gpus import Gpu, most_free
+from dls.remote.connection import Connection
+from dls.remote.install import InstallPlan
+from dls.remote.probe import HostReport, ServerState
+from dls.remote.scripts import LOCK, private_directory
+
+READY_SECONDS = 60
+"""How long a server may take to listen. It loads its engine after that."""
+LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class ServerRequest:
+    """What the user wants of the server; one that runs with other wishes is replaced."""
+
+    engine: str = "region"
+    device: str = "auto"
+    gpu: int | None = None
+    stand_in: bool = False
+    tcp: bool = False
+    """Listen on a loopback port behind a secret too, for hosts that forbid socket forwarding."""
+
+    @property
+    def key(self) -> str:
+        """Digest of the wishes that a running server must share."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def choose_gpu(gpus: tuple[Gpu, ...], wanted: int | None) -> Gpu | None:
+    """Return the GPU asked for, by default the one with the most free memory; None on a host without any."""
+    if wanted is None:
+        return most_free(gpus)
+    for gpu in gpus:
+        if gpu.index == wanted:
+            return gpu
+    there = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in gpus) or "none"
+    raise HostError(f"The host has no GPU number {wanted}; it has: {there}.", "Choose another one with --gpu.")
+
+
+def launch_file(request: ServerRequest, plan: InstallPlan, code_key: str, log: str) -> dict[str, object]:
+    """Return what the server is told at its start; it travels on standard input, never in argv."""
+    return {
+        "format": 1,
+        "engine": request.engine,
+        "device": request.device,
+        "stand_in": request.stand_in,
+        "tcp": request.tcp,
+        "uds": f"{plan.run_dir}/server.sock",
+        "state": f"{plan.run_dir}/state.json",
+        "lock": f"{plan.run_dir}/server.lock",
+        "code": code_key,
+        "request": request.key,
+        "log": log,
+    }
+
+
+def launch_script(plan: InstallPlan, told: dict[str, object], gpu: Gpu | None) -> str:
+    """Return the script that starts the server detached and waits until it has written its state file."""
+    quote = shlex.quote
+    run, log = quote(plan.run_dir), quote(str(told["log"]))
+    text = base64.b64encode(json.dumps(told).encode()).decode()
+    visible = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={gpu.index}" if gpu else ":"
+    return f"""
+set -u
+umask 077
+{private_directory(plan.run_dir)}
+{LOCK}
+RUN={run}
+LOG={log}
+mkdir -p "$(dirname "$LOG")" || exit 73
+lock "$RUN/launch.lock"
+P=$(sed -n 's/.*"pid": *\\([0-9][0-9]*\\).*/\\1/p' "$RUN/state.json" 2>/dev/null | head -n 1)
+if [ -n "$P" ] && kill -0 "$P" 2>/dev/null && grep -q {quote(str(told["request"]))} "$RUN/state.json" \\
+   && grep -q {quote(str(told["code"]))} "$RUN/state.json"; then
+  cat "$RUN/state.json"; exit 0
+fi
+printf %s {text} | base64 -d >"$RUN/launch.json" || exit 73
+rm -f "$RUN/state.json"
+[ "$(wc -c <"$LOG" 2>/dev/null || echo 0)" -lt 5000000 ] || mv "$LOG" "$LOG.1"
+cd /
+{visible}
+export PYTHONPATH={quote(plan.code)} PYTHONUNBUFFERED=1
+unset PYTHONHOME
+S=
+command -v setsid >/dev/null 2>&1 && S=setsid
+$S nohup {quote(plan.interpreter)} -m dls serve --launch-file "$RUN/launch.json" >>"$LOG" 2>&1 </dev/null &
+P=$!
+I=0
+while [ $I -lt {READY_SECONDS * 20} ]; do
+  if [ -s "$RUN/state.json" ]; then cat "$RUN/state.json"; exit 0; fi
+  if ! kill -0 $P 2>/dev/null; then tail -n {LOG_LINES} "$LOG"; exit 75; fi
+  sleep 0.05 2>/dev/null || sleep 1
+  I=$((I + 1))
+done
+kill $P 2>/dev/null
+tail -n {LOG_LINES} "$LOG"
+exit 76
+"""
+
+
+def launch(
+    connection: Connection, report: HostReport, plan: InstallPlan, request: ServerRequest, code_key: str
+) -> ServerState:
+    """Start the server on the host and return how it is reached, or raise LaunchError with the log's last lines."""
+    log = f"{plan.root}/log/server-{report.hostname}.log"
+    gpu = choose_gpu(report.gpus, request.gpu)
+    told = launch_file(request, plan, code_key, log)
+    done = connection.run(launch_script(plan, told, gpu), timeout=READY_SECONDS + 30)
+    where = connection.target.label
+    if done.status == 71:
+        raise HostError(
+            f"{plan.run_dir} on {where} belongs to somebody else.",
+            "Name a directory of your own with --remote-dir.",
+        )
+    if done.status:
+        slow = f"The server on {where} did not get ready within {READY_SECONDS} s."
+        message = slow if done.status == 76 else f"The server on {where} ended before it was ready."
+        raise LaunchError(message, f"The whole log: {log}", detail=(done.stdout or done.stderr).strip())
+    state = ServerState.parse(done.stdout.strip().splitlines()[-1], plan.run_dir)
+    if state is None:
+        raise LaunchError(
+            f"The server on {where} wrote a state file that can't be read.", f"Its log: {log}", done.stdout
+        )
+    return state
+
+
+def answers(connection: Connection, state: ServerState) -> bool:
+    """Ask the server itself who it is: pid, secret and code must be those of the state file."""
+    status = ask_status(connection, state)
+    return bool(status) and status.get("pid") == state.pid and status.get("code") == state.code
+
+
+def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
+    """Return the server's own `/status` through the connection; empty when it does not answer as it should.
+
+    Raises Prohibited where the host forbids the way to it.
+    """
+    channel = connection.open_unix(state.socket) if state.port is None else connection.open_tcp("127.0.0.1", state.port)
+    with contextlib.closing(channel):
+        channel.settimeout(10)
+        # http.client asks for no more of a socket than a channel has: sendall and makefile.
+        asking = http.client.HTTPConnection("localhost")
+        asking.sock = channel
+        token = base64.b64encode(f"snap:{state.secret}".encode()).decode()
+        try:
+            asking.request("GET", "/status", headers={"Authorization": f"Basic {token}", "Connection": "close"})
+            answer = asking.getresponse()
+            body = answer.read(65536)
+            said = json.loads(body) if answer.status == 200 else {}
+        except (OSError, EOFError, http.client.HTTPException, ValueError):
+            return {}
+    return said if isinstance(said, dict) else {}
+
+
+def stop_script(state: ServerState) -> str:
+    """Return the script that ends the server: asked first, then killed after 10 s."""
+    run = shlex.quote(state.run_dir)
+    return f"""
+RUN={run}
+P={state.pid}
+ours() {{ kill -0 $P 2>/dev/null && ps -o args= -p $P 2>/dev/null | grep -q -- '--launch-file'; }}
+if ours; then
+  kill -TERM $P
+  I=0
+  while ours && [ $I -lt 100 ]; do sleep 0.1; I=$((I + 1)); done
+  ours && kill -KILL $P
+fi
+rm -f "$RUN/state.json" "$RUN/server.sock" "$RUN/launch.json"
+! ours
+"""
+
+
+def stop(connection: Connection, state: ServerState) -> None:
+    """End the server, or raise LaunchError when it does not end."""
+    done = connection.run(stop_script(state), timeout=60)
+    if done.status:
+        raise LaunchError(
+            f"The server on {connection.target.label} (process {state.pid}) did not end.",
+            "Log in and end it by hand.",
+        )
+
+
+def log_script(path: str, lines: int, follow: bool) -> str:
+    """Return the script that prints the end of the server's log, and what is added to it."""
+    quoted = shlex.quote(path)
+    return f"[ -f {quoted} ] || exit 66\nexec tail -n {int(lines)} {'-f ' if follow else ''}{quoted}"
+
+
+def is_alive(connection: Connection, state: ServerState) -> bool:
+    """Whether the server answers, without raising."""
+    try:
+        return answers(connection, state)
+    except DlsError:
+        return False

@@ -1,0 +1,46 @@
+"""Pieces of POSIX shell that more than one of our scripts needs."""
+
+from __future__ import annotations
+
+import shlex
+
+LOCK = r"""
+lock() {
+  # A symbolic link is made whole or not at all, and names its holder; a holder that died is passed over.
+  told=
+  while ! ln -s $$ "$1" 2>/dev/null; do
+    holder=$(readlink "$1" 2>/dev/null) || holder=
+    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then rm -f "$1"; continue; fi
+    [ -n "$told" ] || echo "waiting for another dls (process $holder) to finish"
+    told=1
+    sleep 1
+  done
+  LOCKED=$1
+}
+LOCKED=
+TEMP=
+cleanup() {
+  [ -z "$TEMP" ] || rm -rf "$TEMP"
+  [ -z "$LOCKED" ] || rm -f "$LOCKED"
+}
+trap cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+"""
+
+
+def private_directory(path: str) -> str:
+    """Make the directory, and every one above it that is ours to make, or fail when another user holds it."""
+    quoted = shlex.quote(path)
+    parent = shlex.quote(path.rsplit("/", 1)[0])
+    return f"""
+private() {{
+  mkdir -p -m 700 "$1" 2>/dev/null || true
+  if [ ! -d "$1" ] || [ -L "$1" ] || [ ! -O "$1" ]; then echo "$1 belongs to somebody else"; exit 71; fi
+}}
+case {parent} in /tmp/dls-*) private {parent}; chmod 700 {parent} ;; esac
+private {quoted}
+chmod 700 {quoted}
+"""

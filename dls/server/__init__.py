@@ -1,0 +1,1 @@
+"""The GPU host's side: HTTP in, masks out. Never imports `dls.remote`, paramiko or rich."""

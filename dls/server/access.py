@@ -1,0 +1,94 @@
+"""Who may ask: a secret where strangers can reach the port, and no web page ever."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Of secrets: read aloud and typed without mistakes, and nothing in it means anything in a URL."""
+
+
+def make_secret() -> str:
+    """Return a new secret of 120 bits."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(24))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is refused: an HTTP status and a sentence."""
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a request must show; `hosts` are names under which this server may be addressed."""
+
+    secret: str | None = field(default=None, repr=False)
+    open: bool = False
+    """Whether strangers may ask without the secret."""
+    hosts: frozenset[str] = frozenset()
+
+    def judge(self, headers: Mapping[str, str], *, over_socket: bool) -> Refusal | None:
+        """Return why the request is refused, or None.
+
+        `over_socket`: it came over the Unix socket, which the host's file permissions guard. Header names are
+        lower case.
+        """
+        origin = headers.get("origin")
+        if origin is not None and not _same_origin(origin, headers.get("host", "")):
+            return Refusal(403, "Web pages may not use this server.")
+        authorized = self.is_authorized(headers)
+        if "authorization" in headers and self.secret is not None and not authorized:
+            return Refusal(401, "The secret is wrong. Copy the Server field again as dls printed it.")
+        if authorized:
+            return None
+        if self.secret is not None and not self.open and not over_socket:
+            return Refusal(
+                401, "This server needs a secret. Copy the Server field as dls printed it: snap:SECRET@host."
+            )
+        # Without a secret, a page could reach us by a name of its own that points to 127.0.0.1.
+        if not self._is_own_name(headers.get("host", "")):
+            return Refusal(403, "This server does not go by that name. Allow it with --allow-host.")
+        return None
+
+    def is_authorized(self, headers: Mapping[str, str]) -> bool:
+        """Whether the request carries the secret, as the password of Basic credentials."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if self.secret is None or scheme.lower() != "basic":
+            return False
+        try:
+            _, _, password = base64.b64decode(token, validate=True).partition(b":")
+        except (binascii.Error, ValueError):
+            return False
+        return hmac.compare_digest(password, self.secret.encode())
+
+    def _is_own_name(self, host: str) -> bool:
+        name = _hostname(host)
+        if name in ("", "localhost") or name.endswith(".localhost") or name in self.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _hostname(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return "?"
+
+
+def _same_origin(origin: str, host: str) -> bool:
+    scheme, _, place = origin.partition("://")
+    return scheme in ("http", "https") and bool(host) and place.lower() == host.lower()

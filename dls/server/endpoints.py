@@ -1,0 +1,155 @@
+"""One short coroutine a route: read the request, ask the session, write the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from dls.errors import BadRequest
+from dls.server import codec
+from dls.server.codec import DrawingSink, ImageSink, Upload
+from dls.server.sessions import Session, Sessions
+from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt
+from dls.server.workers import Workers
+
+PROTOCOL_VERSION = "0.1.6"
+"""Of the protocol, not of the package. ITK-SNAP parses it with std::stoi: digits and dots only, at least 0.1.2."""
+FEED_BYTES = 1 << 20
+"""How much of a body is handed to a worker at a time; the next lot arrives meanwhile."""
+
+
+class Endpoints:
+    """The routes' coroutines, and what they share."""
+
+    def __init__(
+        self, sessions: Sessions, workers: Workers, models: list[dict[str, Any]], identity: dict[str, Any]
+    ) -> None:
+        self._sessions = sessions
+        self._workers = workers
+        self._models = models
+        self._identity = identity
+
+    async def status(self, request: Request) -> Response:
+        """Answer that the server is there; to those who know the secret, which one it is."""
+        known = self._identity if request.scope.get("dls.authorized") else {}
+        return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **known})
+
+    async def models(self, request: Request) -> Response:
+        """List the models."""
+        return JSONResponse({"models": self._models})
+
+    async def start_session(self, request: Request) -> Response:
+        """Start a session, for the model in the path or for the first one."""
+        session = self._sessions.start(request.path_params.get("model"))
+        return JSONResponse({"session_id": session.id})
+
+    async def upload(self, request: Request) -> Response:
+        """Take the image."""
+        session = self._session(request)
+        sink = ImageSink()
+        geometry = await self._receive(request, sink, lambda found: self._sessions.make_room(found, session))
+        await self._sessions.set_image(session, sink.volume(geometry))
+        return JSONResponse({"message": "NIFTI file uploaded and stored in GPU memory"})
+
+    async def point(self, request: Request) -> Response:
+        """Take a click: `point` three times (v2), or `x`, `y` and `z` (v1)."""
+        session = self._session(request)
+        foreground = _foreground(request)
+        x, y, z = _point(request)
+        async with session.lock:
+            _, geometry = session.opened()
+            if not all(0 <= at < side for at, side in zip((z, y, x), geometry.shape, strict=True)):
+                raise BadRequest(f"The point ({x}, {y}, {z}) lies outside the image. Click inside it.")
+            return await self._prompt(session, Prompt.point(z, y, x, foreground=foreground))
+
+    async def scribble(self, request: Request) -> Response:
+        """Take a scribble."""
+        return await self._drawing(request, SCRIBBLE)
+
+    async def lasso(self, request: Request) -> Response:
+        """Take a lasso."""
+        return await self._drawing(request, LASSO)
+
+    async def _drawing(self, request: Request, kind: str) -> Response:
+        session = self._session(request)
+        foreground = _foreground(request)
+        session.opened()
+        sink = DrawingSink()
+        geometry = await self._receive(request, sink, lambda found: _same_size(found, session))
+        drawn = await self._workers.codec(sink.crop, geometry)
+        if drawn is None:
+            raise BadRequest(f"The {kind} is empty. Draw on the image first.")
+        async with session.lock:
+            _same_size(geometry, session)  # another image may have come meanwhile
+            return await self._prompt(session, Prompt(kind, foreground, *drawn))
+
+    async def reset(self, request: Request) -> Response:
+        """Forget what was drawn."""
+        await self._sessions.reset(self._session(request))
+        return JSONResponse({"status": "success"})
+
+    async def end_session(self, request: Request) -> Response:
+        """Forget the session."""
+        session = self._session(request)
+        async with session.lock:
+            self._sessions.end(session.id)
+        return JSONResponse({"message": "Session ended"})
+
+    def _session(self, request: Request) -> Session:
+        return self._sessions.get(request.path_params["session"])
+
+    async def _prompt(self, session: Session, prompt: Prompt) -> Response:
+        segmentation = await self._sessions.prompt(session, prompt)
+        body = await self._workers.codec(codec.mask_answer, segmentation.mask)
+        return Response(body, media_type="application/json")
+
+    async def _receive(
+        self, request: Request, sink: ImageSink | DrawingSink, check: Callable[[Geometry], None]
+    ) -> Geometry:
+        upload = Upload(request.headers.get("content-type", ""), sink, self._sessions.largest_image, check)
+        feeding: asyncio.Future[None] | None = None
+        lot = bytearray()
+        try:
+            async for chunk in request.stream():
+                lot += chunk
+                if len(lot) < FEED_BYTES and chunk:
+                    continue
+                if feeding is not None:
+                    await feeding
+                feeding = asyncio.ensure_future(self._workers.codec(upload.feed, bytes(lot)))
+                lot.clear()
+        except ClientDisconnect:
+            raise BadRequest("The client went away in the middle of the request.") from None
+        finally:
+            if feeding is not None:
+                await feeding
+        return await self._workers.codec(upload.finish)
+
+
+def _same_size(geometry: Geometry, session: Session) -> None:
+    _, image = session.opened()
+    if geometry.shape != image.shape or geometry.components != 1:
+        drawn, wanted = (" x ".join(map(str, reversed(shape))) for shape in (geometry.shape, image.shape))
+        raise BadRequest(f"What was drawn has the size {drawn}, the image {wanted}. Send the image again.")
+
+
+def _foreground(request: Request) -> bool:
+    value = request.query_params.get("foreground", "false").lower()
+    if value not in ("true", "false", "1", "0"):
+        raise BadRequest("foreground must be true or false.")
+    return value in ("true", "1")
+
+
+def _point(request: Request) -> list[int]:
+    query = request.query_params
+    values = query.getlist("point") or [query.get(axis, "") for axis in "xyz"]
+    if len(values) != 3:
+        raise BadRequest("A point of this model has three coordinates: x, y and z.")
+    try:
+        return [int(value[:12]) for value in values]
+    except ValueError:
+        raise BadRequest("The point's coordinates must be whole numbers.") from None

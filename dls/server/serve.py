@@ -1,0 +1,316 @@
+"""Options to engine to uvicorn: bind, say where, serve until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from dls.errors import EngineError, ListenError
+from dls.server import engines, memory
+from dls.server.access import Policy, make_secret
+from dls.server.app import make_app
+from dls.server.engines.base import Engine
+
+DEFAULT_PORT = 8911
+STATE_FORMAT = 1
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+BACKLOG = 128
+
+log = logging.getLogger("dls.server")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the server is to do; `host` None opens no port."""
+
+    host: str | None = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    uds: Path | None = None
+    engine: str = "region"
+    device: str = "auto"
+    stand_in: bool = False
+    secret: str | None = field(default=None, repr=False)
+    open: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    memory: int | None = None
+    """Bytes that all images may take together; by default a share of the machine's memory."""
+    launch: Launch | None = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a server that was started from elsewhere is told, and where it writes how it is reached."""
+
+    state: Path
+    lock: Path
+    code: str
+    request: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A server that listens: what the banner shows."""
+
+    options: ServeOptions
+    port: int | None
+    secret: str | None = field(repr=False)
+    engine: Engine
+    models: tuple[str, ...]
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other computers can reach it."""
+        return self.options.host is not None and self.options.host not in LOOPBACK
+
+
+def from_launch_file(path: Path) -> ServeOptions:
+    """Read the options that a client wrote for a server it starts."""
+    try:
+        said = json.loads(path.read_text())
+        launch = Launch(Path(said["state"]), Path(said["lock"]), said["code"], said["request"], said["log"])
+        tcp = bool(said["tcp"])
+        return ServeOptions(
+            host="127.0.0.1" if tcp else None,
+            port=0,
+            uds=Path(said["uds"]),
+            engine=said["engine"],
+            device=said["device"],
+            stand_in=bool(said["stand_in"]),
+            secret=make_secret(),
+            launch=launch,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ListenError(f"The launch file {path} can't be read ({type(error).__name__}).") from error
+
+
+def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
+    """Serve until SIGINT or SIGTERM; raises ListenError or EngineError before anything is announced."""
+    with contextlib.ExitStack() as stack:
+        if options.launch is not None:
+            stack.enter_context(_only_one(options.launch.lock))
+        if options.device not in ("auto", "cpu") and options.engine == "region":
+            raise EngineError("The region engine works on the CPU only.", "Leave out --device.")
+        sockets, port = stack.enter_context(_bound(options))
+        engine = engines.make(options.engine)
+        secret = _secret(options)
+        identity = {"pid": os.getpid(), "code": options.launch.code if options.launch else ""}
+        app = make_app(
+            engine,
+            policy=Policy(secret, options.open, frozenset(_own_names() + tuple(map(str.lower, options.allow_hosts)))),
+            budget=options.memory or memory.default_budget(),
+            stand_in=options.stand_in,
+            identity=identity,
+        )
+        listening = Listening(options, port, secret, engine, _model_names(engine, options.stand_in))
+        server = _Server(
+            uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, backlog=BACKLOG)
+        )
+        if options.launch is not None:
+            server.when_ready = lambda: stack.enter_context(_state_file(listening))
+        announce(listening)
+        server.run(sockets)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says when it accepts requests."""
+
+    when_ready: Callable[[], object] = staticmethod(lambda: None)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.when_ready()
+
+
+def _model_names(engine: Engine, stand_in: bool) -> tuple[str, ...]:
+    from dls.server.app import listed
+
+    return tuple(model.id for model in listed(engine.models, stand_in))
+
+
+def _secret(options: ServeOptions) -> str | None:
+    public = options.host is not None and options.host not in LOOPBACK
+    if options.open:
+        return None
+    return options.secret or (make_secret() if public else None)
+
+
+def _own_names() -> tuple[str, ...]:
+    name = socket.gethostname().lower()
+    return name, f"{name.split('.')[0]}.local"
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold the lock that one server at a time may hold; it goes with the process, however that ends."""
+    if sys.platform == "win32":  # nobody launches a server there
+        yield
+        return
+    import fcntl
+
+    stream: IO[str]
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ListenError("Another server of this user runs here already.", "Stop it first: dls stop.") from error
+        yield
+
+
+@contextlib.contextmanager
+def _state_file(listening: Listening) -> Iterator[None]:
+    """Say how this server is reached, to those who can read its user's files; in place only when whole."""
+    launch = listening.options.launch
+    assert launch is not None
+    said = {
+        "format": STATE_FORMAT,
+        "pid": os.getpid(),
+        "secret": listening.secret,
+        "code": launch.code,
+        "request": launch.request,
+        "socket": str(listening.options.uds),
+        "port": listening.port,
+        "engine": listening.engine.name,
+        "device": listening.engine.device,
+        "log": launch.log,
+    }
+    part = launch.state.with_name(f"state.{secrets.token_hex(4)}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(json.dumps(said) + "\n")
+    part.replace(launch.state)
+    try:
+        yield
+    finally:
+        launch.state.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _bound(options: ServeOptions) -> Iterator[tuple[list[socket.socket], int | None]]:
+    """Bind the sockets, or raise ListenError; the Unix socket's file goes when it is done."""
+    with contextlib.ExitStack() as stack:
+        sockets: list[socket.socket] = []
+        port = None
+        if options.uds is not None:
+            sockets.append(stack.enter_context(_unix_socket(options.uds)))
+        if options.host is not None:
+            listener = stack.enter_context(_port(options.host, options.port))
+            sockets.append(listener)
+            port = int(listener.getsockname()[1])
+        if not sockets:
+            raise ListenError(
+                "The server has nothing to listen on.", "Name an address with --host or a socket with --uds."
+            )
+        yield sockets, port
+
+
+@contextlib.contextmanager
+def _unix_socket(path: Path) -> Iterator[socket.socket]:
+    if not hasattr(socket, "AF_UNIX"):
+        raise ListenError("This system has no Unix sockets.", "Use --host and --port.")
+    if path.is_socket():
+        if _is_listening(path):
+            raise ListenError(f"Another server listens on {path}.", "Name another one with --uds, or stop that server.")
+        path.unlink()  # left by a server that was killed
+    listener = socket.socket(socket.AF_UNIX)
+    umask = os.umask(0o177)  # before the file is there: only its user can ever open it
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise ListenError(
+            f"The socket {path} can't be made: {error.strerror or error}.", "Name another one with --uds."
+        ) from error
+    finally:
+        os.umask(umask)
+    listener.listen(BACKLOG)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+def _is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _port(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ListenError(f"{host!r} is no address of this computer.", "Name another one with --host.") from error
+    listener = socket.socket(family, kind, protocol)
+    if sys.platform != "win32":  # there it would let two programs share the port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _port_refused(host, port, error) from error
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _port_refused(host: str, port: int, error: OSError) -> ListenError:
+    if error.errno == errno.EADDRINUSE:
+        return ListenError(
+            f"Port {port} is in use.", "Choose another one with --port, or end the program that uses it."
+        )
+    if error.errno == errno.EACCES:
+        return ListenError(f"Port {port} is forbidden to you.", "Choose one from 1024 on with --port.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ListenError(f"{host} is no address of this computer.", "Name another one with --host.")
+    return ListenError(f"The server can't listen on {host} port {port}: {error.strerror}.", "Try --host and --port.")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One way to reach the server, as the user types it into ITK-SNAP."""
+
+    server: str
+    port: int
+    local_only: bool
+
+
+def addresses(listening: Listening) -> list[Address]:
+    """Return every `Server` and `Port` that can be used, those that work on this computer only at the end."""
+    if listening.port is None or listening.options.host is None:
+        return []
+    user = f"snap:{listening.secret}@" if listening.secret else ""
+    host = listening.options.host
+    if host in LOOPBACK:
+        names = [("localhost", True), ("127.0.0.1", True)] if host != "::1" else [("localhost", True)]
+    elif host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+        names = [*((name, False) for name in _reachable_names()), ("localhost", True), ("127.0.0.1", True)]
+    else:
+        names = [(host, False)]
+    return [Address(user + name, listening.port, local) for name, local in names]
+
+
+def _reachable_names() -> list[str]:
+    names = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        names += [str(info[4][0]) for info in socket.getaddrinfo(names[0], None, socket.AF_INET)]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address that leads outside
+        names.append(str(probe.getsockname()[0]))
+    return [name for name in dict.fromkeys(names) if not name.startswith("127.")]

@@ -1,0 +1,165 @@
+"""Sessions: create, get, end, and make room."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dls.errors import Conflict, EngineFailed, Exhausted, NotFound, RequestError, TooLarge
+from dls.server.engines.base import Engine, Model, Segmentation
+from dls.server.volume import Geometry, Prompt, Volume
+from dls.server.workers import Workers
+
+T = TypeVar("T")
+
+log = logging.getLogger("dls.server")
+
+BYTES_PER_VOXEL = 5
+"""A session's image (float32) and mask (uint8)."""
+
+
+@dataclass
+class Session:
+    """One client's image and what has been drawn on it."""
+
+    id: str
+    model: str
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    geometry: Geometry | None = None
+    segmentation: Segmentation | None = None
+    last_used: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """The memory it holds."""
+        return self.geometry.voxels * BYTES_PER_VOXEL if self.geometry else 0
+
+    def opened(self) -> tuple[Segmentation, Geometry]:
+        """Return what it works on, or raise Conflict before an image has come."""
+        if self.segmentation is None or self.geometry is None:
+            raise Conflict("This session has no image yet. Send the image again from ITK-SNAP.")
+        return self.segmentation, self.geometry
+
+    def close(self) -> None:
+        """Give back its memory."""
+        if self.segmentation is not None:
+            self.segmentation.close()
+        self.segmentation = self.geometry = None
+
+
+class Sessions:
+    """All sessions of one engine, within a budget of memory.
+
+    ITK-SNAP ends no session when it quits, so when an image needs room, the sessions that nobody has used for longest
+    give theirs up.
+    """
+
+    def __init__(self, engine: Engine, workers: Workers, budget: int, models: tuple[Model, ...]) -> None:
+        self._engine = engine
+        self._models = [model.id for model in models]
+        self._workers = workers
+        self._budget = budget
+        self._sessions: dict[str, Session] = {}
+        self._clock = itertools.count(1)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def largest_image(self) -> int:
+        """Bytes of the largest image that fits the budget, its mask beside it."""
+        return self._budget // BYTES_PER_VOXEL * 4
+
+    def start(self, model: str | None) -> Session:
+        """Make a session for the model, the engine's first when none is named."""
+        chosen = self._models[0] if model is None else model
+        if chosen not in self._models:
+            raise NotFound(f"This server has no model named {chosen[:80]!r}. It has: {', '.join(self._models)}.")
+        session = Session(str(uuid.uuid4()), chosen)
+        self._sessions[session.id] = session
+        self._touch(session)
+        return session
+
+    def get(self, session_id: str) -> Session:
+        """Return the session, or raise NotFound with what the user can do."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise NotFound(
+                "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep learning "
+                "panel: that starts a new session and sends the image again."
+            )
+        self._touch(session)
+        return session
+
+    def end(self, session_id: str) -> None:
+        """Forget the session."""
+        self.get(session_id).close()
+        del self._sessions[session_id]
+
+    def _touch(self, session: Session) -> None:
+        session.last_used = next(self._clock)
+
+    def make_room(self, geometry: Geometry, keep: Session) -> None:
+        """Close the sessions unused for longest until the image fits, or raise TooLarge when it never can."""
+        need = geometry.voxels * BYTES_PER_VOXEL
+        if need > self._budget:
+            raise TooLarge(f"The image needs {need >> 20} MiB; this server has {self._budget >> 20} MiB for images.")
+        idle = sorted(
+            (s for s in self._sessions.values() if s is not keep and s.bytes and not s.lock.locked()),
+            key=lambda s: s.last_used,
+        )
+        held = sum(session.bytes for session in self._sessions.values())
+        for session in idle:
+            if held + need <= self._budget:
+                return
+            held -= session.bytes
+            log.info("session %s gives up %d MiB", session.id[:8], session.bytes >> 20)
+            session.close()
+            del self._sessions[session.id]
+
+    async def set_image(self, session: Session, volume: Volume) -> None:
+        """Give the session its image; the old one stays when the engine can't take the new one."""
+        async with session.lock:
+            segmentation = await self._in_engine(lambda: self._engine.open(volume))
+            session.close()
+            session.segmentation, session.geometry = segmentation, volume.geometry
+
+    async def prompt(self, session: Session, prompt: Prompt) -> Segmentation:
+        """Refine the session's mask; call with its lock held."""
+        segmentation, _ = session.opened()
+        await self._in_engine(lambda: segmentation.add(prompt))
+        return segmentation
+
+    async def reset(self, session: Session) -> None:
+        """Forget what was drawn."""
+        async with session.lock:
+            if session.segmentation is not None:
+                await self._in_engine(session.segmentation.reset)
+
+    async def _in_engine(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._workers.engine(work)
+        except RequestError:
+            raise
+        except MemoryError:
+            log.exception("out of memory")
+            raise Exhausted(
+                "The server ran out of memory at this step; nothing was changed. Try again, or use a smaller image."
+            ) from None
+        except Exception as error:
+            log.exception("the engine failed")
+            raise EngineFailed(
+                f"The segmentation failed at this step ({type(error).__name__}); nothing was changed. "
+                "The server's log says more."
+            ) from error
+
+    def close(self) -> None:
+        """Forget every session."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()

@@ -1,0 +1,86 @@
+"""What passes between the codec, the sessions and the engines: volumes, boxes and prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
+Mask = npt.NDArray[np.uint8]
+Box = tuple[slice, slice, slice]
+"""A half-open box of voxels, in the axis order (z, y, x)."""
+
+POINT, SCRIBBLE, LASSO = "point", "scribble", "lasso"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of an image, as the client's metadata describes it but in the axis order (z, y, x)."""
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Millimetres."""
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    """Nine numbers, row by row, as the client sent them (x, y, z)."""
+    components: int = 1
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels the image has."""
+        z, y, x = self.shape
+        return z * y * x
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image: finite or not, float32, shape (z, y, x)."""
+
+    data: Float32
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the user drew: a small crop of voxels and where it lies, in the axis order (z, y, x)."""
+
+    kind: str
+    foreground: bool
+    origin: tuple[int, int, int]
+    mask: Bool
+
+    @property
+    def box(self) -> Box:
+        """The crop's place in the volume."""
+        z, y, x = (slice(start, start + size) for start, size in zip(self.origin, self.mask.shape, strict=True))
+        return z, y, x
+
+    @classmethod
+    def point(cls, z: int, y: int, x: int, *, foreground: bool) -> Prompt:
+        """Return a click on one voxel."""
+        return cls(POINT, foreground, (z, y, x), np.ones((1, 1, 1), bool))
+
+
+def union(first: Box | None, second: Box | None) -> Box | None:
+    """Return the smallest box that holds both."""
+    if first is None or second is None:
+        return first or second
+    z, y, x = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
+    return z, y, x
+
+
+def drawn_box(values: npt.NDArray[Any]) -> Box | None:
+    """Return the smallest box that holds every voxel that is not zero."""
+    bounds = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        line = np.flatnonzero(values.any(axis=others))
+        if line.size == 0:
+            return None
+        bounds.append(slice(int(line[0]), int(line[-1]) + 1))
+    z, y, x = bounds
+    return z, y, x
