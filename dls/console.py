@@ -190,8 +190,10 @@ def show_session(console: Console, session: Session) -> None:
     facts.add_row("Engine", Text(f"{session.state.engine} on {session.state.device}"))
     if session.report.gpus:
         facts.add_row("GPU", Text(gpu))
-    facts.add_row("Log", Text(f"{target.label}:{session.state.log}, or: dls logs {target}"))
-    facts.add_row("Stop", Text(f"Ctrl-C closes this connection; the server stays. To end it too: dls stop {target}"))
+    facts.add_row("Log", Text(f"{target.label}:{session.state.log}, or: {session.reach.command('logs')}"))
+    facts.add_row(
+        "Stop", Text(f"Ctrl-C closes this connection; the server stays. To end it too: {session.reach.command('stop')}")
+    )
     intro = Text("In ITK-SNAP, add a deep learning server with")
     console.print()
     console.print(

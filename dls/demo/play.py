@@ -46,7 +46,9 @@ def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, libra
             results = play(client)
             volume = sample.load()
             pictures.draw(picture, volume, [(result.caption, result.mask, result.center) for result in results])
-            rows = [(name, f"{seconds * 1000:.0f} ms", f"{size / 1024:.0f} KiB") for name, seconds, size in client.times]
+            rows = [
+                (name, f"{seconds * 1000:.0f} ms", f"{size / 1024:.0f} KiB") for name, seconds, size in client.times
+            ]
             show_table(screen, ("Request", "Time", "Answer"), rows)
             reporter.note(f"The result over three slices: {picture}")
             if not once:

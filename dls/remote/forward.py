@@ -118,7 +118,7 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
             server.shutdown()
             server.server_close()
         self.is_alive = False
-        self._transport = None  # type: ignore[assignment]  # sshtunnel's own stop does the same
+        self.__dict__.pop("_transport", None)  # sshtunnel closes what it still holds when it is collected
 
 
 class Forward:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,15 @@ class Reach:
     password: str | None = field(default=None, repr=False)
     remote_dir: str = DEFAULT_REMOTE_DIR
 
+    def command(self, verb: str) -> str:
+        """Return the command line that reaches the same host to do something else."""
+        words = ["dls", verb]
+        words += ["-F", str(self.ssh_config)] if self.ssh_config else []
+        words += [word for path in self.identities for word in ("-i", str(path))]
+        words += ["--ssh-port", str(self.ssh_port)] if self.ssh_port else []
+        words += ["--remote-dir", self.remote_dir] if self.remote_dir != DEFAULT_REMOTE_DIR else []
+        return shlex.join([*words, self.target])
+
     def resolve(self) -> tuple[Target, ...]:
         """Return the jump hosts, nearest first, and the target itself."""
         config = load_config(self.ssh_config)
@@ -51,11 +61,12 @@ def log_in(reach: Reach, prompter: Prompter, phases: Phases) -> Connection:
     with phases("resolve", f"Looking up {reach.target}") as phase:
         *jumps, target = reach.resolve()
         via = f" through {', '.join(jump.label for jump in jumps)}" if jumps else ""
-        phase.result = f"{target}{via}"
+        phase.result = f"Going to {target}{via}"
     with phases("login", f"Logging in to {target}") as phase:
         connection: Connection | None = None
         for hop in (*jumps, target):
-            phase.update(f"connecting to {hop.label}")
+            if jumps:
+                phase.update(f"connecting to {hop.label}")
             # A password is for the target; a jump host that wants one asks.
             password = reach.password if hop is target else None
             try:
@@ -80,8 +91,15 @@ class Session:
     """A server on a host and the local port that leads to it; a context manager that closes both ends."""
 
     def __init__(
-        self, connection: Connection, forward: Forward, state: ServerState, report: HostReport, phases: Phases
+        self,
+        reach: Reach,
+        connection: Connection,
+        forward: Forward,
+        state: ServerState,
+        report: HostReport,
+        phases: Phases,
     ) -> None:
+        self.reach = reach
         self.connection = connection
         self.state = state
         self.report = report
@@ -201,7 +219,7 @@ def establish(
         arrival = _Arrival(reach, request, connection, phases)
         state = arrival.server()
         forward = arrival.forward(state, local_port)
-        return Session(connection, forward, state, arrival.report, phases)
+        return Session(reach, connection, forward, state, arrival.report, phases)
     except BaseException:
         connection.close()
         raise

@@ -21,9 +21,9 @@ from dls.server.volume import Bool, Geometry, Mask, Volume
 
 BLOCK = 1 << 20
 """Bytes inflated at a time."""
-UNSEEN_BYTES = 64 << 20
-UNSEEN_RATIO = 64
-"""While the dimensions are unknown, no more is inflated than 64 MiB and 64 times what has arrived.
+UNSEEN_BYTES = 32 << 20
+UNSEEN_RATIO = 16
+"""While the dimensions are unknown, no more is inflated than 32 MiB and 16 times what has arrived.
 
 Deflate shrinks up to 1032 times, so a bomb would be swallowed whole before its metadata shows what it is. Real images
 shrink 1.5 to 10 times and never meet this limit; what is held back (an image of zeros, say) waits, still compressed.
@@ -107,6 +107,7 @@ class Inflater:
     def expect(self, size: int) -> None:
         """Say how many bytes there must be in the end; what was held back goes on."""
         self._expected = size
+        self._check_length()
         self.feed(b"")
 
     def feed(self, data: bytes) -> None:
@@ -138,12 +139,15 @@ class Inflater:
         except (isal_zlib.error, EOFError, ValueError):
             raise BadRequest("The image's data is not valid gzip.") from None
         self._made += len(made)
+        self._check_length()
+        if made:
+            self._sink.write(made)
+
+    def _check_length(self) -> None:
         if self._expected is not None and self._made > self._expected:
             raise TooLarge("The image's data is longer than its dimensions say.")
         if self._made > self._most:
             raise TooLarge(f"The image is larger than the {self._most >> 20} MiB that this server takes.")
-        if made:
-            self._sink.write(made)
 
     def finish(self) -> None:
         """Check that the stream has ended and is as long as expected."""

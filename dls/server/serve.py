@@ -17,6 +17,7 @@ from typing import IO
 
 import uvicorn
 
+from dls import __version__
 from dls.errors import EngineError, ListenError
 from dls.server import engines, memory
 from dls.server.access import Policy, make_secret
@@ -121,7 +122,9 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
         if options.launch is not None:
             server.when_ready = lambda: stack.enter_context(_state_file(listening))
         announce(listening)
+        log.info("dls %s serves the %s engine on %s", __version__, engine.name, engine.device)
         server.run(sockets)
+        log.info("the server ended")
 
 
 class _Server(uvicorn.Server):

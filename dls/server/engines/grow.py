@@ -358,7 +358,7 @@ def _touches(region: Bools, grid: Grid, shape: tuple[int, ...]) -> bool:
     """Return whether a region meets a side of its grid that is not a side of the image."""
     for axis in range(3):
         ends = region.any(tuple(k for k in range(3) if k != axis))
-        if (ends[0] and grid.low[axis] > 0) or (ends[-1] and grid.high[axis] < shape[axis]):
+        if ends[0] and grid.low[axis] > 0 or ends[-1] and grid.high[axis] < shape[axis]:
             return True
     return False
 

@@ -49,7 +49,9 @@ class RegionSegmentation:
         before = self._box
         self._clear()
         if grown is not None:
-            box, crop = grown
+            bounds, crop = grown
+            z, y, x = (slice(*side) for side in bounds)
+            box: Box = (z, y, x)
             self.mask[box] = crop
             self._box = box
         self._prompts = prompts

@@ -1,0 +1,62 @@
+"""Real parts for the tests: an OpenSSH server, a remote directory with its environment, a live HTTP server."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dls.demo import sshd
+from dls.remote.connection import Connection
+from dls.remote.prompts import NoPrompter
+from dls.remote.session import Reach, connect
+from tests.live import Live, serving
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path is short enough for a Unix socket, as pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(prefix="dls-t-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[sshd.Server]:
+    """A real OpenSSH server on loopback."""
+    if sshd.find_sshd() is None:
+        pytest.fail("OpenSSH's server is not installed (on Debian and Ubuntu: apt install openssh-server)")
+    folder = Path(tempfile.mkdtemp(prefix="dls-h-"))
+    with sshd.running(folder) as server:
+        yield server
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def connection(host: sshd.Server) -> Iterator[Connection]:
+    """A connection to it."""
+    target = Reach("dls-demo", ssh_config=host.config).resolve()[-1]
+    opened = Connection.open(target, NoPrompter())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def remote_dir(host: sshd.Server) -> Iterator[str]:
+    """A remote directory in which the environment and our code are in place, and no server runs."""
+    folder = Path(tempfile.mkdtemp(prefix="dls-r-"))
+    connect("dls-demo", ssh_config=host.config, remote_dir=f"{folder}/host").close(stop_server=True)
+    yield f"{folder}/host"
+    subprocess.run(["pkill", "-f", f"launch-file {folder}/"], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Live]:
+    """A live server with the region engine."""
+    with serving() as server:
+        yield server
