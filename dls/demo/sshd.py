@@ -87,9 +87,10 @@ def _free_port() -> int:
 def _openssh(program: str, folder: Path, port: int, options: str) -> Iterator[None]:
     config, log = folder / "sshd_config", folder / "sshd.log"
     config.write_text(
+        # OpenSSH takes the first value it reads.
         f"{options}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
-        "KbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n"
+        "KbdInteractiveAuthentication no\n" + ("" if "Subsystem" in options else "Subsystem sftp internal-sftp\n")
     )
     made = os.getuid() == 0 and not PRIVILEGE_SEPARATION.exists()
     if made:

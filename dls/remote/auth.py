@@ -91,9 +91,9 @@ class Login:
         for path in files:
             try:
                 yield f"the key {path.name}", paramiko.PKey.from_path(path)
-            except paramiko.PasswordRequiredException:
+            except (TypeError, paramiko.PasswordRequiredException):  # cryptography says TypeError: a password is missing
                 locked.append(path)
-            except (OSError, ValueError, TypeError, paramiko.SSHException, UnknownKeyType):
+            except (OSError, ValueError, paramiko.SSHException, UnknownKeyType):
                 continue
         for path in locked:
             unlocked = self._unlock(path)
@@ -106,9 +106,10 @@ class Login:
             if not phrase:
                 return None
             try:
-                return paramiko.PKey.from_path(path, password=phrase)
+                # Bytes, whatever the annotation says: paramiko 5.1 hands them to cryptography as they are.
+                return paramiko.PKey.from_path(path, password=phrase.encode())  # type: ignore[arg-type]
             except (paramiko.SSHException, ValueError):
-                continue  # a wrong passphrase says "Invalid key"
+                continue
         return None
 
     def _password(self) -> list[str] | None:

@@ -114,7 +114,7 @@ def _channel_error(target: Target, error: paramiko.ChannelException) -> ForwardE
 
 
 def _ssh_error(target: Target, error: Exception) -> LinkError | ReachError:
-    if "banner" in str(error).lower():
+    if any(word in str(error).lower() for word in ("banner", "protocol version")):
         return ReachError(
             f"What answers at {target.host} port {target.port} is no SSH server.",
             "Check the port: --ssh-port.",
@@ -248,7 +248,10 @@ class Connection:
             )
 
     def open_unix(self, path: str, timeout: float = 15.0) -> paramiko.Channel:
-        """Open a channel to a Unix socket on the host; raises Prohibited where the host forbids it."""
+        """Open a channel to a Unix socket on the host, or raise ForwardError.
+
+        OpenSSH does not say whether it forbids that or nobody listens there: both are "connect failed".
+        """
         with translated(self.target):
             return self.transport.open_streamlocal(path, timeout)
 

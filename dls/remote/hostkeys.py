@@ -57,7 +57,7 @@ def _entries(file: Path, text: str) -> list[tuple[str, KnownKey]]:
             continue
         try:
             entry = paramiko.hostkeys.HostKeyEntry.from_line(" ".join(words[:3]), number)
-        except (paramiko.SSHException, ValueError):
+        except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey, ValueError):
             continue
         if entry is not None and entry.key is not None:
             key = KnownKey(file, number, entry.key.get_name(), entry.key.asbytes(), marker == "@revoked")

@@ -246,9 +246,10 @@ class _Arrival:
         """Find the server, or set it up; with a port and a secret where its socket can't be forwarded."""
         try:
             return self._find() or self._set_up(self._request)
-        except Prohibited:
+        except ForwardError:
+            # OpenSSH says "connect failed" both for a forbidden socket and for one where nobody listens.
             self._phases.reporter.note(
-                f"{self._connection.target.label} forbids Unix-socket forwarding: using a loopback port and a secret there."
+                f"{self._connection.target.label} forwards no Unix sockets: using a loopback port and a secret there."
             )
         try:
             return self._set_up(replace(self._request, tcp=True))
@@ -262,9 +263,14 @@ class _Arrival:
         if state is None:
             return None
         wishes = {replace(self._request, tcp=tcp).key for tcp in (False, True)}
-        if state.code == self._code.key and state.request in wishes and launch.answers(self._connection, state):
-            return state
-        return None
+        if state.code != self._code.key or state.request not in wishes:
+            return None
+        try:
+            return state if launch.answers(self._connection, state) else None
+        except Prohibited:
+            raise
+        except ForwardError:  # nobody listens there any more
+            return None
 
     def _set_up(self, request: ServerRequest) -> ServerState:
         if not self.report.full:
