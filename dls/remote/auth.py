@@ -91,7 +91,10 @@ class Login:
         for path in files:
             try:
                 yield f"the key {path.name}", paramiko.PKey.from_path(path)
-            except (TypeError, paramiko.PasswordRequiredException):  # cryptography says TypeError: a password is missing
+            except (
+                TypeError,
+                paramiko.PasswordRequiredException,
+            ):  # cryptography says TypeError: a password is missing
                 locked.append(path)
             except (OSError, ValueError, paramiko.SSHException, UnknownKeyType):
                 continue

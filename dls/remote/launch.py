@@ -15,7 +15,7 @@ from dls.gpus import Gpu, most_free
 from dls.remote.connection import Connection
 from dls.remote.install import InstallPlan
 from dls.remote.probe import HostReport, ServerState
-from dls.remote.scripts import LOCK, private_directory
+from dls.remote.scripts import LOCK, OURS, private_directory
 
 READY_SECONDS = 60
 """How long a server may take to listen. It loads its engine after that."""
@@ -78,12 +78,13 @@ set -u
 umask 077
 {private_directory(plan.run_dir)}
 {LOCK}
+{OURS}
 RUN={run}
 LOG={log}
 mkdir -p "$(dirname "$LOG")" || exit 73
 lock "$RUN/launch.lock"
-P=$(sed -n 's/.*"pid": *\\([0-9][0-9]*\\).*/\\1/p' "$RUN/state.json" 2>/dev/null | head -n 1)
-if [ -n "$P" ] && kill -0 "$P" 2>/dev/null && grep -q {quote(str(told["request"]))} "$RUN/state.json" \\
+P=$(pid_in "$RUN/state.json")
+if [ -n "$P" ] && ours "$P" && grep -q {quote(str(told["request"]))} "$RUN/state.json" \\
    && grep -q {quote(str(told["code"]))} "$RUN/state.json"; then
   cat "$RUN/state.json"; exit 0
 fi
@@ -151,12 +152,13 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
     channel = connection.open_unix(state.socket) if state.port is None else connection.open_tcp("127.0.0.1", state.port)
     with contextlib.closing(channel):
         channel.settimeout(10)
-        # http.client asks for no more of a socket than a channel has: sendall and makefile.
+        # http.client asks for no more of a socket than a channel has: sendall and makefile. It must not be told to
+        # close: it would close the channel before it reads the body.
         asking = http.client.HTTPConnection("localhost")
         asking.sock = channel
         token = base64.b64encode(f"snap:{state.secret}".encode()).decode()
         try:
-            asking.request("GET", "/status", headers={"Authorization": f"Basic {token}", "Connection": "close"})
+            asking.request("GET", "/status", headers={"Authorization": f"Basic {token}"})
             answer = asking.getresponse()
             body = answer.read(65536)
             said = json.loads(body) if answer.status == 200 else {}
@@ -168,18 +170,17 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
 def stop_script(state: ServerState) -> str:
     """Return the script that ends the server: asked first, then killed after 10 s."""
     run = shlex.quote(state.run_dir)
-    return f"""
+    return f"""{OURS}
 RUN={run}
 P={state.pid}
-ours() {{ kill -0 $P 2>/dev/null && ps -o args= -p $P 2>/dev/null | grep -q -- '--launch-file'; }}
-if ours; then
+if ours $P; then
   kill -TERM $P
   I=0
-  while ours && [ $I -lt 100 ]; do sleep 0.1; I=$((I + 1)); done
-  ours && kill -KILL $P
+  while ours $P && [ $I -lt 100 ]; do sleep 0.1; I=$((I + 1)); done
+  ours $P && kill -KILL $P && sleep 0.2
 fi
-rm -f "$RUN/state.json" "$RUN/server.sock" "$RUN/launch.json"
-! ours
+[ "$(pid_in "$RUN/state.json")" != $P ] || rm -f "$RUN/state.json" "$RUN/server.sock" "$RUN/launch.json"
+! ours $P
 """
 
 

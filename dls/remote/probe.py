@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dls import gpus
 from dls.errors import HostError
 from dls.remote.connection import Connection
+from dls.remote.scripts import OURS
 
 DEFAULT_REMOTE_DIR = "~/.dls"
 SOCKET_PATH_LIMIT = 100
@@ -118,7 +119,7 @@ def script(remote_dir: str, *, full: bool) -> str:
     """
     head = _HEAD.format(root=remote_dir_words(remote_dir), key=_key(remote_dir))
     stop = "" if full else '[ -z "$FOUND" ] || exit 0'
-    return "\n".join([head, stop, _FULL.format(query=gpus.query(), old_query=gpus.query(gpus.FIELDS[:-1]))])
+    return "\n".join([OURS, head, stop, _FULL.format(query=gpus.query(), old_query=gpus.query(gpus.FIELDS[:-1]))])
 
 
 def _key(remote_dir: str) -> str:
@@ -218,8 +219,8 @@ say filesystem "$(stat -f -c %T "$D" 2>/dev/null)"
 for D in "$ROOT/run" "/tmp/dls-$UID_/{key}"; do
   # Another user could have made this directory first, to hand us a server of theirs.
   [ -d "$D" ] && [ ! -L "$D" ] && [ -O "$D" ] && [ -O "$D/state.json" ] && [ ! -L "$D/state.json" ] || continue
-  P=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' "$D/state.json" | head -n 1)
-  [ -n "$P" ] && kill -0 "$P" 2>/dev/null || continue
+  P=$(pid_in "$D/state.json")
+  [ -n "$P" ] && ours "$P" || continue
   say state "$D	$(tr -d '\n' <"$D/state.json")"
   FOUND=1
 done

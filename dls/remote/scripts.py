@@ -30,6 +30,16 @@ trap 'exit 141' PIPE
 trap 'exit 143' TERM
 """
 
+OURS = r"""
+ours() {
+  # A process of that number that is a server of ours: numbers are used again, and a zombie still takes signals.
+  kill -0 "$1" 2>/dev/null || return 1
+  if [ -r "/proc/$1/cmdline" ]; then tr '\0' ' ' <"/proc/$1/cmdline"; else ps -o args= -p "$1" 2>/dev/null; fi \
+    | grep -q -e '--launch-file'
+}
+pid_in() { sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' "$1" 2>/dev/null | head -n 1; }
+"""
+
 
 def private_directory(path: str) -> str:
     """Make the directory, and every one above it that is ours to make, or fail when another user holds it."""
