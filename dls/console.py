@@ -7,7 +7,7 @@ import getpass
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -207,7 +207,7 @@ def show_session(console: Console, session: Session) -> None:
     )
 
 
-def show_table(console: Console, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     """Print a small table."""
     table = Table(*header)
     for row in rows:

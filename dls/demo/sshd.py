@@ -123,7 +123,12 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def _asyncssh(folder: Path, port: int) -> Iterator[None]:
     import asyncssh
 
-    class Local(asyncssh.SSHServer):  # type: ignore[misc]
+    connections: list[Any] = []
+
+    class Local(asyncssh.SSHServer):
+        def connection_made(self, connection: Any) -> None:
+            connections.append(connection)
+
         def connection_requested(self, *address: Any) -> bool:
             return True
 
@@ -152,7 +157,11 @@ def _asyncssh(folder: Path, port: int) -> Iterator[None]:
 
         async def end() -> None:
             server.close()
-            await server.wait_closed()
+            for connection in connections:
+                connection.abort()
+            await asyncio.gather(server.wait_closed(), *(connection.wait_closed() for connection in connections))
+            if others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others, timeout=5)
 
         asyncio.run_coroutine_threadsafe(end(), loop).result(START_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
@@ -175,3 +184,4 @@ async def _shell(process: Any) -> None:
     status = await child.wait()
     await process.stdout.drain()
     process.exit(status)
+    await process.wait_closed()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import logging
 import re
 import secrets
 import shlex
@@ -21,6 +20,7 @@ from dls.remote import hostkeys
 from dls.remote.auth import Login
 from dls.remote.prompts import Prompter
 from dls.remote.target import Target
+from dls.remote.transport import HostTransport
 
 CONNECT_TIMEOUT = 15.0
 """Seconds to wait for the TCP connection and for the host's SSH greeting."""
@@ -28,9 +28,6 @@ CIPHERS_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 """paramiko puts AES-GCM last, behind 3DES; asked for first it gives 1.5 to 2 times the throughput."""
 PROHIBITED = (1, 3)
 """Of RFC 4254, section 5.1: administratively prohibited, and unknown channel type (a server without the extension)."""
-
-# Without a handler of its own, the logging module would print paramiko's tracebacks to standard error.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -44,32 +41,6 @@ class Completed:
 
 class Prohibited(ForwardError):
     """The host's SSH server forbids this kind of forwarding."""
-
-
-class StreamlocalTransport(paramiko.Transport):
-    """A transport that can open `direct-streamlocal@openssh.com` channels.
-
-    paramiko writes only the fields of the channel kinds it knows; the two fields that OpenSSH's PROTOCOL file
-    (section 2.4) adds are appended here to the CHANNEL_OPEN message on its way out.
-    """
-
-    _opening = threading.local()
-
-    def open_streamlocal(self, path: str, timeout: float) -> paramiko.Channel:
-        """Open a channel to the Unix socket at the path on the host."""
-        self._opening.path = path
-        try:
-            return self.open_channel("direct-streamlocal@openssh.com", timeout=timeout)
-        finally:
-            self._opening.path = None
-
-    def _send_user_message(self, data: paramiko.Message) -> None:
-        path = getattr(self._opening, "path", None)
-        if path is not None:
-            data.add_string(path)
-            data.add_string("")
-            data.add_int(0)
-        super()._send_user_message(data)  # type: ignore[misc]
 
 
 @contextlib.contextmanager
@@ -125,7 +96,7 @@ def _ssh_error(target: Target, error: Exception) -> LinkError | ReachError:
 class Connection:
     """One authenticated SSH connection, and everything that is done over it."""
 
-    def __init__(self, target: Target, transport: StreamlocalTransport, *, how: str, new_host_key: bool) -> None:
+    def __init__(self, target: Target, transport: HostTransport, *, how: str, new_host_key: bool) -> None:
         self.target = target
         self.transport = transport
         self.how = how
@@ -146,7 +117,7 @@ class Connection:
         """Connect, check the host key and log in; `through` is the connection to the last jump host."""
         with translated(target):
             sock = through.open_tcp(target.host, target.port) if through else _dial(target)
-            transport = StreamlocalTransport(sock)
+            transport = HostTransport(sock)
             try:
                 new = _negotiate(transport, target, prompter, accept_new_host_key)
                 how = Login(target, transport, prompter, password).run()
@@ -274,7 +245,7 @@ def _dial(target: Target) -> socket.socket:
     return sock
 
 
-def _negotiate(transport: StreamlocalTransport, target: Target, prompter: Prompter, accept_new: bool) -> bool:
+def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> bool:
     transport.banner_timeout = CONNECT_TIMEOUT
     options = transport.get_security_options()
     options.ciphers = (*CIPHERS_FIRST, *(c for c in options.ciphers if c not in CIPHERS_FIRST))

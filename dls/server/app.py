@@ -100,7 +100,8 @@ async def _refused(request: Request, error: RequestError) -> Response:
 
 
 async def _no_such_route(request: Request, error: HTTPException) -> Response:
-    return JSONResponse({"error": f"{error.detail}."}, error.status_code, headers=error.headers)
+    message = f"This server has nothing at that address ({error.detail})."
+    return JSONResponse({"error": message}, error.status_code, headers=error.headers)
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -119,10 +119,14 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
         server = _Server(
             uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, backlog=BACKLOG)
         )
-        if options.launch is not None:
-            server.when_ready = lambda: stack.enter_context(_state_file(listening))
-        announce(listening)
-        log.info("dls %s serves the %s engine on %s", __version__, engine.name, engine.device)
+
+        def ready() -> None:
+            if options.launch is not None:
+                stack.enter_context(_state_file(listening))
+            announce(listening)
+            log.info("dls %s serves the %s engine on %s", __version__, engine.name, engine.device)
+
+        server.when_ready = ready
         server.run(sockets)
         log.info("the server ended")
 
@@ -130,7 +134,7 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, which says when it accepts requests."""
 
-    when_ready: Callable[[], object] = staticmethod(lambda: None)
+    when_ready: Callable[[], None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -18,11 +18,13 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Vector = tuple[float, float, float]
 
 # Half-widths of the region of interest, in steps of the finest spacing.
-REACHES = (20, 40, 80, 160, 320)
+REACHES = (20, 48, 112, 320)
 # Most voxels of a working grid: 64^3 labels in 3.5 ms, so all levels take about 0.1 s.
 BUDGET = 64**3
 LEVELS = 28
-ENOUGH = 6.0
+ENOUGH = 2.0
+# A border lies at most this many tolerances from the values inside.
+CAP = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,9 @@ class Seeds:
     outside: Ints
     beside: Ints
     samples: list[Ints]
-    against: list[Ints]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Grid:
     """A smoothed, perhaps coarser, copy of the image around the prompts."""
 
@@ -55,17 +56,17 @@ class Grid:
     step: Ints
     values: Floats
     noise: float
-    sigma: Vector
     inside: Bools
     outside: Bools
 
 
 @dataclass(frozen=True)
 class Found:
-    """A region on a grid, how well it stands out, and what outside prompts took of it."""
+    """A region on a grid, its score and tolerance, and what outside prompts took of it."""
 
     grid: Grid
     score: float
+    tolerance: float
     region: Bools
     taken: Bools
 
@@ -76,11 +77,13 @@ def segment(volume: Floats, spacing: Vector, prompts: Sequence[Prompt]) -> tuple
     if not len(seeds.inside):
         return None
     best: Found | None = None
+    cut = True
     for grid in _grids(volume, spacing, seeds):
-        found = Found(grid, *_grow(grid, seeds))
-        if best is None or found.score > (0.6 if _touches(best.region, best.grid, volume.shape) else 1.0) * best.score:
-            best = found
-        if best.score >= ENOUGH and not _touches(best.region, best.grid, volume.shape):
+        found = _grow(grid, seeds)
+        # A wider look at a cut-off region is coarser and scores less; a closed one must be beaten well.
+        if best is None or found.score > (0.6 if cut else 1.3) * best.score:
+            best, cut = found, _touches(found, volume.shape)
+        if best.score >= ENOUGH and not cut:
             break
     assert best is not None
     return _finish(volume, spacing, seeds, best)
@@ -89,7 +92,7 @@ def segment(volume: Floats, spacing: Vector, prompts: Sequence[Prompt]) -> tuple
 def _seeds(prompts: Sequence[Prompt], shape: Ints) -> Seeds:
     """Return the voxels of all prompts, a later one winning where two overlap."""
     owner: dict[bool, Ints] = {True: np.empty(0, np.int64), False: np.empty(0, np.int64)}
-    samples: dict[bool, list[Ints]] = {True: [], False: []}
+    samples: list[Ints] = []
     beside = [np.empty((0, 3), np.int64)]
     for prompt in prompts:
         drawn = np.argwhere(prompt.mask) + np.array(prompt.origin)
@@ -99,14 +102,15 @@ def _seeds(prompts: Sequence[Prompt], shape: Ints) -> Seeds:
         flat = np.ravel_multi_index(tuple(drawn.T), tuple(shape)).astype(np.int64)
         owner[prompt.foreground] = np.union1d(owner[prompt.foreground], flat)
         owner[not prompt.foreground] = np.setdiff1d(owner[not prompt.foreground], flat)
-        samples[prompt.foreground].append(_core(drawn) if prompt.kind == "lasso" else drawn)
-        if prompt.kind == "lasso" and prompt.foreground:
+        if prompt.foreground:
+            samples.append(_core(drawn) if prompt.kind == "lasso" else drawn)
+        if prompt.foreground and prompt.kind == "lasso":
             beside.append(_ring(drawn, shape))
     near = np.concatenate(beside)
     flat_near = np.ravel_multi_index(tuple(near.T), tuple(shape)).astype(np.int64)
     near = near[~np.isin(flat_near, owner[True])]
     inside, outside = (np.stack(np.unravel_index(owner[k], tuple(shape)), 1) for k in (True, False))
-    return Seeds(inside, outside, near, samples[True], samples[False])
+    return Seeds(inside, outside, near, samples)
 
 
 def _plane(drawn: Ints, pad: int) -> tuple[Bools, Ints]:
@@ -162,13 +166,19 @@ def _grid(volume: Floats, size: NDArray[np.float64], seeds: Seeds, low: Ints, hi
         sigma = sigma * 0.7
     values = ndimage.gaussian_filter(small, sigma, truncate=3.0)
     noise = _noise(small) * _damping(sigma)
-    marks = []
-    for voxels in (seeds.inside, np.concatenate([seeds.outside, seeds.beside])):
-        mark = np.zeros(values.shape, bool)
-        local = voxels[((voxels >= low) & (voxels < high)).all(1)] - low
-        mark[tuple((local // step).T)] = True
-        marks.append(mark)
-    return Grid(low, high, step, values, noise, tuple(sigma), marks[0], marks[1] & ~marks[0])
+    blank = np.zeros(values.shape, bool)
+    grid = Grid(low, high, step, values, noise, blank, blank)
+    inside = _mark(grid, seeds.inside)
+    outside = _mark(grid, np.concatenate([seeds.outside, seeds.beside])) & ~inside
+    return replace(grid, inside=inside, outside=outside)
+
+
+def _mark(grid: Grid, voxels: Ints) -> Bools:
+    """Return the cells of a grid that hold any of the voxels."""
+    mark = np.zeros(grid.values.shape, bool)
+    local = voxels[((voxels >= grid.low) & (voxels < grid.high)).all(1)] - grid.low
+    mark[tuple((local // grid.step).T)] = True
+    return mark
 
 
 def _shrink(crop: Floats, step: Ints) -> Floats:
@@ -184,13 +194,11 @@ def _shrink(crop: Floats, step: Ints) -> Floats:
 
 
 def _noise(values: Floats) -> float:
-    """Return the noise of an image as the middle size of its second differences."""
-    best = np.inf
-    for axis in range(3):
-        if values.shape[axis] > 4:
-            second = np.diff(values[:: max(1, len(values) // 32)] if axis else values, 2, axis)
-            best = min(best, float(np.median(np.abs(second))) / (0.6745 * np.sqrt(6)))
-    return best if np.isfinite(best) else 0.0
+    """Return the noise of an image as the least middle size of its second differences along an axis."""
+    # The middle 48^3 voxels are enough: a median over 2.2 million took 75 ms.
+    near = values[tuple(slice(max(0, n // 2 - 24), n // 2 + 24) for n in values.shape)]
+    sizes = [np.median(np.abs(np.diff(near, 2, axis))) for axis in range(3) if near.shape[axis] > 4]
+    return float(min(sizes, default=0.0)) / (0.6745 * float(np.sqrt(6)))
 
 
 def _damping(sigma: NDArray[np.float64]) -> float:
@@ -221,57 +229,65 @@ def _offsets(values: Floats, centres: NDArray[np.float64]) -> Floats:
     return np.minimum(above, below).astype(np.float32)
 
 
-def _grow(grid: Grid, seeds: Seeds) -> tuple[float, Bools, Bools]:
-    """Return how well the best region stands out, the region, and what outside prompts took of it."""
-    first = 1 + max([k for k, one in enumerate(seeds.samples) if len(one) > 1], default=0)
-    score, region, taken = _best(grid, _centres(grid, seeds.samples[:first]))
-    missed = [one for one in seeds.samples[first:] if _far(one, region, grid)]
-    if missed:
-        score, region, taken = _best(grid, _centres(grid, seeds.samples[:first] + missed))
-    return score, _local(region, taken, grid), taken
+def _grow(grid: Grid, seeds: Seeds) -> Found:
+    """Return the region of the strokes and the first click, then of the clicks it left far out too."""
+    first = 1 + max((k for k, one in enumerate(seeds.samples) if len(one) > 1), default=0)
+    found = _best(grid, _centres(grid, seeds.samples[:first]))
+    if first < len(seeds.samples):
+        anchors = _mark(grid, np.concatenate(seeds.samples[:first])) & grid.inside
+        grown = _joined(found.region, anchors)
+        missed = [one for one in seeds.samples[first:] if not _near(one, grown, grid)]
+        if missed:
+            found = _best(grid, _centres(grid, seeds.samples[:first] + missed))
+    return _local(found)
 
 
-def _far(voxels: Ints, region: Bools, grid: Grid) -> bool:
-    """Return whether a click lies so far out of a region that it shows a new intensity, not a border."""
+def _near(voxels: Ints, region: Bools, grid: Grid) -> bool:
+    """Return whether a click is within 2 voxels of a region: a nudge of its border, whose value is mixed."""
     at = (voxels[0] - grid.low) // grid.step
-    around = tuple(slice(max(0, k - 2), k + 3) for k in at)
-    grown = _joined(region, grid.inside & ~_only(at, region.shape))
-    return not bool(grown[around].any())
+    return bool(region[tuple(slice(max(0, k - 2), k + 3) for k in at)].any())
 
 
-def _only(at: Ints, shape: tuple[int, ...]) -> Bools:
-    """Return a mask of one voxel."""
-    mask = np.zeros(shape, bool)
-    mask[tuple(at)] = True
-    return mask
-
-
-def _best(grid: Grid, centres: NDArray[np.float64]) -> tuple[float, Bools, Bools]:
-    """Return the score and region of the best tolerance, and what outside prompts took of it."""
+def _best(grid: Grid, centres: NDArray[np.float64]) -> Found:
+    """Return the region of the best tolerance, less what outside prompts take of it."""
     offsets = _offsets(grid.values, centres)
     offsets[grid.inside] = 0
     order, thresholds = _flood(offsets, grid)
-    scores = _scores(order, grid, len(thresholds))
-    level = int(np.argmax(scores))
-    region = order <= level
+    scores = _scores(order, grid)
+    level, last = _first_peak(scores)
+    region = order <= level if scores[level] > 0 else grid.inside
     hit = region & grid.outside
     taken = np.zeros_like(region)
     if hit.any():
         deep = ndimage.distance_transform_edt(region)[hit].max() > 2
         clear = int(order[grid.outside].min())
+        # A lower tolerance clears a deep leak if it still makes an object; a shallow one is cut off.
         if deep and clear > 0 and scores[:clear].max() > 0.3 * scores[level]:
-            level = int(np.argmax(scores[:clear]))
+            level, last = _first_peak(scores[:clear])
             region = order <= level
         else:
             kept = _split(region, grid)
             region, taken = kept, region & ~kept
-    return float(scores[level]), region, taken
+    return Found(grid, float(scores[level]), float(thresholds[last]), region, taken)
+
+
+def _first_peak(scores: NDArray[np.float64]) -> tuple[int, int]:
+    """Return the lowest level whose score peaks not far below the best of all, and its plateau's end.
+
+    In a brain, white matter scores 2.9 at its peak and the whole head 4.2 at a later one.
+    """
+    for level in np.flatnonzero(scores >= 0.6 * scores.max()):
+        falls = np.flatnonzero(scores[level:] < 0.93 * scores[level])
+        end = level + int(falls[0]) if len(falls) else len(scores)
+        if scores[level] >= scores[level:end].max():
+            return int(level), end - 1
+    return 0, 0
 
 
 def _flood(offsets: Floats, grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Return for each voxel the first tolerance level that joins it to an inside prompt."""
     top = float(offsets.max())
-    start = max(1.5 * grid.noise, top / 100)
+    start = max(1.5 * grid.noise, top / 100, 1e-12)
     thresholds = np.geomspace(start, max(top, start * 1.01), LEVELS)
     order = np.full(offsets.shape, LEVELS, np.int16)
     part: tuple[slice, ...] = (slice(None),) * 3
@@ -284,28 +300,30 @@ def _flood(offsets: Floats, grid: Grid) -> tuple[NDArray[np.int16], NDArray[np.f
     return order, thresholds
 
 
-def _scores(order: NDArray[np.int16], grid: Grid, count: int) -> NDArray[np.float64]:
-    """Return per level how far the shell lies from the region against the region's own spread."""
-    near = ndimage.minimum_filter(order, 3)
-    far = near
+def _scores(order: NDArray[np.int16], grid: Grid) -> NDArray[np.float64]:
+    """Return per level how far the shell lies from the region against the spread of both."""
     values = grid.values.astype(np.float64)
-
-    def sums(levels: NDArray[np.int16], weight: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        flat = None if weight is None else weight.ravel()
-        return np.cumsum(np.bincount(levels.ravel(), flat, count + 1)[:count])
-
-    n, s, q = (sums(order, w) for w in (None, values, values**2))
-    m, u, r = (sums(far, w) - x for w, x in ((None, n), (values, s), (values**2, q)))
-    m, n = np.maximum(m, 1), np.maximum(n, 1)
-    mean = s / n
-    inner = np.maximum(q / n - mean**2, 0) + grid.noise**2
-    shell = u / m - mean
-    outer = np.maximum(r / m - (u / m) ** 2, 0)
-    score: NDArray[np.float64] = np.abs(shell) / np.sqrt(inner + 0.25 * outer + 1e-12)
+    powers = (None, values, values**2)
+    shell = ndimage.minimum_filter(order, 3)
+    count, total, square = (_upto(order, w) for w in powers)
+    # Region and shell together, less the region: all levels at once, no mask for each.
+    around, total_around, square_around = (_upto(shell, w) - x for w, x in zip(powers, (count, total, square)))
+    size, ring = np.maximum(count, 1), np.maximum(around, 1)
+    inner = np.maximum(square / size - (total / size) ** 2, 0) + grid.noise**2
+    outer = np.maximum(square_around / ring - (total_around / ring) ** 2, 0)
+    step = np.abs(total_around / ring - total / size) / np.sqrt(inner + 0.25 * outer + 1e-12)
     faces = np.ones(order.shape, bool)
-    faces[tuple(slice(1, -1) if k > 2 else slice(None) for k in order.shape)] = False
-    contact = np.cumsum(np.bincount(order[faces], minlength=count + 1)[:count])
-    return score * (n / (n + 30.0)) * np.where(m > 8, m / (m + contact), 0)
+    faces[tuple(slice(1, -1) if n > 2 else slice(None) for n in order.shape)] = False
+    contact = _upto(np.where(faces, order, LEVELS), None)
+    # Specks of noise and floods cut off by the sides of the grid stand out by chance.
+    scores: NDArray[np.float64] = step * count / (count + 30.0) * np.where(around > 8, around / (ring + contact), 0)
+    return scores
+
+
+def _upto(order: NDArray[np.int16], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return the sums of weights over the voxels of each level and all below."""
+    flat = None if weights is None else weights.ravel()
+    return np.cumsum(np.bincount(order.ravel(), flat, LEVELS + 1)[:LEVELS]).astype(np.float64)
 
 
 def _split(region: Bools, grid: Grid) -> Bools:
@@ -320,14 +338,23 @@ def _split(region: Bools, grid: Grid) -> Bools:
     return won
 
 
-def _local(region: Bools, taken: Bools, grid: Grid) -> Bools:
-    """Return the region with its border moved to midway between the means on either side."""
-    for _ in range(2):
-        lower, upper = _sides(region, grid)
-        band = ndimage.binary_dilation(region)
-        moved = band & (np.abs(grid.values - lower) < np.abs(grid.values - upper)) | grid.inside
-        region = _joined(moved & ~grid.outside & ~taken, grid.inside)
-    return region
+def _local(found: Found) -> Found:
+    """Return the find with its border moved to where the image crosses the local middle."""
+    grid, region = found.grid, found.region
+    barred = grid.outside | found.taken
+    for _ in range(2 if found.score > 0 else 0):
+        middle, brighter = _middle(region, grid, found.tolerance)
+        band = ndimage.binary_dilation(region) & ((grid.values > middle) == brighter)
+        region = _joined((band & ~barred) | grid.inside, grid.inside)
+    return replace(found, region=region)
+
+
+def _middle(region: Bools, grid: Grid, tolerance: float) -> tuple[Floats, Bools]:
+    """Return the values midway between either side of the border, and where inside is the brighter."""
+    inner, outer = _sides(region, grid)
+    # What lies outside may be several tissues: half way to the darkest would take in the nearest.
+    half = np.clip((outer - inner) / 2, -CAP * tolerance, CAP * tolerance)
+    return inner + half, inner > outer
 
 
 def _sides(region: Bools, grid: Grid) -> tuple[Floats, Floats]:
@@ -354,30 +381,34 @@ def _joined(region: Bools, inside: Bools) -> Bools:
     return kept
 
 
-def _touches(region: Bools, grid: Grid, shape: tuple[int, ...]) -> bool:
+def _touches(found: Found, shape: tuple[int, ...]) -> bool:
     """Return whether a region meets a side of its grid that is not a side of the image."""
+    grid = found.grid
     for axis in range(3):
-        ends = region.any(tuple(k for k in range(3) if k != axis))
-        if ends[0] and grid.low[axis] > 0 or ends[-1] and grid.high[axis] < shape[axis]:
+        ends = found.region.any(tuple(k for k in range(3) if k != axis))
+        if (ends[0] and grid.low[axis] > 0) or (ends[-1] and grid.high[axis] < shape[axis]):
             return True
     return False
 
 
 def _finish(volume: Floats, spacing: Vector, seeds: Seeds, found: Found) -> tuple[Box, NDArray[np.uint8]]:
     """Return the region of a grid with its border redrawn at full resolution."""
-    grid, part = found.grid, _margin(found.region)
-    region, taken = found.region[part], found.taken[part]
-    low = grid.low + np.array([s.start for s in part]) * grid.step
-    high = np.minimum(grid.low + np.array([s.stop for s in part]) * grid.step, grid.high)
-    inner, outer = _sides(region, replace(grid, values=grid.values[part], inside=grid.inside[part]))
+    whole, part = found.grid, _margin(found.region)
+    step = whole.step
+    low = whole.low + np.array([s.start for s in part]) * step
+    high = np.minimum(whole.low + np.array([s.stop for s in part]) * step, whole.high)
+    grid = replace(whole, values=whole.values[part], inside=whole.inside[part])
+    region, barred = found.region[part], (found.taken | whole.outside)[part]
+    middle, brighter = _middle(region, grid, found.tolerance)
+    contrast = float(np.median(2 * np.abs(middle - grid.values)[region]))
     crop = volume[tuple(slice(a, b) for a, b in zip(low, high))]
-    values = _smoothed(crop, np.array(spacing), float(np.median(np.abs(inner - outer)[region])))
-    middle = _enlarge((inner + outer) / 2, grid.step, crop.shape, smooth=True)
-    brighter = _enlarge(inner > outer, grid.step, crop.shape)
-    core = _enlarge(ndimage.binary_erosion(region, border_value=1), grid.step, crop.shape)
-    band = _enlarge(ndimage.binary_dilation(region) & ~taken, grid.step, crop.shape)
-    full = core | band & ((values > middle) == brighter)
-    return _drawn(full, low, high, seeds)
+    values = _smoothed(crop, np.array(spacing), contrast)
+    bright = values > _enlarge(middle, step, crop.shape, smooth=True)
+    core = ndimage.binary_erosion(region, border_value=1)
+    band = ndimage.binary_dilation(region) & ~barred
+    full = bright == _enlarge(brighter, step, crop.shape)
+    full &= _enlarge(band, step, crop.shape) & (found.score > 0)
+    return _drawn(full | _enlarge(core, step, crop.shape), low, high, seeds)
 
 
 def _drawn(full: Bools, low: Ints, high: Ints, seeds: Seeds) -> tuple[Box, NDArray[np.uint8]]:
@@ -408,10 +439,9 @@ def _smoothed(crop: Floats, spacing: NDArray[np.float64], contrast: float) -> Fl
 
 def _enlarge(coarse: NDArray[Any], step: Ints, shape: tuple[int, ...], smooth: bool = False) -> NDArray[Any]:
     """Return a coarse map at full resolution, in blocks or linearly between block centres."""
-    if smooth and (step > 1).any():
-        coarse = ndimage.zoom(coarse, tuple(step), order=1, mode="nearest", grid_mode=True)
-    else:
-        for axis in range(3):
-            if step[axis] > 1:
-                coarse = np.repeat(coarse, step[axis], axis)
-    return coarse[tuple(slice(0, n) for n in shape)]
+    for axis in range(3):
+        if step[axis] > 1:
+            coarse = np.repeat(coarse, step[axis], axis)
+    fine = coarse[tuple(slice(0, n) for n in shape)]
+    # Blocks averaged over a block are nearly linear between centres, in a tenth of the time of zoom.
+    return ndimage.uniform_filter(fine, tuple(step)) if smooth and (step > 1).any() else fine
