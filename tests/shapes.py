@@ -74,9 +74,12 @@ def cases() -> list[Case]:
             center = [side / 2 + rng.uniform(-0.06, 0.06) * side for side in shape]
             scale = rng.uniform(0.16, 0.3, 3)
             truth = ellipsoid(shape, tuple(center), tuple(scale * shape))
-            found.append(Case(f"ellipsoid {shape} contrast {contrast}", noisy(truth, contrast, rng, 5), truth, spacing))
+            # A neighbour of the same kind, and a field that makes one side brighter by the noise twice over.
+            corner = ellipsoid(shape, tuple(0.86 * np.array(shape)), tuple(0.11 * np.array(shape)))
+            image = noisy(truth | corner, contrast, rng, 10)
+            found.append(Case(f"ellipsoid {shape} contrast {contrast}", image, truth, spacing))
             truth = tube(shape, spacing, rng.uniform(5, 8), rng)
-            found.append(Case(f"tube {shape} contrast {contrast}", noisy(truth, contrast, rng, 5), truth, spacing))
+            found.append(Case(f"tube {shape} contrast {contrast}", noisy(truth, contrast, rng, 10), truth, spacing))
     return found
 
 

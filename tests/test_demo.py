@@ -30,7 +30,7 @@ def test_the_demo_ends_with_a_picture_and_leaves_nothing_behind(tmp_path: Path) 
     for request in ("upload", "point", "scribble", "lasso"):
         assert re.search(rf"{request} .*ms", done.stderr), done.stderr
     folder = re.search(r"/tmp/dls-demo-\w+", done.stderr)
-    assert not [path for path in Path("/tmp").glob("dls-demo-*")] or folder is None
+    assert not list(Path("/tmp").glob("dls-demo-*")) or folder is None
     with Image.open(tmp_path / "demo.png") as picture:
         colors = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
         assert picture.width > 600 and picture.height > 600

@@ -62,7 +62,7 @@ def translated(target: Target) -> Iterator[None]:
     except (TimeoutError, ConnectionError, OSError) as error:
         raise ReachError(
             f"{target.label} can't be reached on port {target.port}: {_plain(error)}",
-            "Check that the machine is on, that its name and port are right, and whether you need a VPN or a jump host.",
+            "Check that it is on, that name and port are right, and whether you need a VPN or a jump host.",
         ) from error
     except (paramiko.SSHException, EOFError) as error:
         raise _ssh_error(target, error) from error

@@ -87,7 +87,7 @@ def _choose(report: HostReport, wanted: Requirements, tool: Tool | None) -> tupl
         )
     if 0 < report.free_mib < wanted.disk_mib:
         raise HostError(
-            f"{report.root} on {report.hostname} has {report.free_mib} MiB free; the packages need {wanted.disk_mib} MiB.",
+            f"{report.root} on {report.hostname} has {report.free_mib} MiB free; the packages need {wanted.disk_mib}.",
             "Free some space, or name another place with --remote-dir.",
         )
     usable = [python for python in report.pythons if python.version[:2] in PREFERRED]
@@ -149,8 +149,8 @@ fetch_uv() {{
   if {host_python or "false"} -m pip --version >/dev/null 2>&1; then
     {host_python or "false"} -m pip install --quiet --target "$TEMP/uv" uv || return 1
   else
-    {host_python or "false"} -m venv "$TEMP/uv-venv" && "$TEMP/uv-venv/bin/python" -m pip install --quiet --target "$TEMP/uv" uv \\
-      || return 1
+    {host_python or "false"} -m venv "$TEMP/venv" || return 1
+    "$TEMP/venv/bin/python" -m pip install --quiet --target "$TEMP/uv" uv || return 1
   fi
   rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"
 }}

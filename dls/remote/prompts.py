@@ -37,7 +37,8 @@ class NoPrompter:
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Refuse, naming the option."""
         raise HostKeyError(
-            f"The host key of {key.known_as} is not known ({key.kind} {key.fingerprint}), and there is no terminal to ask at.",
+            f"The host key of {key.known_as} is not known ({key.kind} {key.fingerprint}), "
+            "and there is no terminal to ask at.",
             "If that is the right key, run again with --accept-new-host-key.",
         )
 

@@ -90,8 +90,8 @@ class Sessions:
         session = self._sessions.get(session_id)
         if session is None:
             raise NotFound(
-                "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep learning "
-                "panel: that starts a new session and sends the image again."
+                "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep "
+                "learning panel: that starts a new session and sends the image again."
             )
         self._touch(session)
         return session

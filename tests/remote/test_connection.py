@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import paramiko
 import pytest
@@ -100,7 +101,7 @@ def echo_server(path: Path) -> socket.socket:
 
 
 def test_a_channel_to_a_unix_socket(connection: Connection, short_folder: Path) -> None:
-    """`direct-streamlocal@openssh.com`, several at once; a socket that is not there is an error, not the transport's end."""
+    """`direct-streamlocal@openssh.com`, several at once; one that is not there does not end the transport."""
     listener = echo_server(short_folder / "s")
     channels = [connection.open_unix(f"{short_folder}/s") for _ in range(3)]
     for number, channel in enumerate(channels):
@@ -206,7 +207,7 @@ def test_a_key_with_a_passphrase(host: sshd.Server, tmp_path: Path, kind: str) -
     target = Reach("dls-demo", ssh_config=host.config).resolve()[-1]
 
     class Person(NoPrompter):
-        said = ["wrong", "open sesame"]
+        said: ClassVar[list[str]] = ["wrong", "open sesame"]
 
         def secret(self, prompt: str) -> str:
             assert "Passphrase" in prompt
@@ -229,7 +230,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a user, so it n
 def account(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A user of this machine with the password `tr0ub4dor` and the login shell asked for; gone after the test."""
     name, shell = "dlstest", getattr(request, "param", "/bin/sh")
-    home = Path("/tmp/dls-test-home")  # noqa: S108
+    home = Path("/tmp/dls-test-home")
     subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run(["useradd", "-m", "-d", str(home), "-s", shell, name], check=True)
@@ -252,7 +253,7 @@ def test_a_password(account: tuple[str, Path], short_folder: Path) -> None:
         opened.close()
 
         class Person(NoPrompter):
-            said = ["hunter2", "hunter3", "tr0ub4dor"]
+            said: ClassVar[list[str]] = ["hunter2", "hunter3", "tr0ub4dor"]
 
             def secret(self, prompt: str) -> str:
                 assert "password" in prompt

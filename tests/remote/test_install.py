@@ -121,7 +121,7 @@ def made(
 
 @pytest.mark.parametrize("tool", [Tool.PIP, None])
 def test_an_environment_is_made_on_a_real_host(connection: Connection, short_folder: Path, tool: Tool | None) -> None:
-    """With pip, and with uv fetched first: packages in, our code beside them, the log shown live, nothing left over."""
+    """With pip, and with uv fetched first: packages and code are in, the log is shown live, nothing is left over."""
     found, lines = made(connection, short_folder, tool=tool)
     assert found.tool is (tool or Tool.FETCH_UV) or found.tool is Tool.UV
     said = subprocess.run([found.interpreter, "-c", "import six, dls; print(dls.__file__)"], capture_output=True, text=True,

@@ -124,7 +124,7 @@ def test_what_the_user_draws_comes_back_voxel_for_voxel(host: sshd.Server, clean
 
 
 def test_sockets_that_may_not_be_forwarded(clean: str, short_folder: Path) -> None:
-    """A loopback port and a secret instead: the address carries it, nobody gets in without it, and it is found again."""
+    """A loopback port and a secret instead: the address carries it, nobody gets in without it."""
     with sshd.running(short_folder, options="AllowStreamLocalForwarding no") as server:
         made, story = opened(server, clean)
         assert any("secret" in note for note in story.notes)
@@ -269,7 +269,7 @@ def command(host: sshd.Server, remote_dir: str, verb: str, *more: str) -> list[s
 
 
 def test_the_command_line(host: sshd.Server, clean: str, short_folder: Path) -> None:
-    """JSON lines and nothing else on standard output; Ctrl-C closes cleanly; `logs` and `stop` reach the same server."""
+    """JSON lines alone on standard output; Ctrl-C closes cleanly; `logs` and `stop` reach the same server."""
     log = short_folder / "log"
     stderr = log.open("w")
     process = subprocess.Popen(

@@ -46,7 +46,7 @@ def recorded(name: str) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def test_the_whole_recorded_session(stand_in: Live) -> None:
-    """Every recorded request gets upstream's status, header names, keys and kinds of value; masks have the image's size."""
+    """Every recorded request gets upstream's status, header names and keys; masks have the image's size."""
     session = b""
     for path in sorted(WIRE.glob("*.request")):
         name = path.name[:3]
@@ -74,7 +74,7 @@ def test_the_whole_recorded_session(stand_in: Live) -> None:
 
 
 def test_models_are_listed_as_upstream_lists_them(stand_in: Live) -> None:
-    """Keys and their order are upstream's; the stand-in answers to nnInteractive's name only because it was asked to."""
+    """Keys and their order are upstream's; the stand-in answers to nnInteractive's name only because it is asked to."""
     *_, upstream = recorded("02-")
     said = Snap(stand_in.port).get("/v2/models").json["models"]
     assert [list(model) for model in said] == [list(json.loads(upstream)["models"][0])] * 2

@@ -1,4 +1,4 @@
-"""The embedded engine: grows a region from what was drawn, with no GPU, no weights and no torch."""
+"""The engine: images in, prompts one by one, one mask that changes in place."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import logging
 
 import numpy as np
 
-from dls.server.engines import grow
 from dls.server.engines.base import Model
-from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume, union
+from dls.server.engines.region import grow
+from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Float32, Mask, Prompt, Volume, union
+
+LARGEST = np.float32(1e18)
+"""Its square is still a float32."""
 
 log = logging.getLogger("dls.server")
 
@@ -22,15 +25,24 @@ class RegionEngine:
     models: tuple[Model, ...] = (Model("region", (POINT, SCRIBBLE, LASSO)),)
 
     def open(self, volume: Volume) -> RegionSegmentation:
-        """Start on an image; values that are not finite are set to zero in place."""
-        finite = np.isfinite(volume.data)
-        if not finite.all():
-            log.info("%d voxels are not finite numbers and count as zero", finite.size - int(finite.sum()))
-            np.nan_to_num(volume.data, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        """Start on an image; values that are no use are changed in place: no number to 0, beyond 1e18 to that."""
+        odd = sum(_tamed(plane) for plane in volume.data)
+        if odd:
+            log.info("%d voxels are not finite numbers, or beyond 1e18; they count as 0 or 1e18", odd)
         return RegionSegmentation(volume)
 
     def close(self) -> None:
         """There is nothing to give back."""
+
+
+def _tamed(plane: Float32) -> int:
+    """Change what is no use in a slice and return how many voxels that were; a slice at a time, for the memory."""
+    usable = np.abs(plane) <= LARGEST
+    if usable.all():
+        return 0
+    np.nan_to_num(plane, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    np.clip(plane, -LARGEST, LARGEST, out=plane)
+    return int(usable.size - np.count_nonzero(usable))
 
 
 class RegionSegmentation:
@@ -49,9 +61,7 @@ class RegionSegmentation:
         before = self._box
         self._clear()
         if grown is not None:
-            bounds, crop = grown
-            z, y, x = (slice(*side) for side in bounds)
-            box: Box = (z, y, x)
+            box, crop = grown
             self.mask[box] = crop
             self._box = box
         self._prompts = prompts
