@@ -53,7 +53,8 @@ def test_names_match_as_in_sshd_8(tmp_path: Path, names: str, host: str, port: i
 
 def test_other_lines_are_passed_over(tmp_path: Path) -> None:
     """Comments, certificate authorities, lines that make no sense."""
-    text = f"# gpu {KEY}\n\n@cert-authority gpu {KEY}\ngpu ssh-ed25519 not-base64!\ngpu\n@revoked gpu {OTHER}\ngpu {KEY} comment\n"
+    text = f"# gpu {KEY}\n\n@cert-authority gpu {KEY}\ngpu ssh-ed25519 not-base64!\ngpu\n"
+    text += f"@revoked gpu {OTHER}\ngpu {KEY} comment\n"
     assert known(tmp_path, text) == [("ssh-ed25519", True), ("ssh-ed25519", False)]
 
 

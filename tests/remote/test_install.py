@@ -124,8 +124,9 @@ def test_an_environment_is_made_on_a_real_host(connection: Connection, short_fol
     """With pip, and with uv fetched first: packages and code are in, the log is shown live, nothing is left over."""
     found, lines = made(connection, short_folder, tool=tool)
     assert found.tool is (tool or Tool.FETCH_UV) or found.tool is Tool.UV
-    said = subprocess.run([found.interpreter, "-c", "import six, dls; print(dls.__file__)"], capture_output=True, text=True,
-                          env={"PYTHONPATH": found.code}, cwd="/", check=True)  # fmt: skip
+    program = [found.interpreter, "-c", "import six, dls; print(dls.__file__)"]
+    paths = {"PYTHONPATH": found.code}
+    said = subprocess.run(program, capture_output=True, text=True, env=paths, cwd="/", check=True)
     assert said.stdout.strip() == f"{found.code}/dls/__init__.py"
     assert any("six" in line for line in lines.lines), lines.lines
     assert {path.name for path in (short_folder / "env").iterdir()} == {Path(found.environment).name}

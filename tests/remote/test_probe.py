@@ -30,7 +30,8 @@ STATE = {
 def test_an_answer_is_read() -> None:
     """Names and values between tabs; noise without a tab is passed over."""
     text = BASE + (
-        "libc\tglibc 2.36\nfilesystem\text2/ext3\nnoise\nfull\t1\nenvironment\tabc-linux-x86_64\ncode\tdef\nuv\t/usr/bin/uv\n"
+        "libc\tglibc 2.36\nfilesystem\text2/ext3\nnoise\nfull\t1\n"
+        "environment\tabc-linux-x86_64\ncode\tdef\nuv\t/usr/bin/uv\n"
         "python\t/usr/bin/python3\t/usr/bin/python3.11\t3.11.2\t1\t0\n"
         "python\t/bin/python3\t/usr/bin/python3.11\t3.11.2\t1\t0\n"
         "python\t/opt/py\t/opt/py\t3.8.1\t0\t1\npython\tbroken\n"

@@ -60,11 +60,6 @@ def test_the_whole_recorded_session(stand_in: Live) -> None:
         assert headers["content-type"] == "application/json"
         said, upstream_said = json.loads(body), json.loads(upstream_body)
         assert list(said) == list(upstream_said)
-        assert (
-            re.sub(rb"[\w+/=-]{30,}", b"", body).count(b" ")
-            == re.sub(rb"[\w+/=-]{30,}", b"", upstream_body).count(b" ")
-            or name == "02-"
-        )
         if name == "03-":
             session = said["session_id"].encode()
         elif "result" in said:
