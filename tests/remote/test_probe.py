@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import platform
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_this_machine(connection: Connection, short_folder: Path) -> None:
     """The real script on a real host."""
     report = probe(connection, str(short_folder / "not yet there"))
     assert report.system == platform.system() and report.machine == platform.machine()
-    assert report.home == str(Path.home()) and report.uid == os.getuid()
+    assert report.home == pwd.getpwuid(os.getuid()).pw_dir and report.uid == os.getuid()
     assert report.free_mib > 100 and report.full and report.server is None
     assert sys.version_info[:2] in {python.version[:2] for python in report.pythons} or report.pythons
     assert all(Path(python.path).exists() for python in report.pythons)

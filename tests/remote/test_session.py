@@ -264,6 +264,11 @@ def test_nothing_stays_open_when_a_phase_fails(host: sshd.Server, clean: str) ->
     assert {thread.name for thread in threading.enumerate() if "paramiko" in thread.name.lower()} <= before
 
 
+def interruptible() -> None:
+    """Undo what a shell does to a job in the background: it makes it ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def command(host: sshd.Server, remote_dir: str, verb: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "dls", verb, "-F", str(host.config), "--remote-dir", remote_dir, *more, "dls-demo"]
 
@@ -274,7 +279,7 @@ def test_the_command_line(host: sshd.Server, clean: str, short_folder: Path) -> 
     stderr = log.open("w")
     process = subprocess.Popen(
         command(host, clean, "connect", "--json", "--local-port", str(free_port())),
-        stdout=subprocess.PIPE, stderr=stderr, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=stderr, text=True, stdin=subprocess.DEVNULL, preexec_fn=interruptible,
     )  # fmt: skip
     assert process.stdout is not None
     stderr.close()
