@@ -312,7 +312,8 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
         ) from error
     _log_to_stderr()
     if launch_file is not None:
-        server.serve(server.from_launch_file(launch_file), announce=lambda listening: None)
+        with _ended_by_signal():
+            server.serve(server.from_launch_file(launch_file), announce=lambda listening: None)
         return
     _check_device(options["device"])
     chosen = _serve_options(options)
@@ -321,7 +322,18 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
 
         click.echo(f"The {engines.make(chosen.engine).name} engine has everything it needs.", err=True)
         return
-    server.serve(chosen, announce=lambda listening: _announce(listening, use_colors, options))
+    with _ended_by_signal():
+        server.serve(chosen, announce=lambda listening: _announce(listening, use_colors, options))
+
+
+@contextlib.contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Take Ctrl-C and SIGTERM as the way to end a server.
+
+    uvicorn shuts down and raises the signal again; by default SIGTERM would then kill us before the files are gone.
+    """
+    with _sigterm_interrupts(), contextlib.suppress(KeyboardInterrupt):
+        yield
 
 
 def _log_to_stderr() -> None:

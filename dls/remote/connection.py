@@ -153,8 +153,9 @@ class Connection:
                 channel.exec_command("exec sh -s")
                 collector = _Collector(mark, on_line)
                 stderr = _drain_stderr(channel)
-                channel.sendall(_wrapped(script, mark).encode())
-                channel.shutdown_write()
+                with contextlib.suppress(OSError):  # a shell that ends at once closes the channel under us
+                    channel.sendall(_wrapped(script, mark).encode())
+                    channel.shutdown_write()
                 while data := channel.recv(65536):
                     collector.feed(data)
                 stderr.join()
@@ -166,6 +167,8 @@ class Connection:
                 ) from error
             finally:
                 channel.close()
+        if collector.status is None and not self.is_active():
+            raise LinkError(f"The connection to {self.target.label} was lost.", "Run the command again.")
         if collector.status is None:
             raise HostError(
                 f"{self.target.label} does not run commands as it should (its shell ended with status {status}).",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,13 +14,14 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dls.errors import RequestError
+from dls.errors import DlsError, RequestError
 from dls.server.access import Policy
 from dls.server.endpoints import Endpoints
 from dls.server.engines.base import Engine, Model
+from dls.server.readiness import Readiness
 from dls.server.sessions import Sessions
 from dls.server.workers import Workers
 
@@ -36,22 +38,40 @@ def make_app(
     budget: int,
     stand_in: bool = False,
     identity: dict[str, Any] | None = None,
+    failed: Callable[[DlsError], None] = lambda error: None,
+    other_door: bool = True,
 ) -> ASGIApp:
-    """Return the server's application; `identity` is told to those who know the secret."""
+    """Return the server's application.
+
+    `identity` is told to those who know the secret; `failed` is called when the engine can't be loaded; `other_door`
+    lets the engine's own protocol in beside ITK-SNAP's, where it has one.
+    """
     workers = Workers(engine.threads)
     models = listed(engine.models, stand_in)
     sessions = Sessions(engine, workers, budget, models)
-    endpoints = Endpoints(sessions, workers, [described(model) for model in models], identity or {})
+    readiness = Readiness(failed)
+    endpoints = Endpoints(sessions, workers, readiness, [described(model) for model in models], identity or {})
+    door = OtherDoor(readiness)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        workers.close()
+        async with AsyncExitStack() as stack:
+
+            async def get_ready() -> None:
+                await readiness.load(engine, workers)
+                if other_door and readiness.is_ready:
+                    await door.open(engine.other_door(workers.queue), stack)
+
+            loading = asyncio.create_task(get_ready())
+            yield
+            loading.cancel()
+        # Closing waits for the work that runs, so it must not hold up the event loop.
+        await asyncio.get_running_loop().run_in_executor(None, workers.close)
         sessions.close()
         engine.close()
 
     handlers: dict[Any, Any] = {RequestError: _refused, HTTPException: _no_such_route, Exception: _broken}
-    app = Starlette(routes=routes(endpoints), exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=[*routes(endpoints), Mount("/", door)], exception_handlers=handlers, lifespan=lifespan)
     return Logged(Guard(app, policy))
 
 
@@ -106,6 +126,27 @@ async def _no_such_route(request: Request, error: HTTPException) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "The server made a mistake. Its log says more; please report it."}, 500)
+
+
+class OtherDoor:
+    """The engine's own application beside our routes: shut until the engine is loaded, and where it has none."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+        self._app: ASGIApp | None = None
+
+    async def open(self, app: Any, stack: AsyncExitStack) -> None:
+        """Let requests in to the application; its lifespan ends with the stack."""
+        if app is not None:
+            # A mounted application's lifespan is nobody's business by itself: without it, dead sessions would stay.
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; without an application there is nothing at any other address."""
+        if self._app is None:
+            raise HTTPException(404)
+        await self._app(scope, receive, send)
 
 
 class Guard:

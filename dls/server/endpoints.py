@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from dls.errors import BadRequest
 from dls.server import codec
 from dls.server.codec import DrawingSink, ImageSink, Upload
+from dls.server.readiness import Readiness
 from dls.server.sessions import Session, Sessions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt
 from dls.server.workers import Workers
@@ -26,8 +27,14 @@ class Endpoints:
     """The routes' coroutines, and what they share."""
 
     def __init__(
-        self, sessions: Sessions, workers: Workers, models: list[dict[str, Any]], identity: dict[str, Any]
+        self,
+        sessions: Sessions,
+        workers: Workers,
+        readiness: Readiness,
+        models: list[dict[str, Any]],
+        identity: dict[str, Any],
     ) -> None:
+        self._readiness = readiness
         self._sessions = sessions
         self._workers = workers
         self._models = models
@@ -36,7 +43,7 @@ class Endpoints:
     async def status(self, request: Request) -> Response:
         """Answer that the server is there; to those who know the secret, which one it is."""
         known = self._identity if request.scope.get("dls.authorized") else {}
-        return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **known})
+        return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **self._readiness.described(), **known})
 
     async def models(self, request: Request) -> Response:
         """List the models."""
@@ -44,6 +51,7 @@ class Endpoints:
 
     async def start_session(self, request: Request) -> Response:
         """Start a session, for the model in the path or for the first one."""
+        await self._readiness.wait()
         session = self._sessions.start(request.path_params.get("model"))
         return JSONResponse({"session_id": session.id})
 

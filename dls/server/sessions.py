@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,9 +19,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("dls.server")
 
-BYTES_PER_VOXEL = 5
-"""A session's image (float32) and mask (uint8)."""
-
 
 @dataclass
 class Session:
@@ -33,11 +30,8 @@ class Session:
     geometry: Geometry | None = None
     segmentation: Segmentation | None = None
     last_used: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """The memory it holds."""
-        return self.geometry.voxels * BYTES_PER_VOXEL if self.geometry else 0
+    bytes: int = 0
+    """The memory it holds."""
 
     def opened(self) -> tuple[Segmentation, Geometry]:
         """Return what it works on, or raise Conflict before an image has come."""
@@ -50,6 +44,7 @@ class Session:
         if self.segmentation is not None:
             self.segmentation.close()
         self.segmentation = self.geometry = None
+        self.bytes = 0
 
 
 class Sessions:
@@ -72,8 +67,8 @@ class Sessions:
 
     @property
     def largest_image(self) -> int:
-        """Bytes of the largest image that fits the budget, its mask beside it."""
-        return self._budget // BYTES_PER_VOXEL * 4
+        """Bytes of float32 in the largest image that fits the budget."""
+        return int(4 * self._budget / (self._engine.session_bytes(1 << 20) / (1 << 20)))
 
     def start(self, model: str | None) -> Session:
         """Make a session for the model, the engine's first when none is named."""
@@ -106,9 +101,12 @@ class Sessions:
 
     def make_room(self, geometry: Geometry, keep: Session) -> None:
         """Close the sessions unused for longest until the image fits, or raise TooLarge when it never can."""
-        need = geometry.voxels * BYTES_PER_VOXEL
+        need = self._engine.session_bytes(geometry.voxels)
         if need > self._budget:
-            raise TooLarge(f"The image needs {need >> 20} MiB; this server has {self._budget >> 20} MiB for images.")
+            raise TooLarge(
+                f"The image needs {need >> 20} MiB of memory; this server has {self._budget >> 20} MiB for images. "
+                "Crop or resample it in ITK-SNAP."
+            )
         idle = sorted(
             (s for s in self._sessions.values() if s is not keep and s.bytes and not s.lock.locked()),
             key=lambda s: s.last_used,
@@ -125,25 +123,27 @@ class Sessions:
     async def set_image(self, session: Session, volume: Volume) -> None:
         """Give the session its image; the old one stays when the engine can't take the new one."""
         async with session.lock:
-            segmentation = await self._in_engine(lambda: self._engine.open(volume))
+            # Beside other sessions' prompts: preparing an image must not wait for a prediction, nor hold one up.
+            segmentation = await self._told(self._workers.prepare(self._engine.open, volume))
             session.close()
             session.segmentation, session.geometry = segmentation, volume.geometry
+            session.bytes = self._engine.session_bytes(volume.geometry.voxels)
 
     async def prompt(self, session: Session, prompt: Prompt) -> Segmentation:
         """Refine the session's mask; call with its lock held."""
         segmentation, _ = session.opened()
-        await self._in_engine(lambda: segmentation.add(prompt))
+        await self._told(self._workers.engine(segmentation.add, prompt))
         return segmentation
 
     async def reset(self, session: Session) -> None:
         """Forget what was drawn."""
         async with session.lock:
             if session.segmentation is not None:
-                await self._in_engine(session.segmentation.reset)
+                await self._told(self._workers.engine(session.segmentation.reset))
 
-    async def _in_engine(self, work: Callable[[], T]) -> T:
+    async def _told(self, work: Awaitable[T]) -> T:
         try:
-            return await self._workers.engine(work)
+            return await work
         except RequestError:
             raise
         except MemoryError:

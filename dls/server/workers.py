@@ -14,22 +14,31 @@ CODEC_THREADS = 4
 """Bodies parsed and masks encoded at once; the libraries that do it release the interpreter lock."""
 
 
+PREPARE_THREADS = 2
+"""Images prepared at once; each takes a core and passes over the whole volume."""
+
+
 class Workers:
-    """Two pools: one for bytes, one for the engine, so that an upload never waits for a prediction."""
+    """Three pools: for bytes, for images being prepared, and for prompts, so that none waits for another kind."""
 
     def __init__(self, engine_threads: int) -> None:
         self._codec = ThreadPoolExecutor(CODEC_THREADS, "dls-codec")
-        self._engine = ThreadPoolExecutor(engine_threads, "dls-engine")
+        self._prepare = ThreadPoolExecutor(PREPARE_THREADS, "dls-prepare")
+        self.queue = ThreadPoolExecutor(engine_threads, "dls-engine")
 
     async def codec(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on bytes."""
         return await asyncio.get_running_loop().run_in_executor(self._codec, lambda: work(*args, **kwargs))
 
     async def engine(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the engine's work: first come, first served."""
-        return await asyncio.get_running_loop().run_in_executor(self._engine, lambda: work(*args, **kwargs))
+        """Run the engine's work, first come, first served: fair, since a session has one prompt in it at most."""
+        return await asyncio.get_running_loop().run_in_executor(self.queue, lambda: work(*args, **kwargs))
+
+    async def prepare(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Prepare an image."""
+        return await asyncio.get_running_loop().run_in_executor(self._prepare, lambda: work(*args, **kwargs))
 
     def close(self) -> None:
         """Wait for the work that runs; drop what has not begun."""
-        self._codec.shutdown(cancel_futures=True)
-        self._engine.shutdown(cancel_futures=True)
+        for pool in (self._codec, self._prepare, self.queue):
+            pool.shutdown(cancel_futures=True)

@@ -6,13 +6,14 @@ import gzip
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dls.server.engines.base import Model
+from dls.server.engines.base import Model, Tell
 from dls.server.volume import Box, Mask, Prompt, Volume
 from tests.live import Answer, Live, Snap, described, packed, serving
 from tests.shapes import dice, ellipsoid, noisy
@@ -89,7 +90,7 @@ def test_unknown_and_ended_sessions(snap: Snap) -> None:
     """404 on every route, with what the user can do."""
     ended = snap.session
     assert snap.get(f"/v2/end_session/{ended}").json == {"message": "Session ended"}
-    for session in (ended, "no-such-session", "%2e%2e"):
+    for session in (ended, "no-such-session", "%20%00"):
         snap.session = session
         refused(snap.point(1, 1, 1), 404)
         refused(snap.upload(IMAGE), 404)
@@ -100,7 +101,7 @@ def test_unknown_and_ended_sessions(snap: Snap) -> None:
     assert "choose the model again" in snap.point(1, 1, 1).error
     refused(snap.get("/v2/start_session/no-such-model"), 404)
     refused(snap.get("/no/such/route"), 404)
-    refused(snap.post("/status", b"", b""), 405)
+    refused(snap.post("/status", b"", b""), 404)
 
 
 def test_bad_uploads_leave_the_session_as_it_was(opened: Snap) -> None:
@@ -196,6 +197,15 @@ class Faulty:
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
+
+    def load(self, tell: Tell) -> None:
+        pass
+
+    def session_bytes(self, voxels: int) -> int:
+        return 5 * voxels
+
+    def other_door(self, queue: ThreadPoolExecutor) -> None:
+        pass
 
     def open(self, volume: Volume) -> FaultySegmentation:
         if self.failure:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from dls.server.volume import Box, Mask, Prompt, Volume
 
@@ -16,6 +18,19 @@ class Model:
     interactions: tuple[str, ...]
     channels: tuple[int, ...] = (1,)
     dimensions: int = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an engine does while it gets ready; `total` 0 where it is not known how far that goes."""
+
+    name: str
+    text: str
+    done: int = 0
+    total: int = 0
+
+
+Tell = Callable[[Step], None]
 
 
 class Segmentation(Protocol):
@@ -47,8 +62,17 @@ class Engine(Protocol):
     """How many prompts it works on at once."""
     models: tuple[Model, ...]
 
+    def load(self, tell: Tell) -> None:
+        """Get ready for the first prompt, saying how far that is; raises EngineError. Runs on the engine's thread."""
+
+    def session_bytes(self, voxels: int) -> int:
+        """Return the memory that an image of so many voxels takes while it is open, its mask included."""
+
     def open(self, volume: Volume) -> Segmentation:
-        """Start on an image; the engine may change the volume's non-finite values in place."""
+        """Start on an image, beside other sessions' prompts; may change the volume in place, and keep it."""
+
+    def other_door(self, queue: ThreadPoolExecutor) -> Any:
+        """Return an ASGI application for another protocol that works on the same queue, or None; called once loaded."""
 
     def close(self) -> None:
         """Give back everything."""

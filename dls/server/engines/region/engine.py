@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from dls.server.engines.base import Model
+from dls.server.engines.base import Model, Tell
+from dls.server.engines.clean import clean
 from dls.server.engines.region import grow
-from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Float32, Mask, Prompt, Volume, union
-
-LARGEST = np.float32(1e18)
-"""Its square is still a float32."""
-
-log = logging.getLogger("dls.server")
+from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume, union
 
 
 class RegionEngine:
@@ -24,25 +20,23 @@ class RegionEngine:
     threads = 2
     models: tuple[Model, ...] = (Model("region", (POINT, SCRIBBLE, LASSO)),)
 
+    def load(self, tell: Tell) -> None:
+        """There is nothing to load."""
+
+    def session_bytes(self, voxels: int) -> int:
+        """The image (float32) and the mask (uint8)."""
+        return 5 * voxels
+
     def open(self, volume: Volume) -> RegionSegmentation:
-        """Start on an image; values that are no use are changed in place: no number to 0, beyond 1e18 to that."""
-        odd = sum(_tamed(plane) for plane in volume.data)
-        if odd:
-            log.info("%d voxels are not finite numbers, or beyond 1e18; they count as 0 or 1e18", odd)
+        """Start on an image."""
+        clean(volume.data)
         return RegionSegmentation(volume)
+
+    def other_door(self, queue: ThreadPoolExecutor) -> None:
+        """There is none."""
 
     def close(self) -> None:
         """There is nothing to give back."""
-
-
-def _tamed(plane: Float32) -> int:
-    """Change what is no use in a slice and return how many voxels that were; a slice at a time, for the memory."""
-    usable = np.abs(plane) <= LARGEST
-    if usable.all():
-        return 0
-    np.nan_to_num(plane, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    np.clip(plane, -LARGEST, LARGEST, out=plane)
-    return int(usable.size - np.count_nonzero(usable))
 
 
 class RegionSegmentation:
@@ -78,5 +72,5 @@ class RegionSegmentation:
         self._box = None
 
     def close(self) -> None:
-        """Let go of the image."""
+        """Let go of the prompts."""
         self._prompts = []

@@ -1,0 +1,60 @@
+"""How far the engine is on its way to the first prompt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from dls.errors import DlsError, Exhausted
+from dls.server.engines.base import Engine, Step
+from dls.server.workers import Workers
+
+log = logging.getLogger("dls.server")
+
+
+class Readiness:
+    """Loads the engine while the server already answers, and lets those wait who need it."""
+
+    def __init__(self, failed: Callable[[DlsError], None]) -> None:
+        self._failed = failed
+        self._ended = asyncio.Event()
+        self._step = Step("start", "starting")
+        self.error: DlsError | None = None
+        self.is_ready = False
+
+    async def load(self, engine: Engine, workers: Workers) -> None:
+        """Load the engine on its own thread; a failure is kept and told."""
+        try:
+            await workers.engine(engine.load, self._tell)
+            self.is_ready = True
+        except DlsError as error:
+            self.error = error
+            self._failed(error)
+        except Exception as error:
+            log.exception("the engine could not be loaded")
+            self.error = DlsError(f"The engine could not be loaded: {type(error).__name__}: {error}.")
+            self._failed(self.error)
+        finally:
+            self._ended.set()
+
+    def _tell(self, step: Step) -> None:
+        if step.name != self._step.name:
+            log.info("%s: %s", step.name, step.text)
+        self._step = step
+
+    async def wait(self) -> None:
+        """Wait until the engine is ready, or raise Exhausted when it never will be."""
+        await self._ended.wait()
+        if self.error is not None:
+            raise Exhausted(f"The server's engine could not be loaded. {self.error.message}")
+
+    def described(self) -> dict[str, Any]:
+        """Return what `/status` says of it; nothing once it is ready."""
+        if self.is_ready:
+            return {}
+        if self.error is not None:
+            return {"state": "failed", "error": self.error.message}
+        step = self._step
+        return {"state": "loading", "step": step.name, "text": step.text, "done": step.done, "total": step.total}
