@@ -9,24 +9,22 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dls import __version__
 from dls.errors import DlsError, LinkError, TargetError
+from dls.options import engine_options, reach_options
 
 if TYPE_CHECKING:
     from dls.remote.session import Reach
     from dls.server.serve import Listening, ServeOptions
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 INTERRUPTED = 130
 BUG = 1
-DEVICES = r"auto, cpu, cuda, cuda:N or mps"
 
 
 def main() -> None:
@@ -75,37 +73,6 @@ def cli() -> None:
     """Segment in ITK-SNAP with a GPU somewhere else."""
 
 
-def reach_options(command: F) -> F:
-    """Add the options that every command which logs in takes."""
-    options = [
-        click.option(
-            "-F",
-            "--ssh-config",
-            type=click.Path(path_type=Path),
-            help="SSH configuration file instead of ~/.ssh/config.",
-        ),
-        click.option(
-            "-i",
-            "--identity",
-            "identities",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            help="Private key to log in with.",
-        ),
-        click.option("--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
-        click.option("--accept-new-host-key", is_flag=True, help="Trust a host that has never been seen before."),
-        click.option(
-            "--password-file",
-            type=click.Path(allow_dash=True),
-            help="File whose first line is the password (- for standard input).",
-        ),
-        click.option("--remote-dir", default="~/.dls", show_default=True, help="Where everything goes on the host."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 def _reach(target: str, options: dict[str, Any]) -> Reach:
     from dls.remote.session import Reach
 
@@ -149,14 +116,8 @@ def _people(as_json: bool = False) -> Iterator[tuple[Any, Any, Any]]:
 @cli.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
 @reach_options
-@click.option("--engine", default="region", show_default=True, help="What segments.")
-@click.option("--device", default="auto", show_default=True, metavar="DEVICE", help=f"Where it computes: {DEVICES}.")
+@engine_options
 @click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")
-@click.option(
-    "--stand-in",
-    is_flag=True,
-    help="List the engine under nnInteractive's name too, which ITK-SNAP's lasso asks for.",
-)
 @click.option(
     "--local-port",
     type=click.IntRange(1, 65535),
@@ -165,24 +126,27 @@ def _people(as_json: bool = False) -> Iterator[tuple[Any, Any, Any]]:
 @click.option("--stop-server", is_flag=True, help="End the server on the host too, when this command ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
-    target: str,
-    engine: str,
-    device: str,
-    gpu: int | None,
-    stand_in: bool,
-    local_port: int | None,
-    stop_server: bool,
-    as_json: bool,
-    **options: Any,
+    target: str, gpu: int | None, local_port: int | None, stop_server: bool, as_json: bool, **options: Any
 ) -> None:
     """Put a segmentation server on HOST and its address on localhost."""
     from dls.console import ready_fields, show_session, write_event
     from dls.remote import session as sessions
     from dls.remote.launch import ServerRequest
 
-    _check_device(device)
     with _people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
-        request = ServerRequest(engine, device, gpu, stand_in)
+        request = ServerRequest(
+            engine=options["engine"],
+            device=options["device"],
+            gpu=gpu,
+            stand_in=options["stand_in"],
+            model=options["model"],
+            models_path=options["models_path"],
+            network=not options["no_network"],
+            insecure=options["insecure"],
+            ca_bundle=options["ca_bundle"],
+            compile=options["compile"],
+            other_door=options["nninteractive_api"],
+        )
         session = sessions.establish(_reach(target, options), request, local_port, prompter, reporter)
         try:
             if as_json:
@@ -217,12 +181,6 @@ def _sigterm_interrupts() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
-
-
-def _check_device(device: str) -> None:
-    kind, colon, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdigit())):
-        raise click.BadParameter(f"{device!r} is none of {DEVICES}.", param_hint="'--device'")
 
 
 @cli.command()
@@ -268,21 +226,7 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     help="Port to listen on; 0 for any.",
 )
 @click.option("--uds", type=click.Path(path_type=Path), help="Listen on a Unix socket instead of a port.")
-@click.option("--engine", default="region", show_default=True, help="What segments.")
-@click.option("--device", default="auto", show_default=True, metavar="DEVICE", help=f"Where it computes: {DEVICES}.")
-@click.option(
-    "--stand-in",
-    is_flag=True,
-    help="List the engine under nnInteractive's name too, which ITK-SNAP's lasso asks for.",
-)
-@click.option(
-    "-m",
-    "--models-path",
-    type=click.Path(path_type=Path),
-    help="Where models are kept; the region engine has none.",
-)
-@click.option("-k", "--insecure", is_flag=True, help="Check no certificates when models are downloaded.")
-@click.option("--no-network", is_flag=True, help="Never download anything.")
+@engine_options
 @click.option("--setup-only", is_flag=True, help="Fetch what the engine needs, then end.")
 @click.option("--secret", help="Secret that clients must show: @FILE, - for standard input, or the secret itself.")
 @click.option("--open", "is_open", is_flag=True, help="Let everybody in who can reach the port.")
@@ -315,12 +259,13 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
         with _ended_by_signal():
             server.serve(server.from_launch_file(launch_file), announce=lambda listening: None)
         return
-    _check_device(options["device"])
     chosen = _serve_options(options)
     if setup_only:
         from dls.server import engines
 
-        click.echo(f"The {engines.make(chosen.engine).name} engine has everything it needs.", err=True)
+        engine = engines.make(chosen.engine, chosen.engine_options)
+        engine.load(lambda step: click.echo(f"{step.text} ...", err=True))
+        click.echo(f"The {engine.name} engine has everything it needs.", err=True)
         return
     with _ended_by_signal():
         server.serve(chosen, announce=lambda listening: _announce(listening, use_colors, options))
@@ -345,6 +290,8 @@ def _log_to_stderr() -> None:
 
 
 def _serve_options(options: dict[str, Any]) -> ServeOptions:
+    from dls.server.engines.base import EngineOptions
+    from dls.server.models import Wish
     from dls.server.serve import ServeOptions
 
     uds, memory = options["uds"], options["max_memory"]
@@ -353,13 +300,28 @@ def _serve_options(options: dict[str, Any]) -> ServeOptions:
         port=options["port"],
         uds=uds,
         engine=options["engine"],
-        device=options["device"],
+        engine_options=EngineOptions(
+            options["device"],
+            Wish(
+                options["model"],
+                _path(options["models_path"]),
+                network=not options["no_network"],
+                insecure=options["insecure"],
+                ca_bundle=_path(options["ca_bundle"]),
+            ),
+            compile=options["compile"],
+            other_door=options["nninteractive_api"],
+        ),
         stand_in=options["stand_in"],
         secret=_secret(options["secret"]),
         open=options["is_open"],
         allow_hosts=options["allow_hosts"],
         memory=int(memory * (1 << 30)) if memory else None,
     )
+
+
+def _path(name: str | None) -> Path | None:
+    return Path(name).expanduser() if name else None
 
 
 def _secret(value: str | None) -> str | None:

@@ -20,6 +20,8 @@ PREFERRED = ((3, 12), (3, 13), (3, 11), (3, 10), (3, 14))
 MANAGED_PYTHON = "3.12"
 """What uv is asked to fetch where the host has no Python that is new enough."""
 LAST_LINES = 15
+TORCH_BY_DRIVER = ((580, ""), (525, ",<2.11"))
+"""Oldest driver (major version), and what that means for torch: its wheels from 2.11 on are built for CUDA 13."""
 
 
 class Tool(Enum):
@@ -45,6 +47,9 @@ class InstallPlan:
     python: Python | None = None
     """The interpreter the environment is made from; None lets uv fetch one."""
     uv: str = ""
+    packages: tuple[str, ...] = ()
+    torch_backend: str = ""
+    """For uv: which build of torch, `auto` for the host's driver or `cpu`; empty where no torch is wanted."""
 
     @property
     def interpreter(self) -> str:
@@ -62,7 +67,9 @@ def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool 
 
     A report that is not full (no Pythons looked for) is enough where the environment is in place.
     """
-    name = f"{wanted.key}-{report.platform}"
+    backend = torch_backend(report, wanted)
+    # A home may serve hosts with and without a GPU, which need different builds of torch.
+    name = "-".join(part for part in (wanted.key, report.platform, {"auto": "cuda"}.get(backend, backend)) if part)
     made = name in report.environments
     chosen, python = (Tool.UV, None) if made else _choose(report, wanted, tool)
     return InstallPlan(
@@ -76,6 +83,32 @@ def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool 
         tool=chosen,
         python=python,
         uv=report.uv,
+        packages=wanted.packages if made else bounded(wanted.packages, report),
+        torch_backend=backend,
+    )
+
+
+def torch_backend(report: HostReport, wanted: Requirements) -> str:
+    """Return which build of torch the host needs: CUDA is never installed on a host without a GPU."""
+    if not any(package.startswith("torch") for package in wanted.packages):
+        return ""
+    return "auto" if report.gpus else "cpu"
+
+
+def bounded(packages: tuple[str, ...], report: HostReport) -> tuple[str, ...]:
+    """Return the packages with torch held to versions whose CUDA the host's driver runs; raises HostError.
+
+    uv finds the build that fits by itself; this bound is what keeps pip, and uv where it must choose by it, right.
+    """
+    drivers = [int(gpu.driver.split(".")[0]) for gpu in report.gpus if gpu.driver.split(".")[0].isdigit()]
+    if not drivers:
+        return packages
+    for oldest, bound in TORCH_BY_DRIVER:
+        if min(drivers) >= oldest:
+            return tuple(package + bound if package.startswith("torch") else package for package in packages)
+    raise HostError(
+        f"The NVIDIA driver {report.gpus[0].driver} on {report.hostname} is too old for nnInteractive's torch.",
+        f"It has to be {TORCH_BY_DRIVER[-1][0]} or newer; --engine region needs none.",
     )
 
 
@@ -115,7 +148,8 @@ def _no_python(report: HostReport) -> str:
 def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
     """Return the script that makes the environment: locked, in a temporary place, moved when whole."""
     quote = shlex.quote
-    packages = " ".join(quote(package) for package in plan.requirements.packages)
+    packages = " ".join(quote(package) for package in plan.packages or plan.requirements.packages)
+    backend = f"--torch-backend={plan.torch_backend}" if plan.torch_backend else ""
     complete = json.dumps({"format": ENVIRONMENT_FORMAT, "packages": plan.requirements.packages})
     caches = (
         f"export UV_CACHE_DIR={quote(plan.root)}/cache/uv PIP_CACHE_DIR={quote(plan.root)}/cache/pip"
@@ -156,12 +190,23 @@ fetch_uv() {{
 }}
 with_uv() {{
   rm -rf "$TEMP/env"
-  "$1" venv --quiet --python {base_python} "$TEMP/env" && "$1" pip install --python "$TEMP/env/bin/python" {packages}
+  "$1" venv --quiet --python {base_python} "$TEMP/env" || return 1
+  "$1" pip install {backend} --python "$TEMP/env/bin/python" {packages}
 }}
 with_pip() {{
   rm -rf "$TEMP/env"
   echo "making the environment with venv and pip"
-  {host_python or "false"} -m venv "$TEMP/env" && "$TEMP/env/bin/python" -m pip install --progress-bar off {packages}
+  {host_python or "false"} -m venv "$TEMP/env" || return 1
+  if [ -n "{"cpu" if plan.torch_backend == "cpu" else ""}" ]; then
+    echo "looking whether pip would bring CUDA to a host without a GPU"
+    "$TEMP/env/bin/python" -m pip install --dry-run --quiet --report "$TEMP/report" {packages} || return 1
+    if grep -q '"name": "nvidia-' "$TEMP/report"; then
+      echo "pip would install torch with CUDA, several GB, on a host without a GPU"
+      echo "install uv there, or hold pip to a CPU build of torch (PIP_CONSTRAINT)"
+      return 1
+    fi
+  fi
+  "$TEMP/env/bin/python" -m pip install --progress-bar off {packages}
 }}
 mkdir -p "$ROOT/env" || exit 73
 lock {quote(plan.run_dir)}/install.lock

@@ -32,6 +32,14 @@ class ServerRequest:
     stand_in: bool = False
     tcp: bool = False
     """Listen on a loopback port behind a secret too, for hosts that forbid socket forwarding."""
+    model: str | None = None
+    models_path: str | None = None
+    network: bool = True
+    insecure: bool = False
+    ca_bundle: str | None = None
+    compile: bool = False
+    other_door: bool = True
+    """Serve the engine's own protocol too."""
 
     @property
     def key(self) -> str:
@@ -53,11 +61,8 @@ def choose_gpu(gpus: tuple[Gpu, ...], wanted: int | None) -> Gpu | None:
 def launch_file(request: ServerRequest, plan: InstallPlan, code_key: str, log: str) -> dict[str, object]:
     """Return what the server is told at its start; it travels on standard input, never in argv."""
     return {
+        **asdict(request),
         "format": 1,
-        "engine": request.engine,
-        "device": request.device,
-        "stand_in": request.stand_in,
-        "tcp": request.tcp,
         "uds": f"{plan.run_dir}/server.sock",
         "state": f"{plan.run_dir}/state.json",
         "lock": f"{plan.run_dir}/server.lock",

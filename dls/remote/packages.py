@@ -42,7 +42,13 @@ class Requirements:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-ENGINES = {"region": Requirements(SERVER, disk_mib=600)}
+NNINTERACTIVE = (*SERVER, "nninteractive>=2.6,<3", "torch>=2.6,!=2.9.*")
+"""The extra `nninteractive`. nninteractive excludes torch 2.9 itself: its conv3d takes too much memory."""
+
+ENGINES = {
+    "region": Requirements(SERVER, disk_mib=600),
+    "nninteractive": Requirements(NNINTERACTIVE, disk_mib=3000),
+}
 
 
 def requirements(engine: str) -> Requirements:

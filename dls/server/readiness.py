@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dls.errors import DlsError, Exhausted
-from dls.server.engines.base import Engine, Step
+from dls.server.engines.base import Engine
+from dls.server.progress import Step
 from dls.server.workers import Workers
 
 log = logging.getLogger("dls.server")

@@ -18,14 +18,16 @@ from typing import IO
 import uvicorn
 
 from dls import __version__
-from dls.errors import EngineError, ListenError
+from dls.errors import DlsError, ListenError
 from dls.server import engines, memory
 from dls.server.access import Policy, make_secret
 from dls.server.app import make_app
-from dls.server.engines.base import Engine
+from dls.server.engines.base import Engine, EngineOptions
+from dls.server.models import Wish
 
 DEFAULT_PORT = 8911
 STATE_FORMAT = 1
+PATHS = ("models_path", "ca_bundle")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BACKLOG = 128
 
@@ -40,7 +42,7 @@ class ServeOptions:
     port: int = DEFAULT_PORT
     uds: Path | None = None
     engine: str = "region"
-    device: str = "auto"
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
     stand_in: bool = False
     secret: str | None = field(default=None, repr=False)
     open: bool = False
@@ -83,12 +85,14 @@ def from_launch_file(path: Path) -> ServeOptions:
         said = json.loads(path.read_text())
         launch = Launch(Path(said["state"]), Path(said["lock"]), said["code"], said["request"], said["log"])
         tcp = bool(said["tcp"])
+        models_path, ca_bundle = (Path(said[name]).expanduser() if said[name] else None for name in PATHS)
+        wish = Wish(said["model"], models_path, said["network"], said["insecure"], ca_bundle)
         return ServeOptions(
             host="127.0.0.1" if tcp else None,
             port=0,
             uds=Path(said["uds"]),
             engine=said["engine"],
-            device=said["device"],
+            engine_options=EngineOptions(said["device"], wish, said["compile"], said["other_door"]),
             stand_in=bool(said["stand_in"]),
             secret=make_secret(),
             launch=launch,
@@ -102,11 +106,15 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
     with contextlib.ExitStack() as stack:
         if options.launch is not None:
             stack.enter_context(_only_one(options.launch.lock))
-        if options.device not in ("auto", "cpu") and options.engine == "region":
-            raise EngineError("The region engine works on the CPU only.", "Leave out --device.")
         sockets, port = stack.enter_context(_bound(options))
-        engine = engines.make(options.engine)
+        engine = engines.make(options.engine, options.engine_options)
         secret = _secret(options)
+        failures: list[DlsError] = []
+
+        def failed(error: DlsError) -> None:
+            failures.append(error)
+            server.should_exit = True
+
         identity = {"pid": os.getpid(), "code": options.launch.code if options.launch else ""}
         app = make_app(
             engine,
@@ -114,6 +122,8 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
             budget=options.memory or memory.default_budget(),
             stand_in=options.stand_in,
             identity=identity,
+            failed=failed,
+            other_door=options.engine_options.other_door,
         )
         listening = Listening(options, port, secret, engine, _model_names(engine, options.stand_in))
         server = _Server(
@@ -128,6 +138,8 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
 
         server.when_ready = ready
         server.run(sockets)
+        if failures:
+            raise failures[0]
         log.info("the server ended")
 
 

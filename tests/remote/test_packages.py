@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dls.errors import TargetError
-from dls.remote.packages import SERVER, requirements
+from dls.remote.packages import NNINTERACTIVE, SERVER, requirements
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,7 +21,10 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
 def test_the_server_packages_are_those_of_the_extra() -> None:
     """And click, which starts it."""
     click = [package for package in PROJECT["dependencies"] if package.startswith("click")]
-    assert sorted(SERVER) == sorted(click + PROJECT["optional-dependencies"]["server"])
+    extras = PROJECT["optional-dependencies"]
+    assert sorted(SERVER) == sorted(click + extras["server"])
+    torch = [package for package in extras["nninteractive"] if not package.startswith("dls")]
+    assert sorted(NNINTERACTIVE) == sorted([*SERVER, *torch])
 
 
 def test_an_engine_nobody_knows() -> None:

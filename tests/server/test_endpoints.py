@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dls.server.engines.base import Model, Tell
+from dls.server.engines.base import Model
+from dls.server.progress import Tell
 from dls.server.volume import Box, Mask, Prompt, Volume
 from tests.live import Answer, Live, Snap, described, packed, serving
 from tests.shapes import dice, ellipsoid, noisy

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dls.server.models import Wish
+from dls.server.progress import Tell
 from dls.server.volume import Box, Mask, Prompt, Volume
 
 
@@ -21,16 +22,14 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What an engine does while it gets ready; `total` 0 where it is not known how far that goes."""
+class EngineOptions:
+    """What the user chose; an engine takes what concerns it."""
 
-    name: str
-    text: str
-    done: int = 0
-    total: int = 0
-
-
-Tell = Callable[[Step], None]
+    device: str = "auto"
+    models: Wish = field(default_factory=Wish)
+    compile: bool = False
+    other_door: bool = True
+    """Whether the engine's own protocol is served too, where it has one."""
 
 
 class Segmentation(Protocol):

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from dls.server.engines.base import Model, Tell
+from dls.server.engines.base import Model
 from dls.server.engines.clean import clean
 from dls.server.engines.region import grow
+from dls.server.progress import Tell
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume, union
 
 
