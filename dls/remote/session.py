@@ -3,88 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
 import paramiko
 
-from dls.errors import ForwardError, LaunchError, LinkError
-from dls.remote import install, launch
-from dls.remote.connection import Connection, Prohibited
-from dls.remote.forward import DEFAULT_PORT, Forward
+from dls.errors import LaunchError, LinkError
+from dls.remote import launch
+from dls.remote.arrival import Arrival
+from dls.remote.connection import Connection
+from dls.remote.forward import Forward
 from dls.remote.launch import ServerRequest
-from dls.remote.packages import Code, requirements
+from dls.remote.packages import requirements
 from dls.remote.probe import DEFAULT_REMOTE_DIR, HostReport, ServerState, probe
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.prompts import NoPrompter, Prompter
-from dls.remote.target import Target, load_config, resolve
+from dls.remote.reach import Reach, log_in
 
 KEEPALIVE_SECONDS = 5.0
 LINK_DEADLINE = 15.0
 """Seconds without an answer after which the link counts as lost. paramiko's own keep-alive took 947 s, or never."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How a host is reached: the options that every command which logs in takes."""
-
-    target: str
-    ssh_config: Path | None = None
-    identities: tuple[Path, ...] = ()
-    ssh_port: int | None = None
-    accept_new_host_key: bool = False
-    password: str | None = field(default=None, repr=False)
-    remote_dir: str = DEFAULT_REMOTE_DIR
-
-    def command(self, verb: str) -> str:
-        """Return the command line that reaches the same host to do something else."""
-        words = ["dls", verb]
-        words += ["-F", str(self.ssh_config)] if self.ssh_config else []
-        words += [word for path in self.identities for word in ("-i", str(path))]
-        words += ["--ssh-port", str(self.ssh_port)] if self.ssh_port else []
-        words += ["--remote-dir", self.remote_dir] if self.remote_dir != DEFAULT_REMOTE_DIR else []
-        return shlex.join([*words, self.target])
-
-    def resolve(self) -> tuple[Target, ...]:
-        """Return the jump hosts, nearest first, and the target itself."""
-        config = load_config(self.ssh_config)
-        target = resolve(self.target, config, identities=self.identities, port=self.ssh_port)
-        return (*(resolve(jump, config, identities=self.identities) for jump in target.jumps), target)
-
-
-def log_in(reach: Reach, prompter: Prompter, phases: Phases) -> Connection:
-    """Resolve the target and log in to it, through its jump hosts."""
-    with phases("resolve", f"Looking up {reach.target}") as phase:
-        *jumps, target = reach.resolve()
-        via = f" through {', '.join(jump.label for jump in jumps)}" if jumps else ""
-        phase.result = f"Going to {target}{via}"
-    with phases("login", f"Logging in to {target}") as phase:
-        connection: Connection | None = None
-        for hop in (*jumps, target):
-            if jumps:
-                phase.update(f"connecting to {hop.label}")
-            # A password is for the target; a jump host that wants one asks.
-            password = reach.password if hop is target else None
-            try:
-                connection = Connection.open(
-                    hop,
-                    prompter,
-                    accept_new_host_key=reach.accept_new_host_key,
-                    password=password,
-                    through=connection,
-                )
-            except BaseException:
-                if connection is not None:
-                    connection.close()
-                raise
-        assert connection is not None
-        new = ", its host key is now known" if connection.new_host_key else ""
-        phase.result = f"Logged in to {target} with {connection.how}{new}"
-    return connection
 
 
 class Session:
@@ -188,6 +128,8 @@ def connect(
     device: str = "auto",
     gpu: int | None = None,
     stand_in: bool = False,
+    model: str | None = None,
+    network: bool = True,
     local_port: int | None = None,
     ssh_config: Path | None = None,
     identities: tuple[Path, ...] = (),
@@ -204,7 +146,7 @@ def connect(
     the next free one). Raises a DlsError that says what failed; nothing is left open then.
     """
     reach = Reach(target, ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
-    request = ServerRequest(engine, device, gpu, stand_in)
+    request = ServerRequest(engine, device, gpu, stand_in, model=model, network=network)
     return establish(reach, request, local_port, prompter or NoPrompter(), reporter or Silent())
 
 
@@ -216,110 +158,18 @@ def establish(
     phases = Phases(reporter)
     connection = log_in(reach, prompter, phases)
     try:
-        arrival = _Arrival(reach, request, connection, phases)
+        arrival = Arrival(reach, request, connection, phases)
         state = arrival.server()
         forward = arrival.forward(state, local_port)
+        try:
+            state = arrival.wait_for_engine(state)
+        except BaseException:
+            forward.close()
+            raise
         return Session(reach, connection, forward, state, arrival.report, phases)
     except BaseException:
         connection.close()
         raise
-
-
-class _Arrival:
-    """What happens between the login and the open port."""
-
-    def __init__(self, reach: Reach, request: ServerRequest, connection: Connection, phases: Phases) -> None:
-        self._reach = reach
-        self._request = request
-        self._connection = connection
-        self._phases = phases
-        self._code = Code.installed()
-        self.report = self._probe(full=False)
-
-    def _probe(self, *, full: bool) -> HostReport:
-        with self._phases("probe", f"Looking at {self._connection.target.label}") as phase:
-            report = probe(self._connection, self._reach.remote_dir, full=full)
-            phase.result = _described(report)
-        return report
-
-    def server(self) -> ServerState:
-        """Find the server, or set it up; with a port and a secret where its socket can't be forwarded."""
-        try:
-            return self._find() or self._set_up(self._request)
-        except ForwardError:
-            # OpenSSH says "connect failed" both for a forbidden socket and for one where nobody listens.
-            self._phases.reporter.note(
-                f"{self._connection.target.label} forwards no Unix sockets: using a loopback port and a secret there."
-            )
-        try:
-            return self._set_up(replace(self._request, tcp=True))
-        except Prohibited as error:
-            raise ForwardError(
-                f"{self._connection.target.label} forbids every kind of forwarding.", error.hint
-            ) from error
-
-    def _find(self) -> ServerState | None:
-        state = self.report.server
-        if state is None:
-            return None
-        wishes = {replace(self._request, tcp=tcp).key for tcp in (False, True)}
-        if state.code != self._code.key or state.request not in wishes:
-            return None
-        try:
-            return state if launch.answers(self._connection, state) else None
-        except Prohibited:
-            raise
-        except ForwardError:  # nobody listens there any more
-            return None
-
-    def _set_up(self, request: ServerRequest) -> ServerState:
-        if not self.report.full:
-            self.report = self._probe(full=True)
-        plan = install.plan(self.report, requirements(request.engine), self._code.key)
-        if not plan.nothing_to_do:
-            with self._phases("install", f"Setting up {self._connection.target.label}") as phase:
-                own_caches = self._reach.remote_dir != DEFAULT_REMOTE_DIR
-                install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
-                phase.result = "Installed the packages and our code" if plan.make_environment else "Sent our code"
-        with self._phases("launch", "Starting the server") as phase:
-            if self.report.server is not None:
-                phase.update("ending the server that runs, which has other code or options")
-                launch.stop(self._connection, self.report.server)
-            state = launch.launch(self._connection, self.report, plan, request, self._code.key)
-            self.report = replace(self.report, server=state, full=True)
-            if not launch.answers(self._connection, state):
-                raise LaunchError(
-                    f"The server on {self._connection.target.label} started but does not answer.",
-                    f"Its log: {state.log}",
-                )
-            phase.result = f"Started the server ({state.engine})"
-        return state
-
-    def forward(self, state: ServerState, local_port: int | None) -> Forward:
-        """Open the local port."""
-
-        def channel() -> paramiko.Channel:
-            if state.port is None:
-                return self._connection.open_unix(state.socket)
-            return self._connection.open_tcp("127.0.0.1", state.port)
-
-        with self._phases("forward", "Opening the local port") as phase:
-            forward = Forward.open(self._connection.transport, channel, local_port)
-            phase.result = f"Forwarding localhost:{forward.port}"
-        if local_port is None and forward.port != DEFAULT_PORT:
-            self._phases.reporter.note(f"Port {DEFAULT_PORT} is taken on this computer: using {forward.port}.")
-        return forward
-
-
-def _described(report: HostReport) -> str:
-    parts = [f"{report.hostname}, {report.system} {report.machine}"]
-    if report.gpus:
-        parts.append("; ".join(str(gpu) for gpu in report.gpus))
-    elif report.full:
-        parts.append("no NVIDIA GPU")
-    if report.server is not None:
-        parts.append("a server is running")
-    return ", ".join(parts)
 
 
 def stop_server(reach: Reach, prompter: Prompter, reporter: Reporter) -> bool:
@@ -353,3 +203,6 @@ def read_log(
         done = connection.run(launch.log_script(path, lines, follow), on_line=write)
     if done.status:
         raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")
+
+
+__all__ = ["Reach", "Session", "connect", "establish", "log_in", "read_log", "stop_server"]

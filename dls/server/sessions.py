@@ -66,6 +66,11 @@ class Sessions:
         return len(self._sessions)
 
     @property
+    def device(self) -> str:
+        """Where the engine computes."""
+        return self._engine.device
+
+    @property
     def largest_image(self) -> int:
         """Bytes of float32 in the largest image that fits the budget."""
         return int(4 * self._budget / (self._engine.session_bytes(1 << 20) / (1 << 20)))

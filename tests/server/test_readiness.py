@@ -1,0 +1,78 @@
+"""The server answers while its engine loads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from dls.errors import EngineError
+from dls.server.engines.base import Engine
+from dls.server.engines.region import RegionEngine
+from dls.server.progress import Step, Tell
+from tests.live import Snap, serving
+
+
+class Slow(RegionEngine):
+    """Loads when it is told to, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.failure: Exception | None = None
+
+    def load(self, tell: Tell) -> None:
+        tell(Step("download", "downloading x: 5 MB", 5_000_000, 10_000_000))
+        self.go_on.wait(20)
+        if self.failure:
+            raise self.failure
+
+
+def until(condition: object) -> None:
+    assert callable(condition)
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came")
+
+
+def test_status_answers_at_once_and_a_session_waits() -> None:
+    """With what it does and how far it is as extra keys; a session that is asked for meanwhile does not fail."""
+    engine = Slow()
+    check: Engine = engine
+    assert check is engine
+    with serving(engine) as server, ThreadPoolExecutor(1) as pool:
+        snap = Snap(server.port)
+        until(lambda: snap.get("/status").json.get("step") == "download")
+        said = snap.get("/status").json
+        assert list(said)[:2] == ["status", "version"] and said["status"] == "ok"
+        assert (said["state"], said["text"], said["done"], said["total"]) == (
+            "loading", "downloading x: 5 MB", 5_000_000, 10_000_000,
+        )  # fmt: skip
+        assert snap.get("/v2/models").status == 200
+        waiting = pool.submit(snap.start)
+        time.sleep(0.3)
+        assert not waiting.done()
+        engine.go_on.set()
+        assert waiting.result(20)
+        assert snap.get("/status").json == {"status": "ok", "version": "0.1.6"}
+        assert snap.upload(np.zeros((3, 3, 3), np.float32)).status == 200
+
+
+@pytest.mark.parametrize("failure", [EngineError("The model is gone."), ZeroDivisionError("x")])
+def test_an_engine_that_can_not_be_loaded(failure: Exception) -> None:
+    """The server is told, whoever waits gets the sentence, and `/status` says so."""
+    engine, told = Slow(), []
+    engine.failure = failure
+    with serving(engine, failed=told.append) as server, ThreadPoolExecutor(1) as pool:
+        snap = Snap(server.port)
+        waiting = pool.submit(snap.get, "/v2/start_session/region")
+        time.sleep(0.2)
+        engine.go_on.set()
+        answer = waiting.result(20)
+        assert answer.status == 503 and "could not be loaded" in answer.error
+        assert snap.get("/status").json["state"] == "failed"
+        assert len(told) == 1
