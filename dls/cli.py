@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dls import __version__
-from dls.errors import DlsError, LinkError, TargetError
-from dls.options import engine_options, reach_options
+from dls.cli_models import models
+from dls.errors import DlsError, LinkError
+from dls.options import engine_options, first_line, people, reach, reach_options, wish_of
 
 if TYPE_CHECKING:
-    from dls.remote.session import Reach
     from dls.server.serve import Listening, ServeOptions
 
 INTERRUPTED = 130
@@ -73,46 +73,6 @@ def cli() -> None:
     """Segment in ITK-SNAP with a GPU somewhere else."""
 
 
-def _reach(target: str, options: dict[str, Any]) -> Reach:
-    from dls.remote.session import Reach
-
-    return Reach(
-        target=target,
-        ssh_config=options["ssh_config"],
-        identities=tuple(options["identities"]),
-        ssh_port=options["ssh_port"],
-        accept_new_host_key=options["accept_new_host_key"],
-        password=_first_line(options["password_file"]),
-        remote_dir=options["remote_dir"],
-    )
-
-
-def _first_line(name: str | None) -> str | None:
-    if name is None:
-        return None
-    try:
-        text = sys.stdin.readline() if name == "-" else Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(f"The file {name} can't be read.", "Name another one with --password-file.") from error
-    return text.split("\n", 1)[0].rstrip("\r")
-
-
-@contextlib.contextmanager
-def _people(as_json: bool = False) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the console, the reporter and the prompter; nothing prompts where there is no terminal."""
-    from dls import console
-    from dls.remote.prompts import NoPrompter
-
-    screen = console.stderr()
-    shown = console.ConsoleReporter(screen)
-    asks = sys.stdin.isatty() and sys.stderr.isatty()
-    prompter = console.TerminalPrompter(shown) if asks else NoPrompter()
-    try:
-        yield screen, console.JsonReporter(shown) if as_json else shown, prompter
-    finally:
-        shown.close()
-
-
 @cli.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
 @reach_options
@@ -133,7 +93,7 @@ def connect(
     from dls.remote import session as sessions
     from dls.remote.launch import ServerRequest
 
-    with _people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
+    with people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
         request = ServerRequest(
             engine=options["engine"],
             device=options["device"],
@@ -147,7 +107,7 @@ def connect(
             compile=options["compile"],
             other_door=options["nninteractive_api"],
         )
-        session = sessions.establish(_reach(target, options), request, local_port, prompter, reporter)
+        session = sessions.establish(reach(target, options), request, local_port, prompter, reporter)
         try:
             if as_json:
                 write_event("ready", **ready_fields(session))
@@ -190,8 +150,8 @@ def stop(target: str, **options: Any) -> None:
     """End the server on HOST."""
     from dls.remote.session import stop_server
 
-    with _people() as (_, reporter, prompter):
-        if not stop_server(_reach(target, options), prompter, reporter):
+    with people() as (_, reporter, prompter):
+        if not stop_server(reach(target, options), prompter, reporter):
             reporter.note("No server was running there.")
 
 
@@ -211,8 +171,8 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     """Print the log of the server on HOST."""
     from dls.remote.session import read_log
 
-    with _people() as (_, reporter, prompter):
-        read_log(_reach(target, options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
+    with people() as (_, reporter, prompter):
+        read_log(reach(target, options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
 
 
 @cli.command()
@@ -291,7 +251,6 @@ def _log_to_stderr() -> None:
 
 def _serve_options(options: dict[str, Any]) -> ServeOptions:
     from dls.server.engines.base import EngineOptions
-    from dls.server.models import Wish
     from dls.server.serve import ServeOptions
 
     uds, memory = options["uds"], options["max_memory"]
@@ -302,13 +261,7 @@ def _serve_options(options: dict[str, Any]) -> ServeOptions:
         engine=options["engine"],
         engine_options=EngineOptions(
             options["device"],
-            Wish(
-                options["model"],
-                _path(options["models_path"]),
-                network=not options["no_network"],
-                insecure=options["insecure"],
-                ca_bundle=_path(options["ca_bundle"]),
-            ),
+            wish_of(options),
             compile=options["compile"],
             other_door=options["nninteractive_api"],
         ),
@@ -320,17 +273,13 @@ def _serve_options(options: dict[str, Any]) -> ServeOptions:
     )
 
 
-def _path(name: str | None) -> Path | None:
-    return Path(name).expanduser() if name else None
-
-
 def _secret(value: str | None) -> str | None:
     if value is None:
         return os.environ.get("DLS_SECRET") or None
     if value == "-":
-        secret = _first_line("-")
+        secret = first_line("-")
     elif value.startswith("@"):
-        secret = _first_line(value[1:])
+        secret = first_line(value[1:])
     else:
         click.echo(
             "Note: other users of this machine can see a secret on the command line; --secret @FILE hides it.",
@@ -382,5 +331,8 @@ def demo(once: bool, picture: Path) -> None:
             f"The demo's packages are not installed here ({error.name}).",
             'Install them: pip install "dls[demo]"',
         ) from error
-    with _people() as (screen, reporter, _), _sigterm_interrupts():
+    with people() as (screen, reporter, _), _sigterm_interrupts():
         play.run(screen, reporter, once=once, picture=picture)
+
+
+cli.add_command(models)

@@ -1,12 +1,20 @@
-"""The options that several commands share."""
+"""The options that several commands share, and what becomes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from dls.errors import TargetError
+
+if TYPE_CHECKING:
+    from dls.remote.reach import Reach
+    from dls.server.models import Wish
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +52,26 @@ def reach_options(command: F) -> F:
     return command
 
 
+MODEL_OPTIONS = [
+    click.option(
+        "-m",
+        "--models-path",
+        help="Where models are kept; by default $NNINTERACTIVE_MODEL_DIR or ~/.nninteractive.",
+    ),
+    click.option("-k", "--insecure", is_flag=True, help="Check no certificates when models are downloaded."),
+    click.option("--ca-bundle", metavar="FILE", help="Certificates to trust when models are downloaded."),
+    click.option("--no-network", is_flag=True, help="Never download anything."),
+]
+"""Where models are and how they may be fetched."""
+
+
+def model_options(command: F) -> F:
+    """Add the options of commands that look for models."""
+    for option in reversed(MODEL_OPTIONS):
+        command = option(command)
+    return command
+
+
 def engine_options(command: F) -> F:
     """Add the options that say what segments and where its model is; all paths are of the server's machine."""
     options = [
@@ -62,14 +90,7 @@ def engine_options(command: F) -> F:
             help="List region under nnInteractive's name too, which ITK-SNAP's lasso asks for.",
         ),
         click.option("--model", metavar="ID", help="Model to use: an id, or a folder; by default the official one."),
-        click.option(
-            "-m",
-            "--models-path",
-            help="Where models are kept; by default $NNINTERACTIVE_MODEL_DIR or ~/.nninteractive.",
-        ),
-        click.option("-k", "--insecure", is_flag=True, help="Check no certificates when models are downloaded."),
-        click.option("--ca-bundle", metavar="FILE", help="Certificates to trust when models are downloaded."),
-        click.option("--no-network", is_flag=True, help="Never download anything."),
+        *MODEL_OPTIONS,
         click.option("--compile", is_flag=True, help="Compile the network: a slower start, faster clicks."),
         click.option(
             "--nninteractive-api/--no-nninteractive-api",
@@ -89,3 +110,59 @@ def check_device(context: click.Context, parameter: click.Parameter, device: str
     if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdigit())):
         raise click.BadParameter(f"{device!r} is none of {DEVICES}.")
     return device
+
+
+def reach(target: str, options: dict[str, Any]) -> Reach:
+    from dls.remote.session import Reach
+
+    return Reach(
+        target=target,
+        ssh_config=options["ssh_config"],
+        identities=tuple(options["identities"]),
+        ssh_port=options["ssh_port"],
+        accept_new_host_key=options["accept_new_host_key"],
+        password=first_line(options["password_file"]),
+        remote_dir=options["remote_dir"],
+    )
+
+
+def first_line(name: str | None) -> str | None:
+    if name is None:
+        return None
+    try:
+        text = sys.stdin.readline() if name == "-" else Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetError(f"The file {name} can't be read.", "Name another one with --password-file.") from error
+    return text.split("\n", 1)[0].rstrip("\r")
+
+
+@contextlib.contextmanager
+def people(as_json: bool = False) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the console, the reporter and the prompter; nothing prompts where there is no terminal."""
+    from dls import console
+    from dls.remote.prompts import NoPrompter
+
+    screen = console.stderr()
+    shown = console.ConsoleReporter(screen)
+    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    prompter = console.TerminalPrompter(shown) if asks else NoPrompter()
+    try:
+        yield screen, console.JsonReporter(shown) if as_json else shown, prompter
+    finally:
+        shown.close()
+
+
+def path_of(name: str | None) -> Path | None:
+    return Path(name).expanduser() if name else None
+
+
+def wish_of(options: dict[str, Any]) -> Wish:
+    from dls.server.models import Wish
+
+    return Wish(
+        options.get("model"),
+        path_of(options["models_path"]),
+        network=not options["no_network"],
+        insecure=options["insecure"],
+        ca_bundle=path_of(options["ca_bundle"]),
+    )

@@ -9,7 +9,7 @@ import secrets
 import shlex
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import paramiko
@@ -209,6 +209,30 @@ class Connection:
             size = sftp.stat(path).st_size  # type: ignore[union-attr]
         if size != len(data):
             raise OSError(0, f"{size} of {len(data)} bytes arrived; the disk may be full")
+
+    def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
+        """Go on writing a file on the host from an offset on, readable by its user only; needs SFTP."""
+        where = self.target.label
+        try:
+            with (
+                contextlib.closing(paramiko.SFTPClient.from_transport(self.transport)) as sftp,  # type: ignore[type-var]
+                sftp.open(path, "r+b" if offset else "wb") as file,  # type: ignore[union-attr]
+            ):
+                file.chmod(0o600)
+                file.set_pipelined(True)
+                file.seek(offset)
+                for piece in pieces:
+                    file.write(piece)
+        except (paramiko.SSHException, EOFError) as error:
+            if not self.is_active():
+                raise LinkError(
+                    f"The connection to {where} was lost.", "Run it again: it goes on from there."
+                ) from error
+            raise HostError(f"{where} takes no files over SFTP.", "Copy the file there by another way.") from error
+        except OSError as error:
+            raise HostError(
+                f"{path} can't be written on {where}: {_plain(error)}", "Is the disk full or read-only?"
+            ) from error
 
     def _put_exec(self, path: str, data: bytes) -> None:
         text = base64.encodebytes(data).decode()
