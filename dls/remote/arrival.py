@@ -133,11 +133,10 @@ class Arrival:
 
     def _engine_failed(self, state: ServerState, why: str) -> EngineError:
         tail = self._connection.run(launch.log_script(state.log, launch.LOG_LINES, follow=False), timeout=30).stdout
-        told = [line.removeprefix("Error: ") for line in tail.splitlines() if line.startswith("Error: ")]
-        hints = [line.removeprefix("Hint:  ") for line in tail.splitlines() if line.startswith("Hint:  ")]
+        told, hint = launch.last_words(tail)
+        message = why or told or "The server ended while it loaded its engine."
         where = self._connection.target.label
-        message = why or (told[-1] if told else "the server ended while it loaded its engine.")
-        return EngineError(f"On {where}: {message}", hints[-1] if hints else f"Its log: {state.log}", detail=tail)
+        return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
 
 
 def _described(report: HostReport) -> str:

@@ -132,15 +132,27 @@ def launch(
             "Name a directory of your own with --remote-dir.",
         )
     if done.status:
+        tail = (done.stdout or done.stderr).strip()
+        why, hint = last_words(tail)
         slow = f"The server on {where} did not get ready within {READY_SECONDS} s."
-        message = slow if done.status == 76 else f"The server on {where} ended before it was ready."
-        raise LaunchError(message, f"The whole log: {log}", detail=(done.stdout or done.stderr).strip())
+        message = slow if done.status == 76 else f"The server on {where} ended before it was ready. {why}".rstrip()
+        raise LaunchError(message, hint or f"The whole log: {log}", detail=tail)
     state = ServerState.parse(done.stdout.strip().splitlines()[-1], plan.run_dir)
     if state is None:
         raise LaunchError(
             f"The server on {where} wrote a state file that can't be read.", f"Its log: {log}", done.stdout
         )
     return state
+
+
+def last_words(tail: str) -> tuple[str, str]:
+    """Return the sentence and the hint with which a server ended, as they stand in its log; empty where there are none."""
+    found = ["", ""]
+    for line in tail.splitlines():
+        for place, mark in enumerate(("Error: ", "Hint:  ")):
+            if line.startswith(mark):
+                found[place] = line.removeprefix(mark)
+    return found[0], found[1]
 
 
 def answers(connection: Connection, state: ServerState) -> bool:

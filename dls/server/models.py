@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 import zipfile
@@ -169,7 +170,10 @@ def license_of(folder: Path) -> str:
 
 
 def _trust(wish: Wish) -> None:
-    """Choose whose certificates count; before huggingface_hub makes its first client."""
+    """Choose whose certificates count, and keep the library quiet; before huggingface_hub is imported."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if wish.ca_bundle is not None:
         if not wish.ca_bundle.is_file():
             raise EngineError(f"There is no file {wish.ca_bundle}.", "Name the certificates with --ca-bundle.")
@@ -234,9 +238,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _set_aside(folder: Path) -> None:
-    """Move away what is not whole. What huggingface_hub needs to go on with a file lies beside it, not in it."""
-    if folder.is_dir() and any(folder.iterdir()):
-        folder.rename(folder.with_name(f".cut-off-{folder.name}-{time.time_ns()}"))
+    """Remove what is not whole, but not a folder in which somebody keeps something else."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    ours = {"dataset.json", "plans.json", "inference_info.json", "inference_session_class.json", "LICENSE"}
+    odd = [path.name for path in folder.iterdir() if path.name not in ours and not path.name.startswith("fold_")]
+    if odd:
+        folder.rename(folder.with_name(f".set-aside-{folder.name}-{time.time_ns()}"))
+    else:
+        shutil.rmtree(folder)
 
 
 @contextmanager
