@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import re
 import socket
 import subprocess
@@ -223,3 +226,41 @@ def test_the_stand_in_and_other_options() -> None:
     ) as serving:
         assert "stands in for nnInteractive" in serving.banner and "not checked" in serving.banner
     assert dls_("serve", "--setup-only").returncode == 0
+
+
+def on_a_terminal(arguments: list[str], answers: dict[str, str]) -> tuple[int, str]:
+    """Run a command on a pseudo-terminal, answer its questions, and return its exit code and what it showed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "dls", *arguments], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown, left = "", dict(answers)
+    with contextlib.suppress(OSError):  # the terminal closes when the command ends
+        while data := os.read(ours, 65536):
+            shown += data.decode()
+            for question in [question for question in left if question in shown]:
+                os.write(ours, left.pop(question).encode() + b"\n")
+    code = process.wait(30)
+    os.close(ours)
+    return code, shown
+
+
+def test_questions_on_a_terminal(host: sshd.Server, tmp_path: Path) -> None:
+    """A new host key as OpenSSH shows it, with yes and no; a passphrase that is not echoed."""
+    known, key = tmp_path / "known", tmp_path / "key"
+    text = re.sub(r"UserKnownHostsFile .*", f"UserKnownHostsFile {known}", host.config.read_text())
+    (tmp_path / "config").write_text(text)
+    command = ["stop", "-F", str(tmp_path / "config"), "--remote-dir", str(tmp_path / "none"), "dls-demo"]
+    code, shown = on_a_terminal(command, {"(yes/no)?": "no"})
+    assert code == 12 and "key fingerprint is SHA256:" in shown and not known.exists()
+    code, shown = on_a_terminal(command, {"(yes/no)?": "yes"})
+    assert code == 0 and known.exists() and "No server was running" in shown
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "open sesame", "-f", str(key)], check=True)
+    authorized = host.config.parent / "authorized_keys"
+    before = authorized.read_text()
+    authorized.write_text(before + key.with_suffix(".pub").read_text())
+    (tmp_path / "config").write_text(re.sub(r"IdentityFile .*", f"IdentityFile {key}", text))
+    try:
+        code, shown = on_a_terminal(command, {"Passphrase of the key": "open sesame"})
+    finally:
+        authorized.write_text(before)
+    assert code == 0 and "open sesame" not in shown

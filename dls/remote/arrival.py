@@ -110,7 +110,7 @@ class Arrival:
 
         Returns the state with the device that the engine chose.
         """
-        said = launch.ask_status(self._connection, state)
+        said = self._ask(state)
         if not said or "state" in said:
             said = self._wait(state, said)
         state = replace(state, device=str(said.get("device", state.device)))
@@ -125,11 +125,17 @@ class Arrival:
             while said.get("state") == "loading":
                 phase.update(str(said.get("text", "")))
                 time.sleep(ENGINE_POLL_SECONDS)
-                said = launch.ask_status(self._connection, state)
+                said = self._ask(state)
             if not said or "state" in said:
                 raise self._engine_failed(state, str(said.get("error", "")))
             phase.result = f"The engine is ready on {said.get('device', 'the host')}"
         return said
+
+    def _ask(self, state: ServerState) -> dict[str, object]:
+        try:
+            return launch.ask_status(self._connection, state)
+        except ForwardError:  # it ended: nobody listens there any more
+            return {}
 
     def _engine_failed(self, state: ServerState, why: str) -> EngineError:
         tail = self._connection.run(launch.log_script(state.log, launch.LOG_LINES, follow=False), timeout=30).stdout

@@ -146,7 +146,7 @@ def launch(
 
 
 def last_words(tail: str) -> tuple[str, str]:
-    """Return the sentence and the hint with which a server ended, as they stand in its log; empty where there are none."""
+    """Return the sentence and the hint with which a server ended, as its log has them; empty where it has none."""
     found = ["", ""]
     for line in tail.splitlines():
         for place, mark in enumerate(("Error: ", "Hint:  ")):
