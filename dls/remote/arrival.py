@@ -114,6 +114,8 @@ class Arrival:
         if not said or "state" in said:
             said = self._wait(state, said)
         state = replace(state, device=str(said.get("device", state.device)))
+        if notice := str(said.get("notice", "")):
+            self._phases.reporter.note(notice)
         if state.device == "cpu" and state.engine != "region":
             self._phases.reporter.note(
                 f"{state.engine} computes on the CPU there: a click takes from half a minute on, not a second."

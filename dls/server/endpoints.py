@@ -42,7 +42,7 @@ class Endpoints:
 
     async def status(self, request: Request) -> Response:
         """Answer that the server is there; to those who know the secret, which one it is."""
-        known = {**self._identity, "device": self._sessions.device} if request.scope.get("dls.authorized") else {}
+        known = {**self._identity, **self._sessions.about_engine()} if request.scope.get("dls.authorized") else {}
         return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **self._readiness.described(), **known})
 
     async def models(self, request: Request) -> Response:

@@ -65,10 +65,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    @property
-    def device(self) -> str:
-        """Where the engine computes."""
-        return self._engine.device
+    def about_engine(self) -> dict[str, str]:
+        """Return what the client that started this server wants to know of the engine."""
+        return {"device": self._engine.device, "notice": self._engine.notice}
 
     @property
     def largest_image(self) -> int:

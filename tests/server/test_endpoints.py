@@ -193,7 +193,7 @@ def test_a_bomb_is_refused_and_costs_little(snap: Snap) -> None:
 class Faulty:
     """An engine that fails as it is told to."""
 
-    name, device, threads = "faulty", "cpu", 1
+    name, device, notice, threads = "faulty", "cpu", "", 1
     models: tuple[Model, ...] = (Model("faulty", ("point",)),)
 
     def __init__(self) -> None:

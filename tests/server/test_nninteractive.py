@@ -281,3 +281,20 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     torch.save({"weights": {}}, odd / "fold_0" / "checkpoint_final.pth")
     with pytest.raises(EngineError, match="can't be loaded"):
         made(str(odd))
+
+
+def test_the_versions_that_we_claim() -> None:
+    """What we use of the library beside its documented methods is there, and the version is in range."""
+    from importlib.metadata import version
+
+    from nnInteractive.inference.inference_session import nnInteractiveInferenceSession as library
+
+    major, minor = (int(part) for part in version("nnInteractive").split(".")[:2])
+    assert major == 2 and minor >= 6
+    for name in (
+        "_load_model_artifacts_from_disk",
+        "_finish_preprocessing_and_initialize_interactions",
+        "_reset_session",
+    ):
+        assert callable(getattr(library, name))
+    assert library.AUTO_TENSOR_MAX_VOXELS == 512 * 512 * 512

@@ -57,6 +57,8 @@ class Engine(Protocol):
     name: str
     device: str
     """Where it computes, as the banner and the logs say it."""
+    notice: str
+    """What its user should know once it is ready, such as the licence of weights that have just been fetched."""
     threads: int
     """How many prompts it works on at once."""
     models: tuple[Model, ...]

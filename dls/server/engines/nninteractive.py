@@ -41,7 +41,7 @@ class NnInteractiveEngine:
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self.device = options.device
-        self.why = ""
+        self.notice = ""
         self.folder = models.locate(options.models)
         if self.folder is None and not options.models.network:
             raise models.not_here(options.models)
@@ -53,12 +53,12 @@ class NnInteractiveEngine:
         fetched = self.folder is None
         self.folder = self.folder or models.fetch(self._options.models, tell)
         if fetched:
-            terms = f"{models.license_of(self.folder)}; please cite: {models.CITATION}"
-            log.info("the weights' licence: %s", terms)
+            self.notice = f"Licence of the weights: {models.license_of(self.folder)}. Please cite: {models.CITATION}"
+            log.info("%s", self.notice)
         tell(Step("load", "starting torch"))
         facts = _facts()
         choice = devices.choose(self._options.device, facts)
-        self.device, self.why = choice.device, choice.why
+        self.device = choice.device
         log.info("computing on %s: %s", choice.device, choice.why)
         if choice.device == "cpu":
             log.warning(CPU_WARNING)

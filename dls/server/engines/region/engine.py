@@ -18,6 +18,7 @@ class RegionEngine:
 
     name = "region"
     device = "cpu"
+    notice = ""
     threads = 2
     models: tuple[Model, ...] = (Model("region", (POINT, SCRIBBLE, LASSO)),)
 
