@@ -293,7 +293,7 @@ def _secret(value: str | None) -> str | None:
 
 def _announce(listening: Listening, use_colors: bool, options: dict[str, Any]) -> None:
     from dls import console, gpus
-    from dls.server.serve import addresses
+    from dls.server.listen import addresses
 
     found = gpus.local()
     gpu = f"Using GPU {found[0].index}: {found[0].name}" if found else "No GPU found"
@@ -308,7 +308,8 @@ def _announce(listening: Listening, use_colors: bool, options: dict[str, Any]) -
         notes.append("Everybody who can reach this port can use the server (--open).")
     if options["insecure"]:
         notes.append("Certificates of downloads are not checked (--insecure).")
-    rows = [(row.server, row.port, row.local_only) for row in addresses(listening)]
+    found_addresses = addresses(listening.options.host, listening.port, listening.secret)
+    rows = [(row.server, row.port, row.local_only) for row in found_addresses]
     engine = f"{listening.engine.name} on {listening.engine.device}, models: {', '.join(listening.models)}"
     console.show_banner(console.stderr(use_colors), gpu, engine, rows, notes)
 

@@ -19,6 +19,7 @@ from dls.errors import ForwardError, HostError, LinkError, LoginError, ReachErro
 from dls.remote import hostkeys
 from dls.remote.auth import Login
 from dls.remote.prompts import Prompter
+from dls.remote.shell import Collector, wrapped
 from dls.remote.target import Target
 from dls.remote.transport import HostTransport
 
@@ -151,10 +152,10 @@ class Connection:
             try:
                 channel.settimeout(timeout)
                 channel.exec_command("exec sh -s")
-                collector = _Collector(mark, on_line)
+                collector = Collector(mark, on_line)
                 stderr = _drain_stderr(channel)
                 with contextlib.suppress(OSError):  # a shell that ends at once closes the channel under us
-                    channel.sendall(_wrapped(script, mark).encode())
+                    channel.sendall(wrapped(script, mark).encode())
                     channel.shutdown_write()
                 while data := channel.recv(65536):
                     collector.feed(data)
@@ -291,50 +292,6 @@ def _open_session(transport: paramiko.Transport) -> paramiko.Channel:
                 raise
             threading.Event().wait(0.02 * (attempt + 1))
     raise AssertionError("unreachable")
-
-
-def _wrapped(script: str, mark: str) -> str:
-    # The braces make sh read the whole script before it runs any of it; standard input is then free.
-    return (
-        f"{{ printf '%s\\n' {mark}-begin\n(\n{script}\n) </dev/null\nprintf '\\n%s %s\\n' {mark}-end $?\nexit 0\n}}\n"
-    )
-
-
-class _Collector:
-    """Takes the lines between the two markers out of a stream of bytes."""
-
-    def __init__(self, mark: str, on_line: Callable[[str], None] | None) -> None:
-        self._begin = f"{mark}-begin"
-        self._end = f"{mark}-end "
-        self._on_line = on_line
-        self._buffer = b""
-        self._lines: list[str] = []
-        self._inside = False
-        self.noise = ""
-        self.status: int | None = None
-
-    def feed(self, data: bytes) -> None:
-        *lines, self._buffer = re.split(b"[\r\n]", self._buffer + data)
-        for raw in lines:
-            self._line(raw.decode(errors="replace"))
-
-    def _line(self, line: str) -> None:
-        if self.status is not None:
-            return
-        if not self._inside:
-            self._inside = line.endswith(self._begin)
-            self.noise += "" if self._inside else line + "\n"
-        elif line.startswith(self._end):
-            self.status = int(line.removeprefix(self._end))
-        else:
-            self._lines.append(line)
-            if self._on_line and line.strip():
-                self._on_line(line)
-
-    @property
-    def text(self) -> str:
-        """What the script printed, without the newline that the end marker brings."""
-        return "\n".join(self._lines[:-1] if self._lines and not self._lines[-1] else self._lines)
 
 
 class _StderrDrain(threading.Thread):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ import uvicorn
 
 from dls import __version__
 from dls.errors import DlsError, ListenError
-from dls.server import engines, memory
+from dls.server import engines, listen, memory
 from dls.server.access import Policy, make_secret
 from dls.server.app import make_app
 from dls.server.engines.base import Engine, EngineOptions
@@ -28,8 +27,6 @@ from dls.server.models import Wish
 DEFAULT_PORT = 8911
 STATE_FORMAT = 1
 PATHS = ("models_path", "ca_bundle")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-BACKLOG = 128
 
 log = logging.getLogger("dls.server")
 
@@ -76,7 +73,7 @@ class Listening:
     @property
     def is_public(self) -> bool:
         """Whether other computers can reach it."""
-        return self.options.host is not None and self.options.host not in LOOPBACK
+        return self.options.host is not None and self.options.host not in listen.LOOPBACK
 
 
 def from_launch_file(path: Path) -> ServeOptions:
@@ -127,7 +124,7 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
         )
         listening = Listening(options, port, secret, engine, _model_names(engine, options.stand_in))
         server = _Server(
-            uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, backlog=BACKLOG)
+            uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, backlog=listen.BACKLOG)
         )
 
         def ready() -> None:
@@ -160,7 +157,7 @@ def _model_names(engine: Engine, stand_in: bool) -> tuple[str, ...]:
 
 
 def _secret(options: ServeOptions) -> str | None:
-    public = options.host is not None and options.host not in LOOPBACK
+    public = options.host is not None and options.host not in listen.LOOPBACK
     if options.open:
         return None
     return options.secret or (make_secret() if public else None)
@@ -223,9 +220,9 @@ def _bound(options: ServeOptions) -> Iterator[tuple[list[socket.socket], int | N
         sockets: list[socket.socket] = []
         port = None
         if options.uds is not None:
-            sockets.append(stack.enter_context(_unix_socket(options.uds)))
+            sockets.append(stack.enter_context(listen.unix_socket(options.uds)))
         if options.host is not None:
-            listener = stack.enter_context(_port(options.host, options.port))
+            listener = stack.enter_context(listen.tcp_socket(options.host, options.port))
             sockets.append(listener)
             port = int(listener.getsockname()[1])
         if not sockets:
@@ -233,103 +230,3 @@ def _bound(options: ServeOptions) -> Iterator[tuple[list[socket.socket], int | N
                 "The server has nothing to listen on.", "Name an address with --host or a socket with --uds."
             )
         yield sockets, port
-
-
-@contextlib.contextmanager
-def _unix_socket(path: Path) -> Iterator[socket.socket]:
-    if not hasattr(socket, "AF_UNIX"):
-        raise ListenError("This system has no Unix sockets.", "Use --host and --port.")
-    if path.is_socket():
-        if _is_listening(path):
-            raise ListenError(f"Another server listens on {path}.", "Name another one with --uds, or stop that server.")
-        path.unlink()  # left by a server that was killed
-    listener = socket.socket(socket.AF_UNIX)
-    umask = os.umask(0o177)  # before the file is there: only its user can ever open it
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        raise ListenError(
-            f"The socket {path} can't be made: {error.strerror or error}.", "Name another one with --uds."
-        ) from error
-    finally:
-        os.umask(umask)
-    listener.listen(BACKLOG)
-    try:
-        yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)
-
-
-def _is_listening(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
-def _port(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise ListenError(f"{host!r} is no address of this computer.", "Name another one with --host.") from error
-    listener = socket.socket(family, kind, protocol)
-    if sys.platform != "win32":  # there it would let two programs share the port
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise _port_refused(host, port, error) from error
-    listener.listen(BACKLOG)
-    return listener
-
-
-def _port_refused(host: str, port: int, error: OSError) -> ListenError:
-    if error.errno == errno.EADDRINUSE:
-        return ListenError(
-            f"Port {port} is in use.", "Choose another one with --port, or end the program that uses it."
-        )
-    if error.errno == errno.EACCES:
-        return ListenError(f"Port {port} is forbidden to you.", "Choose one from 1024 on with --port.")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return ListenError(f"{host} is no address of this computer.", "Name another one with --host.")
-    return ListenError(f"The server can't listen on {host} port {port}: {error.strerror}.", "Try --host and --port.")
-
-
-@dataclass(frozen=True)
-class Address:
-    """One way to reach the server, as the user types it into ITK-SNAP."""
-
-    server: str
-    port: int
-    local_only: bool
-
-
-def addresses(listening: Listening) -> list[Address]:
-    """Return every `Server` and `Port` that can be used, those that work on this computer only at the end."""
-    if listening.port is None or listening.options.host is None:
-        return []
-    user = f"snap:{listening.secret}@" if listening.secret else ""
-    host = listening.options.host
-    if host in LOOPBACK:
-        names = [("localhost", True), ("127.0.0.1", True)] if host != "::1" else [("localhost", True)]
-    elif host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
-        names = [*((name, False) for name in _reachable_names()), ("localhost", True), ("127.0.0.1", True)]
-    else:
-        names = [(host, False)]
-    return [Address(user + name, listening.port, local) for name, local in names]
-
-
-def _reachable_names() -> list[str]:
-    names = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        names += [str(info[4][0]) for info in socket.getaddrinfo(names[0], None, socket.AF_INET)]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address that leads outside
-        names.append(str(probe.getsockname()[0]))
-    return [name for name in dict.fromkeys(names) if not name.startswith("127.")]
