@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from dls.console import show_session, show_table
 from dls.demo import picture as pictures
 from dls.demo import sample, sshd
 from dls.demo.snap import Snap
-from dls.errors import LinkError
+from dls.errors import DlsError, LinkError
 from dls.remote import session as sessions
 from dls.remote.launch import ServerRequest
 from dls.remote.progress import Reporter
@@ -35,6 +36,8 @@ class Result:
 
 def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, library: bool = False) -> None:
     """Start an SSH server, connect to it, play ITK-SNAP, draw the picture, and leave nothing behind."""
+    if os.name == "nt":
+        raise DlsError("The demo needs Linux or macOS: it starts the server on this computer.", "Try dls connect HOST.")
     with _workspace() as folder, sshd.running(folder, library=library) as server:
         reporter.note(f"SSH server of our own on 127.0.0.1:{server.port} ({server.program})")
         reach = sessions.Reach("dls-demo", ssh_config=server.config, remote_dir=f"{folder}/host")

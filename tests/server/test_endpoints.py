@@ -298,6 +298,10 @@ def test_logs_name_sizes_and_times_only(opened: Snap, caplog: pytest.LogCaptureF
     with caplog.at_level("INFO", "dls.server"):
         opened.upload(IMAGE)
         opened.point(15, 20, 25)
+        for _ in range(100):  # a request is logged when its answer has gone out
+            if "process_point_interaction" in caplog.text:
+                break
+            time.sleep(0.02)
     text = caplog.text
     assert "upload_raw" in text and "process_point_interaction" in text
     assert opened.session not in text and "nii" not in text and "point=" not in text
