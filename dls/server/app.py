@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dls.errors import DlsError, RequestError
+from dls.errors import RequestError
 from dls.server.access import Policy
 from dls.server.endpoints import Endpoints
 from dls.server.engines.base import Engine, Model
@@ -38,18 +38,18 @@ def make_app(
     budget: int,
     stand_in: bool = False,
     identity: dict[str, Any] | None = None,
-    failed: Callable[[DlsError], None] = lambda error: None,
+    readiness: Readiness | None = None,
     other_door: bool = True,
 ) -> ASGIApp:
     """Return the server's application.
 
-    `identity` is told to those who know the secret; `failed` is called when the engine can't be loaded; `other_door`
-    lets the engine's own protocol in beside ITK-SNAP's, where it has one.
+    `identity` is told to those who know the secret; `readiness` says how far the engine is; `other_door` lets the
+    engine's own protocol in beside ITK-SNAP's, where it has one.
     """
     workers = Workers(engine.threads)
     models = listed(engine.models, stand_in)
     sessions = Sessions(engine, workers, budget, models)
-    readiness = Readiness(failed)
+    readiness = readiness or Readiness()
     endpoints = Endpoints(sessions, workers, readiness, [described(model) for model in models], identity or {})
     door = OtherDoor(readiness)
 
@@ -65,6 +65,8 @@ def make_app(
             loading = asyncio.create_task(get_ready())
             yield
             loading.cancel()
+        if readiness.is_loading:
+            return  # waiting for it could take as long as a download: `serve` ends the process
         # Closing waits for the work that runs, so it must not hold up the event loop.
         await asyncio.get_running_loop().run_in_executor(None, workers.close)
         sessions.close()

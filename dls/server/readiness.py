@@ -18,7 +18,7 @@ log = logging.getLogger("dls.server")
 class Readiness:
     """Loads the engine while the server already answers, and lets those wait who need it."""
 
-    def __init__(self, failed: Callable[[DlsError], None]) -> None:
+    def __init__(self, failed: Callable[[DlsError], None] = lambda error: None) -> None:
         self._failed = failed
         self._ended = asyncio.Event()
         self._step = Step("start", "starting")
@@ -37,8 +37,12 @@ class Readiness:
             log.exception("the engine could not be loaded")
             self.error = DlsError(f"The engine could not be loaded: {type(error).__name__}: {error}.")
             self._failed(self.error)
-        finally:
-            self._ended.set()
+        self._ended.set()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the engine is still on its way; a download or a load can't be interrupted in its thread."""
+        return not self._ended.is_set()
 
     def _tell(self, step: Step) -> None:
         if step.name != self._step.name:

@@ -23,9 +23,12 @@ from dls.server.access import Policy, make_secret
 from dls.server.app import make_app
 from dls.server.engines.base import Engine, EngineOptions
 from dls.server.models import Wish
+from dls.server.readiness import Readiness
 
 DEFAULT_PORT = 8911
 STATE_FORMAT = 1
+GRACE_SECONDS = 5
+"""For requests under way when the server is told to end; by itself uvicorn waits for them for ever."""
 PATHS = ("models_path", "ca_bundle")
 
 log = logging.getLogger("dls.server")
@@ -112,6 +115,7 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
             failures.append(error)
             server.should_exit = True
 
+        readiness = Readiness(failed)
         identity = {"pid": os.getpid(), "code": options.launch.code if options.launch else ""}
         app = make_app(
             engine,
@@ -119,12 +123,20 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
             budget=options.memory or memory.default_budget(),
             stand_in=options.stand_in,
             identity=identity,
-            failed=failed,
+            readiness=readiness,
             other_door=options.engine_options.other_door,
         )
         listening = Listening(options, port, secret, engine, _model_names(engine, options.stand_in))
         server = _Server(
-            uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False, backlog=listen.BACKLOG)
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                backlog=listen.BACKLOG,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
         )
 
         def ready() -> None:
@@ -134,7 +146,13 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
             log.info("dls %s serves the %s engine on %s", __version__, engine.name, engine.device)
 
         server.when_ready = ready
-        server.run(sockets)
+        try:
+            server.run(sockets)
+        finally:
+            if readiness.is_loading:
+                log.info("ended while the engine was loading")
+                stack.close()
+                os._exit(0)  # its thread can't be interrupted, and Python would wait for it
         if failures:
             raise failures[0]
         log.info("the server ended")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from dls.errors import EngineError
 from dls.server.engines.base import Engine
 from dls.server.engines.region import RegionEngine
 from dls.server.progress import Step, Tell
+from dls.server.readiness import Readiness
 from tests.live import Snap, serving
 
 
@@ -62,12 +68,42 @@ def test_status_answers_at_once_and_a_session_waits() -> None:
         assert snap.upload(np.zeros((3, 3, 3), np.float32)).status == 200
 
 
+SLOW = """
+import sys, time
+from pathlib import Path
+from dls.server import engines, serve
+from dls.server.engines.region import RegionEngine
+
+class Slow(RegionEngine):
+    def load(self, tell):
+        print("loading", flush=True)
+        time.sleep(100)
+
+engines.make = lambda name, options: Slow()
+serve.serve(serve.ServeOptions(host=None, uds=Path(sys.argv[1])), announce=lambda listening: None)
+"""
+
+
+def test_a_server_that_loads_can_be_ended(short_folder: Path) -> None:
+    """At once, whatever the engine is doing, also while a session waits; nothing stays behind."""
+    path = short_folder / "s"
+    with subprocess.Popen([sys.executable, "-c", SLOW, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "loading\n"
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.connect(str(path))
+            waiting.sendall(b"GET /start_session HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("failure", [EngineError("The model is gone."), ZeroDivisionError("x")])
 def test_an_engine_that_can_not_be_loaded(failure: Exception) -> None:
     """The server is told, whoever waits gets the sentence, and `/status` says so."""
     engine, told = Slow(), []
     engine.failure = failure
-    with serving(engine, failed=told.append) as server, ThreadPoolExecutor(1) as pool:
+    with serving(engine, readiness=Readiness(told.append)) as server, ThreadPoolExecutor(1) as pool:
         snap = Snap(server.port)
         waiting = pool.submit(snap.get, "/v2/start_session/region")
         time.sleep(0.2)
