@@ -134,7 +134,12 @@ def _sigterm_interrupts() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    names = [name for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    # One that is ignored stays so: that is what nohup does.
+    names = [
+        name
+        for name in ("SIGTERM", "SIGHUP", "SIGBREAK")
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN
+    ]
     before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
     try:
         yield

@@ -112,12 +112,12 @@ class TerminalPrompter:
     def secret(self, prompt: str) -> str:
         """Ask without showing what is typed."""
         with self._reporter.paused():
-            return getpass.getpass(prompt, stream=sys.stderr)
+            return _hidden(prompt)
 
     def answer(self, prompt: str, echo: bool) -> str:
         """Ask a question of the host."""
         with self._reporter.paused():
-            return self._line(prompt) if echo else getpass.getpass(prompt, stream=sys.stderr)
+            return self._line(prompt) if echo else _hidden(prompt)
 
     def _line(self, prompt: str) -> str:
         sys.stderr.write(prompt)
@@ -126,6 +126,13 @@ class TerminalPrompter:
         if not line:
             raise KeyboardInterrupt
         return line.strip()
+
+
+def _hidden(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt, stream=sys.stderr)
+    except EOFError:  # Ctrl-D
+        raise KeyboardInterrupt from None
 
 
 def write_event(event: str, **fields: Any) -> None:

@@ -76,11 +76,12 @@ class Arrival:
                 own_caches = self._reach.remote_dir != DEFAULT_REMOTE_DIR
                 install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
                 phase.result = "Installed the packages and our code" if plan.make_environment else "Sent our code"
+        gpu = launch.choose_gpu(self.report.gpus, request)
         with self._phases("launch", "Starting the server") as phase:
             if self.report.server is not None:
                 phase.update("ending the server that runs, which has other code or options")
                 launch.stop(self._connection, self.report.server)
-            state = launch.launch(self._connection, self.report, plan, request, self._code.key)
+            state = launch.launch(self._connection, self.report, plan, request, self._code.key, gpu)
             self.report = replace(self.report, server=state, full=True)
             if not launch.answers(self._connection, state):
                 raise LaunchError(

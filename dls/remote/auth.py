@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.pkey import UnknownKeyType
 
 from dls.errors import LoginError
-from dls.remote.prompts import Prompter
+from dls.remote.prompts import CannotAsk, Prompter
 from dls.remote.target import Target
 
 METHODS = ("publickey", "keyboard-interactive", "password")
@@ -39,6 +43,7 @@ class Login:
     prompter: Prompter
     password: str | None = None
     how: list[str] = field(default_factory=list)
+    _unasked: LoginError | None = None
 
     def run(self) -> str:
         """Log in and return what the host accepted, or raise LoginError."""
@@ -53,7 +58,7 @@ class Login:
         while allowed:
             method = next_method(allowed, spent)
             if method is None:
-                raise self._refused(allowed, spent)
+                raise self._unasked or self._refused(allowed, spent)
             further = steps[method]()
             spent.add(method)
             if further is not None:
@@ -96,8 +101,8 @@ class Login:
                 paramiko.PasswordRequiredException,
             ):  # cryptography says TypeError: a password is missing
                 locked.append(path)
-            except (OSError, ValueError, paramiko.SSHException, UnknownKeyType):
-                continue
+            except (OSError, ValueError, paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm):
+                continue  # a key on a FIDO token, say: the agent can use it, we can't
         for path in locked:
             unlocked = self._unlock(path)
             if unlocked is not None:
@@ -105,13 +110,17 @@ class Login:
 
     def _unlock(self, path: Path) -> paramiko.PKey | None:
         for _ in range(ATTEMPTS):
-            phrase = self.prompter.secret(f"Passphrase of the key {path}: ")
+            try:
+                phrase = self.prompter.secret(f"Passphrase of the key {path}: ")
+            except CannotAsk as error:  # another method may do without asking
+                self._unasked = error
+                return None
             if not phrase:
                 return None
             try:
                 # Bytes, whatever the annotation says: paramiko 5.1 hands them to cryptography as they are.
                 return paramiko.PKey.from_path(path, password=phrase.encode())  # type: ignore[arg-type]
-            except (paramiko.SSHException, ValueError):
+            except (paramiko.SSHException, ValueError, UnsupportedAlgorithm):
                 continue
         return None
 
@@ -136,7 +145,7 @@ class Login:
     def _keyboard_interactive(self) -> list[str] | None:
         for attempt in range(ATTEMPTS):
             try:
-                further = self.transport.auth_interactive(self.target.user, self._answers(attempt))
+                further = self._interactive_round(attempt)
             except paramiko.AuthenticationException:
                 if not self.transport.is_active():
                     break
@@ -145,18 +154,46 @@ class Login:
             return list(further)
         return None
 
-    def _answers(self, attempt: int) -> Callable[[str, str, list[tuple[str, bool]]], list[str]]:
-        def answer(title: str, instructions: str, questions: list[tuple[str, bool]]) -> list[str]:
-            # The host asks in rounds, and closes with an empty one that wants an empty answer.
-            replies = []
-            for prompt, echo in questions:
-                if "password" in prompt.lower() and not echo:
-                    replies.append(self._next_password(prompt, attempt))
-                else:
-                    replies.append(self.prompter.answer(prompt, echo))
-            return replies
+    def _interactive_round(self, attempt: int) -> list[str]:
+        # paramiko calls the handler on its own thread, where nobody can press Ctrl-C: the login goes on in a thread
+        # beside, and the questions come back to this one.
+        asked: queue.Queue[list[tuple[str, bool]] | None] = queue.Queue()
+        given: queue.Queue[list[str]] = queue.Queue()
+        outcome: list[list[str] | BaseException] = []
 
-        return answer
+        def handler(title: str, instructions: str, questions: list[tuple[str, bool]]) -> list[str]:
+            asked.put(list(questions))
+            return given.get()
+
+        def log_in() -> None:
+            try:
+                outcome.append(list(self.transport.auth_interactive(self.target.user, handler)))
+            except Exception as error:
+                outcome.append(error)
+            asked.put(None)
+
+        threading.Thread(target=log_in, name="dls-login", daemon=True).start()
+        try:
+            while (questions := _wait_for(asked)) is not None:
+                given.put(self._answers(questions, attempt))
+        except BaseException:
+            given.put([])  # let the transport's thread go
+            self.transport.close()
+            raise
+        [ended] = outcome
+        if isinstance(ended, BaseException):
+            raise ended
+        return ended
+
+    def _answers(self, questions: list[tuple[str, bool]], attempt: int) -> list[str]:
+        # The host asks in rounds, and closes with an empty one that wants an empty answer.
+        replies = []
+        for prompt, echo in questions:
+            if "password" in prompt.lower() and not echo:
+                replies.append(self._next_password(prompt, attempt))
+            else:
+                replies.append(self.prompter.answer(prompt, echo))
+        return replies
 
     def _refused(self, allowed: Sequence[str], spent: set[str]) -> LoginError:
         tried = ", ".join(method for method in METHODS if method in spent) or "nothing that dls knows"
@@ -164,3 +201,15 @@ class Login:
         if not self.transport.is_active():
             hint = "The host closed the connection: too many attempts, or the account may not log in here."
         return LoginError(f"{self.target} accepted no login (it takes {', '.join(allowed)}; tried: {tried}).", hint)
+
+
+T = TypeVar("T")
+
+
+def _wait_for(source: queue.Queue[T]) -> T:
+    """Wait in short steps: on Windows an unbounded wait can't be interrupted by Ctrl-C."""
+    while True:
+        try:
+            return source.get(timeout=0.2)
+        except queue.Empty:
+            continue

@@ -9,6 +9,7 @@ import secrets
 import shlex
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ from dls.remote.transport import HostTransport
 
 CONNECT_TIMEOUT = 15.0
 """Seconds to wait for the TCP connection and for the host's SSH greeting."""
+POLL_SECONDS = 0.5
+KEEPALIVE_SECONDS = 15
+"""Between small packets on a silent connection: an installation can be silent for minutes, and NATs forget by then."""
 CIPHERS_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 """paramiko puts AES-GCM last, behind 3DES; asked for first it gives 1.5 to 2 times the throughput."""
 PROHIBITED = (1, 3)
@@ -125,6 +129,7 @@ class Connection:
             except BaseException:
                 transport.close()
                 raise
+        transport.set_keepalive(KEEPALIVE_SECONDS)
         connection = cls(target, transport, how=how, new_host_key=new)
         connection._outer = through
         return connection
@@ -150,22 +155,17 @@ class Connection:
         with translated(self.target):
             channel = _open_session(self.transport)
             try:
-                channel.settimeout(timeout)
                 channel.exec_command("exec sh -s")
                 collector = Collector(mark, on_line)
                 stderr = _drain_stderr(channel)
                 with contextlib.suppress(OSError):  # a shell that ends at once closes the channel under us
                     channel.sendall(wrapped(script, mark).encode())
                     channel.shutdown_write()
-                while data := channel.recv(65536):
+                channel.settimeout(POLL_SECONDS)
+                while data := self._next(channel, timeout):
                     collector.feed(data)
                 stderr.join()
                 status = channel.recv_exit_status()
-            except TimeoutError as error:
-                raise LinkError(
-                    f"{self.target.label} said nothing for {timeout:.0f} s.",
-                    "Is the host very busy? Run the command again.",
-                ) from error
             finally:
                 channel.close()
         if collector.status is None and not self.is_active():
@@ -177,6 +177,21 @@ class Connection:
                 detail=(stderr.text or collector.noise)[-2000:],
             )
         return Completed(collector.status, collector.text, stderr.text)
+
+    def _next(self, channel: paramiko.Channel, timeout: float | None) -> bytes:
+        # In short steps: an unbounded wait can't be interrupted by Ctrl-C on Windows, and misses a link that died.
+        started = time.monotonic()
+        while True:
+            try:
+                return channel.recv(65536)
+            except TimeoutError:
+                if timeout is not None and time.monotonic() - started >= timeout:
+                    raise LinkError(
+                        f"{self.target.label} said nothing for {timeout:.0f} s.",
+                        "Is the host very busy? Run the command again.",
+                    ) from None
+                if not self.is_active():
+                    return b""
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file on the host, readable by its user only, in place only when it is whole."""
@@ -303,9 +318,18 @@ class _StderrDrain(threading.Thread):
         self.text = ""
 
     def run(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            while data := self._channel.recv_stderr(65536):
-                self.text = (self.text + data.decode(errors="replace"))[-20000:]
+        while True:
+            try:
+                data = self._channel.recv_stderr(65536)
+            except TimeoutError:
+                if self._channel.closed:
+                    return
+                continue
+            except (OSError, EOFError):
+                return
+            if not data:
+                return
+            self.text = (self.text + data.decode(errors="replace"))[-20000:]
 
 
 def _drain_stderr(channel: paramiko.Channel) -> _StderrDrain:

@@ -20,6 +20,8 @@ from dls.remote.scripts import LOCK, OURS, private_directory
 READY_SECONDS = 60
 """How long a server may take to listen. It loads its engine after that."""
 LOG_LINES = 20
+ANSWER_SECONDS = 60
+"""How long a server may take to say who it is: while it imports torch from a slow disk, it says nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,14 @@ class ServerRequest:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def choose_gpu(gpus: tuple[Gpu, ...], wanted: int | None) -> Gpu | None:
+def choose_gpu(gpus: tuple[Gpu, ...], request: ServerRequest) -> Gpu | None:
     """Return the GPU asked for, by default the one with the most free memory; None on a host without any."""
+    wanted = request.gpu
+    if request.device.startswith("cuda:"):
+        number = int(request.device.removeprefix("cuda:"))
+        if wanted not in (None, number):
+            raise HostError(f"--gpu {wanted} and --device {request.device} name two GPUs.", "Leave one of them out.")
+        wanted = number
     if wanted is None:
         return most_free(gpus)
     for gpu in gpus:
@@ -62,6 +70,8 @@ def launch_file(request: ServerRequest, plan: InstallPlan, code_key: str, log: s
     """Return what the server is told at its start; it travels on standard input, never in argv."""
     return {
         **asdict(request),
+        # The server sees the chosen GPU only, as number 0.
+        "device": "cuda:0" if request.device.startswith("cuda:") else request.device,
         "format": 1,
         "uds": f"{plan.run_dir}/server.sock",
         "state": f"{plan.run_dir}/state.json",
@@ -118,11 +128,15 @@ exit 76
 
 
 def launch(
-    connection: Connection, report: HostReport, plan: InstallPlan, request: ServerRequest, code_key: str
+    connection: Connection,
+    report: HostReport,
+    plan: InstallPlan,
+    request: ServerRequest,
+    code_key: str,
+    gpu: Gpu | None,
 ) -> ServerState:
     """Start the server on the host and return how it is reached, or raise LaunchError with the log's last lines."""
     log = f"{plan.root}/log/server-{report.hostname}.log"
-    gpu = choose_gpu(report.gpus, request.gpu)
     told = launch_file(request, plan, code_key, log)
     done = connection.run(launch_script(plan, told, gpu), timeout=READY_SECONDS + 30)
     where = connection.target.label
@@ -168,7 +182,7 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
     """
     channel = connection.open_unix(state.socket) if state.port is None else connection.open_tcp("127.0.0.1", state.port)
     with contextlib.closing(channel):
-        channel.settimeout(10)
+        channel.settimeout(ANSWER_SECONDS)
         # http.client asks for no more of a socket than a channel has: sendall and makefile. It must not be told to
         # close: it would close the channel before it reads the body.
         asking = http.client.HTTPConnection("localhost")

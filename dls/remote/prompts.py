@@ -18,6 +18,10 @@ class NewHostKey:
     fingerprint: str
 
 
+class CannotAsk(LoginError):
+    """There is nobody to ask."""
+
+
 class Prompter(Protocol):
     """Asks the person in front of the laptop."""
 
@@ -44,7 +48,7 @@ class NoPrompter:
 
     def secret(self, prompt: str) -> str:
         """Refuse, naming the option."""
-        raise LoginError(
+        raise CannotAsk(
             f"The login needs a secret ({prompt.rstrip(': ')}), and there is no terminal to ask at.",
             "Load the key into your SSH agent, or name a file that holds the password with --password-file.",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -106,11 +107,21 @@ class _Watch(threading.Thread):
         while not self._stopped.wait(KEEPALIVE_SECONDS):
             self._answered.clear()
             threading.Thread(target=self._ask, name="dls-keepalive", daemon=True).start()
-            if not self._answered.wait(LINK_DEADLINE - KEEPALIVE_SECONDS) or not self._connection.is_active():
+            if not self._heard_from() or not self._connection.is_active():
                 break
         if not self._stopped.is_set():
             self.lost.set()
             self._connection.close()
+
+    def _heard_from(self) -> bool:
+        """Whether the host answers, or anything else comes from it, within the deadline."""
+        asked = time.monotonic()
+        while not self._answered.wait(0.5):
+            if self._connection.transport.heard > asked:
+                return True
+            if time.monotonic() - asked > LINK_DEADLINE - KEEPALIVE_SECONDS or self._stopped.is_set():
+                return False
+        return True
 
     def _ask(self) -> None:
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def load_config(path: Path | None) -> paramiko.SSHConfig:
     if path is None and not chosen.is_file():
         return paramiko.SSHConfig()
     try:
-        return paramiko.SSHConfig.from_path(str(chosen))
+        return paramiko.SSHConfig.from_text(_with_includes(chosen.read_text(), chosen.parent))
     except OSError as error:
         raise TargetError(
             f"The SSH configuration {chosen} can't be read: {error.strerror}.", "Name another one with -F."
@@ -99,6 +100,22 @@ def load_config(path: Path | None) -> paramiko.SSHConfig:
             f"The SSH configuration {chosen} can't be understood: {error}.",
             "Mend that line, or name another one with -F.",
         ) from error
+
+
+def _with_includes(text: str, folder: Path, above: tuple[str, ...] = ()) -> str:
+    """Put the files that `Include` names in its place, as in ssh_config(5); paramiko passes over it in silence."""
+    lines = []
+    for line in text.splitlines():
+        words = line.replace("=", " ", 1).split()
+        if not words or words[0].lower() != "include":
+            lines.append(line)
+            continue
+        for word in words[1:]:
+            pattern = Path(word.strip('"')).expanduser()
+            for name in sorted(glob.glob(str(folder / pattern))):  # noqa: PTH207 - the pattern may be absolute
+                if name not in above:
+                    lines.append(_with_includes(Path(name).read_text(), folder, (*above, name)))
+    return "\n".join(lines)
 
 
 def resolve(
@@ -115,6 +132,9 @@ def resolve(
     Options win over the text, the text over the configuration, that over the defaults, as in OpenSSH.
     """
     spec = parse(text)
+    for identity in identities:
+        if not identity.is_file():
+            raise TargetError(f"There is no key file {identity}.", "Check the path given with -i.")
     home = home or Path.home()
     said = _lookup(config, spec.host)
     ssh = home / ".ssh"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import paramiko
 from paramiko.common import cMSG_SERVICE_REQUEST
@@ -17,6 +18,19 @@ class HostTransport(paramiko.Transport):
 
     _opening = threading.local()
     _asked_for_service = False
+
+    def __init__(self, sock: object) -> None:
+        super().__init__(sock)  # type: ignore[arg-type]
+        self.heard = time.monotonic()
+        """When the last packet came, of whatever kind: behind a large upload, an answer can take long."""
+        read = self.packetizer.read_message
+
+        def stamped() -> tuple[int, paramiko.Message]:
+            message = read()
+            self.heard = time.monotonic()
+            return message
+
+        self.packetizer.read_message = stamped  # type: ignore[method-assign]
 
     def open_streamlocal(self, path: str, timeout: float) -> paramiko.Channel:
         """Open a channel to the Unix socket at the path on the host."""

@@ -44,7 +44,9 @@ class Policy:
         lower case.
         """
         origin = headers.get("origin")
-        if origin is not None and not _same_origin(origin, headers.get("host", "")):
+        foreign = origin is not None and not _same_origin(origin, headers.get("host", ""))
+        # An image or a link in a page carries no Origin, but browsers say this of it.
+        if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return Refusal(403, "Web pages may not use this server.")
         authorized = self.is_authorized(headers)
         if "authorization" in headers and self.secret is not None and not authorized:

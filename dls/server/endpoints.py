@@ -118,7 +118,17 @@ class Endpoints:
     async def _receive(
         self, request: Request, sink: ImageSink | DrawingSink, check: Callable[[Geometry], None]
     ) -> Geometry:
-        upload = Upload(request.headers.get("content-type", ""), sink, self._sessions.largest_image, check)
+        loop = asyncio.get_running_loop()
+
+        async def checked(geometry: Geometry) -> None:
+            check(geometry)
+
+        def on_the_loop(geometry: Geometry) -> None:
+            # The upload is parsed on a worker; the sessions belong to the event loop.
+            asyncio.run_coroutine_threadsafe(checked(geometry), loop).result()
+
+        kind = request.headers.get("content-type", "")
+        upload = Upload(kind, sink, self._sessions.largest_image, on_the_loop)
         feeding: asyncio.Future[None] | None = None
         lot = bytearray()
         try:

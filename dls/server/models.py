@@ -123,8 +123,8 @@ def fetch(wish: Wish, tell: Tell) -> Path:
         return found
     if not wish.network:
         raise not_here(wish)
-    _trust(wish)
     with _translated():
+        _trust(wish)
         from nnInteractive import model_management as official
 
         _reach(official.get_repo_id())
@@ -150,8 +150,8 @@ def listed(wish: Wish) -> list[dict[str, Any]]:
     """Return the manifest's models with where they are; without network, those that are here."""
     if not wish.network:
         return [{"id": folder.name, "local_path": str(folder), "default": False} for folder in here(wish.root)]
-    _trust(wish)
     with _translated():
+        _trust(wish)
         from nnInteractive import model_management as official
 
         _reach(official.get_repo_id())

@@ -119,7 +119,7 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
         identity = {"pid": os.getpid(), "code": options.launch.code if options.launch else ""}
         app = make_app(
             engine,
-            policy=Policy(secret, options.open, frozenset(_own_names() + tuple(map(str.lower, options.allow_hosts)))),
+            policy=Policy(secret, options.open, _names(options)),
             budget=options.memory or memory.default_budget(),
             stand_in=options.stand_in,
             identity=identity,
@@ -181,9 +181,11 @@ def _secret(options: ServeOptions) -> str | None:
     return options.secret or (make_secret() if public else None)
 
 
-def _own_names() -> tuple[str, ...]:
-    name = socket.gethostname().lower()
-    return name, f"{name.split('.')[0]}.local"
+def _names(options: ServeOptions) -> frozenset[str]:
+    """Return the names by which clients may address this server."""
+    name = socket.gethostname()
+    names = (name, f"{name.split('.')[0]}.local", *options.allow_hosts, options.host or name)
+    return frozenset(each.lower() for each in names)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("dls.server")
 
+MOST_EMPTY = 500
+"""Sessions without an image that are kept: ITK-SNAP starts one and forgets it each time its panel is opened."""
+
 
 @dataclass
 class Session:
@@ -79,10 +82,16 @@ class Sessions:
         chosen = self._models[0] if model is None else model
         if chosen not in self._models:
             raise NotFound(f"This server has no model named {chosen[:80]!r}. It has: {', '.join(self._models)}.")
+        self._forget_empty()
         session = Session(str(uuid.uuid4()), chosen)
         self._sessions[session.id] = session
         self._touch(session)
         return session
+
+    def _forget_empty(self) -> None:
+        empty = [s for s in self._sessions.values() if not s.bytes and not s.lock.locked()]
+        for session in sorted(empty, key=lambda s: s.last_used)[: max(0, len(empty) - MOST_EMPTY)]:
+            del self._sessions[session.id]
 
     def get(self, session_id: str) -> Session:
         """Return the session, or raise NotFound with what the user can do."""

@@ -54,7 +54,17 @@ def test_nonsense_is_refused(text: str) -> None:
         parse(text)
 
 
-def test_the_configuration_fills_in_what_is_not_said() -> None:
+def test_include_is_followed(tmp_path: Path) -> None:
+    """Globs, relative to the file's folder, nested; one that includes itself ends."""
+    (tmp_path / "config").write_text("Include d/*.conf\nHost *\n  User ann\n")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.conf").write_text("Host gpu\n  HostName gpu1.example.org\nInclude d/a.conf\n")
+    (tmp_path / "d" / "b.conf").write_text("Host cpu\n  HostName cpu1.example.org\n")
+    config = load_config(tmp_path / "config")
+    assert [resolve(name, config).host for name in ("gpu", "cpu")] == ["gpu1.example.org", "cpu1.example.org"]
+
+
+def test_the_configuration_fills_in_what_is_not_said(tmp_path: Path) -> None:
     """As in OpenSSH: options win over the text, the text over the configuration."""
     config = paramiko.SSHConfig.from_text(CONFIG)
     home = Path("/home/ann")
@@ -64,8 +74,12 @@ def test_the_configuration_fills_in_what_is_not_said() -> None:
     assert target.identities_only and target.known_hosts[-1] == Path("/etc/ssh/ssh_known_hosts")
     assert [path.name for path in target.known_hosts] == ["work", "other", "ssh_known_hosts"]
     assert target.known_as == "[gpu1.example.org]:2222"
-    other = resolve("bob@gpu:22", config, identities=(Path("k"),), port=2022, home=home)
-    assert (other.user, other.port, other.identities[0]) == ("bob", 2022, Path("k"))
+    key = tmp_path / "k"
+    key.touch()
+    other = resolve("bob@gpu:22", config, identities=(key,), port=2022, home=home)
+    assert (other.user, other.port, other.identities[0]) == ("bob", 2022, key)
+    with pytest.raises(TargetError, match="no key file"):
+        resolve("gpu", config, identities=(tmp_path / "typo",))
 
 
 def test_defaults() -> None:

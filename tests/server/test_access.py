@@ -45,6 +45,15 @@ def test_foreign_origins_are_always_refused(origin: str) -> None:
     assert GUARDED.judge(headers, over_socket=False).status == 403  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("site", "passes"), [("cross-site", False), ("same-site", False), ("none", True), ("same-origin", True)]
+)
+def test_images_and_links_of_foreign_pages_are_refused(site: str, passes: bool) -> None:
+    """They carry no Origin, but browsers say where they come from."""
+    headers = {"host": "localhost:8911", "sec-fetch-site": site}
+    assert (OPEN.judge(headers, over_socket=True) is None) is passes
+
+
 def test_the_secret_opens_the_port() -> None:
     """As the password of Basic credentials, whatever the user; with it, the host's name does not matter."""
     assert GUARDED.judge({"host": "localhost"}, over_socket=False).status == 401  # type: ignore[union-attr]
