@@ -107,6 +107,8 @@ def connect(
             compile=options["compile"],
             other_door=options["nninteractive_api"],
         )
+        if options["insecure"]:
+            reporter.note("Certificates of downloads are not checked (--insecure); --ca-bundle FILE is the better way.")
         session = sessions.establish(reach(target, options), request, local_port, prompter, reporter)
         try:
             if as_json:
@@ -312,7 +314,7 @@ def _announce(listening: Listening, use_colors: bool, options: dict[str, Any]) -
     if listening.is_public and listening.options.open:
         notes.append("Everybody who can reach this port can use the server (--open).")
     if options["insecure"]:
-        notes.append("Certificates of downloads are not checked (--insecure).")
+        notes.append("Certificates of downloads are not checked (--insecure); --ca-bundle FILE is the better way.")
     found_addresses = addresses(listening.options.host, listening.port, listening.secret)
     rows = [(row.server, row.port, row.local_only) for row in found_addresses]
     engine = f"{listening.engine.name} on {listening.engine.device}, models: {', '.join(listening.models)}"
