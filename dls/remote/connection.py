@@ -121,7 +121,7 @@ class Connection:
     ) -> Connection:
         """Connect, check the host key and log in; `through` is the connection to the last jump host."""
         with translated(target):
-            sock = through.open_tcp(target.host, target.port) if through else _dial(target)
+            sock = _through(through, target) if through else _dial(target)
             transport = HostTransport(sock)
             try:
                 new = _negotiate(transport, target, prompter, accept_new_host_key)
@@ -286,6 +286,19 @@ def _dial(target: Target) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.settimeout(None)
     return sock
+
+
+def _through(jump: Connection, target: Target) -> paramiko.Channel:
+    try:
+        return jump.open_tcp(target.host, target.port)
+    except Prohibited:
+        raise
+    except ForwardError as error:
+        # A wrong port, host or name all say "connect failed".
+        raise ReachError(
+            f"{jump.target.label} can't reach {target.host} on port {target.port}.",
+            "Check the name and the port as the jump host knows them.",
+        ) from error
 
 
 def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> bool:

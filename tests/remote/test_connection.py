@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,8 +18,9 @@ import pytest
 from dls.demo import sshd
 from dls.errors import ForwardError, HostError, LinkError, LoginError, ReachError
 from dls.remote.connection import Connection, Prohibited
+from dls.remote.progress import Phases, Silent
 from dls.remote.prompts import NoPrompter
-from dls.remote.session import Reach
+from dls.remote.session import Reach, log_in
 from dls.remote.target import Target
 
 
@@ -305,3 +307,24 @@ def test_a_login_shell_that_runs_nothing(account: tuple[str, Path], short_folder
         with pytest.raises(HostError, match="does not run commands"):
             connection.run("echo hello")
         connection.close()
+
+
+def test_through_a_jump_host(host: sshd.Server, tmp_path: Path) -> None:
+    """ProxyJump: the target's port is asked for from the jump host, each with its own host key check; both close."""
+    port = re.search(r"Port (\d+)", host.config.read_text())
+    assert port
+    config = tmp_path / "config"
+    text = host.config.read_text()
+    config.write_text(text + text.replace("Host dls-demo", "Host inner") + "  ProxyJump dls-demo\n")
+    phases = Phases(Silent())
+    connection = log_in(Reach("inner", ssh_config=config), NoPrompter(), phases)
+    assert connection.run("echo $SSH_CONNECTION").stdout.split()[0] == "127.0.0.1"
+    outer = connection._outer
+    assert outer is not None and outer.target.label == "dls-demo" and outer.is_active()
+    connection.close()
+    assert not outer.is_active()
+    config.write_text(
+        text + text.replace("Host dls-demo", "Host inner").replace(port[0], "Port 1") + "  ProxyJump dls-demo\n"
+    )
+    with pytest.raises(ReachError, match="dls-demo can't reach 127"):
+        log_in(Reach("inner", ssh_config=config), NoPrompter(), phases)
