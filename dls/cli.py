@@ -18,7 +18,7 @@ import click
 from dls import __version__
 from dls.cli_models import models
 from dls.errors import DlsError, LinkError
-from dls.options import engine_options, first_line, people, reach, reach_options, wish_of
+from dls.options import UNCHECKED, engine_options, first_line, people, reach, reach_options, wish_of
 
 if TYPE_CHECKING:
     from dls.server.serve import Listening, ServeOptions
@@ -108,7 +108,7 @@ def connect(
             other_door=options["nninteractive_api"],
         )
         if options["insecure"]:
-            reporter.note("Certificates of downloads are not checked (--insecure); --ca-bundle FILE is the better way.")
+            reporter.note(UNCHECKED)
         session = sessions.establish(reach(target, options), request, local_port, prompter, reporter)
         try:
             if as_json:
@@ -311,10 +311,10 @@ def _announce(listening: Listening, use_colors: bool, options: dict[str, Any]) -
         notes.append(f"{listening.engine.name} stands in for nnInteractive: it is listed under that name too.")
     if listening.options.uds is not None:
         notes.append(f"Listening on the Unix socket {listening.options.uds}")
-    if listening.is_public and listening.options.open:
+    if listening.options.is_public and listening.options.open:
         notes.append("Everybody who can reach this port can use the server (--open).")
     if options["insecure"]:
-        notes.append("Certificates of downloads are not checked (--insecure); --ca-bundle FILE is the better way.")
+        notes.append(UNCHECKED)
     found_addresses = addresses(listening.options.host, listening.port, listening.secret)
     rows = [(row.server, row.port, row.local_only) for row in found_addresses]
     engine = f"{listening.engine.name} on {listening.engine.device}, models: {', '.join(listening.models)}"

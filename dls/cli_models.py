@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dls.options import model_options, people, reach, reach_options, wish_of
+from dls.options import UNCHECKED, model_options, people, reach, reach_options, wish_of
 
 
 @click.group()
@@ -41,7 +41,7 @@ def pull(model: str | None, **options: Any) -> None:
     wish = wish_of({**options, "model": model})
     with people() as (_, reporter, _prompter):
         if wish.insecure:
-            reporter.note("Certificates are not checked (--insecure); --ca-bundle FILE is the better way.")
+            reporter.note(UNCHECKED)
         here = store.locate(wish)
         reporter.begin("download", "Fetching the model")
         folder = store.fetch(wish, lambda step: reporter.update(step.text))

@@ -16,7 +16,6 @@ An error is one sentence, one hint, and an exit code (client side) or an HTTP st
     ├── EngineError          21  the engine can't be loaded
     └── RequestError             a request the server refuses; carries an HTTP status
         ├── BadRequest      400
-        ├── Forbidden       403
         ├── NotFound        404
         ├── Conflict        409
         ├── TooLarge        413
@@ -116,12 +115,6 @@ class RequestError(DlsError):
 
 class BadRequest(RequestError):
     """The request can't be understood or makes no sense."""
-
-
-class Forbidden(RequestError):
-    """The request comes from a place that may not ask."""
-
-    status = 403
 
 
 class NotFound(RequestError):

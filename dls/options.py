@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+UNCHECKED = "Certificates are not checked (--insecure); --ca-bundle FILE is the better way."
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 
 

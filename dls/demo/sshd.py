@@ -154,19 +154,20 @@ def _asyncssh(folder: Path, port: int) -> Iterator[None]:
     try:
         yield
     finally:
-
-        async def end() -> None:
-            server.close()
-            for connection in connections:
-                connection.abort()
-            await asyncio.gather(server.wait_closed(), *(connection.wait_closed() for connection in connections))
-            if others := asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait(others, timeout=5)
-
-        asyncio.run_coroutine_threadsafe(end(), loop).result(START_SECONDS)
+        asyncio.run_coroutine_threadsafe(_end(server, connections), loop).result(START_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _end(server: Any, connections: list[Any]) -> None:
+    """End the server, its connections, and what still runs for them."""
+    server.close()
+    for connection in connections:
+        connection.abort()
+    await asyncio.gather(server.wait_closed(), *(connection.wait_closed() for connection in connections))
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=5)
 
 
 async def _shell(process: Any) -> None:

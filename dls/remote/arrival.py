@@ -29,6 +29,8 @@ class Arrival:
         self._connection = connection
         self._phases = phases
         self._code = Code.installed()
+        self._said: dict[str, object] = {}
+        """What the server said when it was asked who it is."""
         self.report = self._probe(full=False)
 
     def _probe(self, *, full: bool) -> HostReport:
@@ -61,11 +63,12 @@ class Arrival:
         if state.code != self._code.key or state.request not in wishes:
             return None
         try:
-            return state if launch.answers(self._connection, state) else None
+            self._said = launch.identify(self._connection, state)
         except Prohibited:
             raise
         except ForwardError:  # nobody listens there any more
             return None
+        return state if self._said else None
 
     def _set_up(self, request: ServerRequest) -> ServerState:
         if not self.report.full:
@@ -83,7 +86,8 @@ class Arrival:
                 launch.stop(self._connection, self.report.server)
             state = launch.launch(self._connection, self.report, plan, request, self._code.key, gpu)
             self.report = replace(self.report, server=state, full=True)
-            if not launch.answers(self._connection, state):
+            self._said = launch.identify(self._connection, state)
+            if not self._said:
                 raise LaunchError(
                     f"The server on {self._connection.target.label} started but does not answer.",
                     f"Its log: {state.log}",
@@ -111,7 +115,8 @@ class Arrival:
 
         Returns the state with the device that the engine chose.
         """
-        said = self._ask(state)
+        # One that was ready when it said who it is need not be asked again: that is a round trip of a warm connect.
+        said = self._ask(state) if "state" in self._said else self._said
         if not said or "state" in said:
             said = self._wait(state, said)
         state = replace(state, device=str(said.get("device", state.device)))

@@ -258,16 +258,21 @@ def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, o
     phase.update(f"making an environment with {plan.tool.value}")
     done = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
     if done.status == 71:
-        raise HostError(
-            f"{plan.run_dir} on {connection.target.label} belongs to somebody else.",
-            "Name a directory of your own with --remote-dir.",
-        )
+        raise not_ours(connection, plan)
     if done.status:
         raise InstallError(
             f"The packages could not be installed on {connection.target.label}.",
             "Its last lines stand above. Has the host a way to the internet, and room on its disk?",
             detail="\n".join(lines) or done.stderr,
         )
+
+
+def not_ours(connection: Connection, plan: InstallPlan) -> HostError:
+    """Return the error for a run directory that another user made first (a script's status 71)."""
+    return HostError(
+        f"{plan.run_dir} on {connection.target.label} belongs to somebody else.",
+        "Name a directory of your own with --remote-dir.",
+    )
 
 
 def _send_code(connection: Connection, plan: InstallPlan, code: Code) -> None:

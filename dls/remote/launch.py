@@ -10,10 +10,10 @@ import json
 import shlex
 from dataclasses import asdict, dataclass
 
-from dls.errors import DlsError, HostError, LaunchError
+from dls.errors import HostError, LaunchError
 from dls.gpus import Gpu, most_free
 from dls.remote.connection import Connection
-from dls.remote.install import InstallPlan
+from dls.remote.install import InstallPlan, not_ours
 from dls.remote.probe import HostReport, ServerState
 from dls.remote.scripts import LOCK, OURS, private_directory
 
@@ -136,15 +136,12 @@ def launch(
     gpu: Gpu | None,
 ) -> ServerState:
     """Start the server on the host and return how it is reached, or raise LaunchError with the log's last lines."""
-    log = f"{plan.root}/log/server-{report.hostname}.log"
+    log = log_path(report)
     told = launch_file(request, plan, code_key, log)
     done = connection.run(launch_script(plan, told, gpu), timeout=READY_SECONDS + 30)
     where = connection.target.label
     if done.status == 71:
-        raise HostError(
-            f"{plan.run_dir} on {where} belongs to somebody else.",
-            "Name a directory of your own with --remote-dir.",
-        )
+        raise not_ours(connection, plan)
     if done.status:
         tail = (done.stdout or done.stderr).strip()
         why, hint = last_words(tail)
@@ -169,10 +166,10 @@ def last_words(tail: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def answers(connection: Connection, state: ServerState) -> bool:
-    """Ask the server itself who it is: pid, secret and code must be those of the state file."""
-    status = ask_status(connection, state)
-    return bool(status) and status.get("pid") == state.pid and status.get("code") == state.code
+def identify(connection: Connection, state: ServerState) -> dict[str, object]:
+    """Ask the server itself who it is and return what it says; empty unless pid, secret and code are as written."""
+    said = ask_status(connection, state)
+    return said if said.get("pid") == state.pid and said.get("code") == state.code else {}
 
 
 def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
@@ -225,15 +222,12 @@ def stop(connection: Connection, state: ServerState) -> None:
         )
 
 
+def log_path(report: HostReport) -> str:
+    """Return where the server's log is; a home may be shared by several hosts."""
+    return f"{report.root}/log/server-{report.hostname}.log"
+
+
 def log_script(path: str, lines: int, follow: bool) -> str:
     """Return the script that prints the end of the server's log, and what is added to it."""
     quoted = shlex.quote(path)
     return f"[ -f {quoted} ] || exit 66\nexec tail -n {int(lines)} {'-f ' if follow else ''}{quoted}"
-
-
-def is_alive(connection: Connection, state: ServerState) -> bool:
-    """Whether the server answers, without raising."""
-    try:
-        return answers(connection, state)
-    except DlsError:
-        return False

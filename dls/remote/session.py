@@ -210,7 +210,7 @@ def read_log(
     connection = log_in(reach, prompter, Phases(reporter))
     with contextlib.closing(connection):
         report = probe(connection, reach.remote_dir)
-        path = report.server.log if report.server else f"{report.root}/log/server-{report.hostname}.log"
+        path = report.server.log if report.server else launch.log_path(report)
         done = connection.run(launch.log_script(path, lines, follow), on_line=write)
     if done.status:
         raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")

@@ -51,7 +51,7 @@ def make_app(
     sessions = Sessions(engine, workers, budget, models)
     readiness = readiness or Readiness()
     endpoints = Endpoints(sessions, workers, readiness, [described(model) for model in models], identity or {})
-    door = OtherDoor(readiness)
+    door = OtherDoor()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -133,8 +133,7 @@ async def _broken(request: Request, error: Exception) -> Response:
 class OtherDoor:
     """The engine's own application beside our routes: shut until the engine is loaded, and where it has none."""
 
-    def __init__(self, readiness: Readiness) -> None:
-        self._readiness = readiness
+    def __init__(self) -> None:
         self._app: ASGIApp | None = None
 
     async def open(self, app: Any, stack: AsyncExitStack) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import IO
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from dls import __version__
 from dls.errors import DlsError, ListenError
 from dls.server import engines, listen, memory
 from dls.server.access import Policy, make_secret
-from dls.server.app import make_app
+from dls.server.app import listed, make_app
 from dls.server.engines.base import Engine, EngineOptions
 from dls.server.models import Wish
 from dls.server.readiness import Readiness
@@ -51,6 +52,11 @@ class ServeOptions:
     """Bytes that all images may take together; by default a share of the machine's memory."""
     launch: Launch | None = None
 
+    @property
+    def is_public(self) -> bool:
+        """Whether other computers can reach it."""
+        return self.host is not None and self.host not in listen.LOOPBACK
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -72,11 +78,6 @@ class Listening:
     secret: str | None = field(repr=False)
     engine: Engine
     models: tuple[str, ...]
-
-    @property
-    def is_public(self) -> bool:
-        """Whether other computers can reach it."""
-        return self.options.host is not None and self.options.host not in listen.LOOPBACK
 
 
 def from_launch_file(path: Path) -> ServeOptions:
@@ -126,18 +127,9 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
             readiness=readiness,
             other_door=options.engine_options.other_door,
         )
-        listening = Listening(options, port, secret, engine, _model_names(engine, options.stand_in))
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                backlog=listen.BACKLOG,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
+        models = tuple(model.id for model in listed(engine.models, options.stand_in))
+        listening = Listening(options, port, secret, engine, models)
+        server = _Server(_configured(app))
 
         def ready() -> None:
             if options.launch is not None:
@@ -168,17 +160,22 @@ class _Server(uvicorn.Server):
         self.when_ready()
 
 
-def _model_names(engine: Engine, stand_in: bool) -> tuple[str, ...]:
-    from dls.server.app import listed
-
-    return tuple(model.id for model in listed(engine.models, stand_in))
+def _configured(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        backlog=listen.BACKLOG,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 def _secret(options: ServeOptions) -> str | None:
-    public = options.host is not None and options.host not in listen.LOOPBACK
     if options.open:
         return None
-    return options.secret or (make_secret() if public else None)
+    return options.secret or (make_secret() if options.is_public else None)
 
 
 def _names(options: ServeOptions) -> frozenset[str]:

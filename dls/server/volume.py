@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,17 +69,4 @@ def union(first: Box | None, second: Box | None) -> Box | None:
     if first is None or second is None:
         return first or second
     z, y, x = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
-    return z, y, x
-
-
-def drawn_box(values: npt.NDArray[Any]) -> Box | None:
-    """Return the smallest box that holds every voxel that is not zero."""
-    bounds = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        line = np.flatnonzero(values.any(axis=others))
-        if line.size == 0:
-            return None
-        bounds.append(slice(int(line[0]), int(line[-1]) + 1))
-    z, y, x = bounds
     return z, y, x
