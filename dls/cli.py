@@ -21,7 +21,8 @@ from dls.errors import DlsError, LinkError
 from dls.options import UNCHECKED, engine_options, first_line, people, reach, reach_options, wish_of
 
 if TYPE_CHECKING:
-    from dls.server.serve import Listening, ServeOptions
+    from dls.server.options import ServeOptions
+    from dls.server.serve import Listening
 
 INTERRUPTED = 130
 BUG = 1
@@ -210,12 +211,24 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     metavar="GIB",
     help="Memory for images; by default 60 % of the machine's.",
 )
+@click.option(
+    "--session-dir", type=click.Path(path_type=Path), help="Where sessions are kept; by default on local disks."
+)
+@click.option(
+    "--session-ttl",
+    metavar="DAYS",
+    default=7.0,
+    show_default=True,
+    type=click.FloatRange(min=0.001),
+    help="Days without use after which a session is removed.",
+)
 @click.option("--use-colors", is_flag=True, help="Color the output even where there is no terminal.")
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
 def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **options: Any) -> None:
     """Run the segmentation server on this machine."""
     try:
         from dls.server import serve as server
+        from dls.server.options import from_launch_file
     except ImportError as error:
         raise DlsError(
             f"The server's packages are not installed here ({error.name}).",
@@ -224,7 +237,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
     _log_to_stderr()
     if launch_file is not None:
         with _ended_by_signal():
-            server.serve(server.from_launch_file(launch_file), announce=lambda listening: None)
+            server.serve(from_launch_file(launch_file), announce=lambda listening: None)
         return
     chosen = _serve_options(options)
     if setup_only:
@@ -258,7 +271,7 @@ def _log_to_stderr() -> None:
 
 def _serve_options(options: dict[str, Any]) -> ServeOptions:
     from dls.server.engines.base import EngineOptions
-    from dls.server.serve import ServeOptions
+    from dls.server.options import ServeOptions
 
     uds, memory = options["uds"], options["max_memory"]
     return ServeOptions(
@@ -277,6 +290,8 @@ def _serve_options(options: dict[str, Any]) -> ServeOptions:
         open=options["is_open"],
         allow_hosts=options["allow_hosts"],
         memory=int(memory * (1 << 30)) if memory else None,
+        session_dir=options["session_dir"],
+        session_ttl=86400 * options["session_ttl"],
     )
 
 

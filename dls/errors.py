@@ -14,6 +14,7 @@ An error is one sentence, one hint, and an exit code (client side) or an HTTP st
     ├── LinkError            18  the connection was lost
     ├── ListenError          20  the server can't listen on the address it was given
     ├── EngineError          21  the engine can't be loaded
+    ├── EngineLost               the engine's process died or hangs; the sessions start another one
     └── RequestError             a request the server refuses; carries an HTTP status
         ├── BadRequest      400
         ├── NotFound        404
@@ -105,6 +106,10 @@ class EngineError(DlsError):
     """The engine can't be loaded."""
 
     exit_code = 21
+
+
+class EngineLost(DlsError):
+    """The engine's process died or hangs; nobody outside the server sees this one."""
 
 
 class RequestError(DlsError):

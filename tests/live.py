@@ -8,10 +8,12 @@ import gzip
 import io
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ import uvicorn
 
 from dls.server.access import Policy
 from dls.server.app import make_app
+from dls.server.archive import Archive, Folders
 from dls.server.engines.region import RegionEngine
 
 
@@ -32,10 +35,17 @@ class Live:
 
 @contextlib.contextmanager
 def serving(engine: Any = None, **options: Any) -> Iterator[Live]:
-    """Serve an engine on a free loopback port, in a thread."""
+    """Serve an engine on a free loopback port, in a thread, its sessions in `folder` or in one of its own."""
     options.setdefault("policy", Policy())
     options.setdefault("budget", 2 << 30)
-    app = make_app(engine or RegionEngine(), **options)
+    with contextlib.ExitStack() as stack:
+        home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
+        archive = stack.enter_context(Archive(Folders(home / "own" / "home", options.pop("fast", None))).open())
+        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), archive=archive, **options)))
+
+
+@contextlib.contextmanager
+def _listening(app: Any) -> Iterator[Live]:
     server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

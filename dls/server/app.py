@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dls.errors import RequestError
 from dls.server.access import Policy
+from dls.server.archive import Archive
 from dls.server.endpoints import Endpoints
 from dls.server.engines.base import Engine, Model
+from dls.server.presence import Activity
 from dls.server.readiness import Readiness
 from dls.server.sessions import Sessions
 from dls.server.workers import Workers
@@ -36,20 +38,23 @@ def make_app(
     *,
     policy: Policy,
     budget: int,
+    archive: Archive,
     stand_in: bool = False,
     identity: dict[str, Any] | None = None,
     readiness: Readiness | None = None,
+    activity: Activity | None = None,
     other_door: bool = True,
 ) -> ASGIApp:
     """Return the server's application.
 
-    `identity` is told to those who know the secret; `readiness` says how far the engine is; `other_door` lets the
-    engine's own protocol in beside ITK-SNAP's, where it has one.
+    `archive`, opened, holds the sessions' files; `identity` is told to those who know the secret; `readiness` says how
+    far the engine is; `activity` when somebody last asked; `other_door` lets the engine's own protocol in beside
+    ITK-SNAP's, where it has one.
     """
     workers = Workers(engine.threads)
     models = listed(engine.models, stand_in)
-    sessions = Sessions(engine, workers, budget, models)
     readiness = readiness or Readiness()
+    sessions = Sessions(engine, workers, readiness, archive, budget, models)
     endpoints = Endpoints(sessions, workers, readiness, [described(model) for model in models], identity or {})
     door = OtherDoor()
 
@@ -62,19 +67,20 @@ def make_app(
                 if other_door and readiness.is_ready:
                     await door.open(engine.other_door(workers.queue), stack)
 
-            loading = asyncio.create_task(get_ready())
+            tasks = [asyncio.create_task(work) for work in (get_ready(), sessions.look_after())]
             yield
-            loading.cancel()
-        if readiness.is_loading:
-            return  # waiting for it could take as long as a download: `serve` ends the process
-        # Closing waits for the work that runs, so it must not hold up the event loop.
-        await asyncio.get_running_loop().run_in_executor(None, workers.close)
+            for task in tasks:
+                task.cancel()
+        # The engine first: what it still works on could take long, and nobody waits for it any more. Closing the rest
+        # waits for work that ends then, so it must not hold up the event loop.
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, engine.close)
+        await loop.run_in_executor(None, workers.close)
         sessions.close()
-        engine.close()
 
     handlers: dict[Any, Any] = {RequestError: _refused, HTTPException: _no_such_route, Exception: _broken}
     app = Starlette(routes=[*routes(endpoints), Mount("/", door)], exception_handlers=handlers, lifespan=lifespan)
-    return Logged(Guard(app, policy))
+    return Logged(Guard(app, policy), activity or Activity())
 
 
 def listed(models: tuple[Model, ...], stand_in: bool) -> tuple[Model, ...]:
@@ -139,8 +145,9 @@ class OtherDoor:
     async def open(self, app: Any, stack: AsyncExitStack) -> None:
         """Let requests in to the application; its lifespan ends with the stack."""
         if app is not None:
-            # A mounted application's lifespan is nobody's business by itself: without it, dead sessions would stay.
-            await stack.enter_async_context(app.router.lifespan_context(app))
+            if hasattr(app, "router"):
+                # A mounted application's lifespan is nobody's business by itself: without it, dead sessions would stay.
+                await stack.enter_async_context(app.router.lifespan_context(app))
             self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,8 +182,9 @@ class Guard:
 class Logged:
     """Logs what was asked, how it ended and how long it took; never contents, names or secrets."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, activity: Activity) -> None:
         self._app = app
+        self._activity = activity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -193,10 +201,13 @@ class Logged:
             size += len(message.get("body", b""))
             await send(message)
 
+        self._activity.begin()
         try:
             await self._app(scope, receive, watched)
         except Exception:  # it has been answered by _broken, and comes here to be logged
             log.exception("a request failed in a way nobody foresaw")
+        finally:
+            self._activity.end()
         if scope["path"] != "/status":
             seconds = time.monotonic() - started
             log.info("%s %s: %d, %d bytes in %.3f s", scope["method"], _what(scope["path"]), status, size, seconds)

@@ -17,6 +17,7 @@ from isal import igzip_lib, isal_zlib
 
 from dls.errors import BadRequest, TooLarge
 from dls.server import metadata
+from dls.server.shared import SPARSE, Shared
 from dls.server.volume import Bool, Geometry, Mask, Volume
 
 BLOCK = 1 << 20
@@ -42,14 +43,21 @@ class Sink(Protocol):
 
 
 class ImageSink:
-    """Keeps every byte: one buffer that grows in place, and is the volume in the end."""
+    """Keeps every byte, in memory that the engine's process can map; it is the volume in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
+        # Only what is written takes memory. Where blocks are files, they are made when the size is known.
+        self._shared = Shared(most_bytes + BLOCK) if SPARSE else None
         self._buffer = bytearray()
+        self._size = 0
 
     def write(self, block: bytes) -> None:
         """Append the block."""
-        self._buffer += block
+        if self._shared is None:
+            self._buffer += block
+        else:
+            self._shared.memory[self._size : self._size + len(block)] = block
+        self._size += len(block)
 
     def volume(self, geometry: Geometry) -> Volume:
         """Return the image, without a copy."""
@@ -58,8 +66,16 @@ class ImageSink:
                 f"The image has {geometry.components} components per pixel; the model takes images with one. "
                 "Choose a single component in ITK-SNAP."
             )
-        data = np.frombuffer(self._buffer, "<f4").reshape(geometry.shape)
-        return Volume(data.astype(np.float32, copy=False), geometry)
+        if self._shared is None:
+            data = np.frombuffer(self._buffer, "<f4").reshape(geometry.shape)
+            return Volume(data.astype(np.float32, copy=False), geometry)
+        self._shared.cut(self._size)
+        return Volume(self._shared.array(geometry.shape, "<f4"), geometry, self._shared)
+
+    def close(self) -> None:
+        """Let go of what came."""
+        if self._shared is not None:
+            self._shared.close()
 
 
 class DrawingSink:
@@ -163,14 +179,22 @@ class Inflater:
 class Upload:
     """One multipart body, fed as it arrives.
 
-    `check` sees the geometry as soon as it is known and may refuse it.
+    `check` sees the geometry as soon as it is known and may refuse it; `keep` gets the compressed bytes as they come.
     """
 
-    def __init__(self, content_type: str, sink: Sink, most_bytes: int, check: Callable[[Geometry], None]) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        sink: Sink,
+        most_bytes: int,
+        check: Callable[[Geometry], None],
+        keep: Callable[[bytes], None] = lambda data: None,
+    ) -> None:
         self._parser = multipart.PushMultipartParser(_boundary(content_type), max_segment_count=8)
         self._inflater = Inflater(sink, most_bytes)
         self._most = most_bytes
         self._check = check
+        self._keep = keep
         self._part = ""
         self._seen: set[str] = set()
         self._metadata = bytearray()
@@ -200,6 +224,7 @@ class Upload:
     def _payload(self, data: bytes) -> None:
         if self._part == "file":
             self._inflater.feed(data)
+            self._keep(data)
         elif self._part == "metadata":
             self._metadata += data
             if len(self._metadata) > METADATA_BYTES:
@@ -238,13 +263,18 @@ def _boundary(content_type: str) -> str:
 
 
 def encode_mask(mask: Mask) -> bytes:
-    """Return the mask as the client decodes it: one gzip member of one byte a voxel, in base64.
+    """Return the mask as one gzip member of one byte a voxel.
 
     shape (z, y, x), 0 or 1. The client stops at the first end of stream, so there is never a second member.
     """
-    return base64.b64encode(isal_zlib.compress(np.ascontiguousarray(mask).data, GZIP_LEVEL, 31))
+    return isal_zlib.compress(np.ascontiguousarray(mask).data, GZIP_LEVEL, 31)
 
 
-def mask_answer(mask: Mask) -> bytes:
+def checksum(member: bytes) -> int:
+    """Return the CRC-32 of what a gzip member holds, as it stands at its end (RFC 1952)."""
+    return int.from_bytes(member[-8:-4], "little")
+
+
+def mask_answer(member: bytes) -> bytes:
     """Return the body of an answer to a prompt, its keys in upstream's order."""
-    return b'{"status":"success","result":"' + encode_mask(mask) + b'"}'
+    return b'{"status":"success","result":"' + base64.b64encode(member) + b'"}'

@@ -9,8 +9,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from dls.errors import BadRequest
-from dls.server import codec
+from dls.errors import BadRequest, NotFound
 from dls.server.codec import DrawingSink, ImageSink, Upload
 from dls.server.readiness import Readiness
 from dls.server.sessions import Session, Sessions
@@ -19,6 +18,11 @@ from dls.server.workers import Workers
 
 PROTOCOL_VERSION = "0.1.6"
 """Of the protocol, not of the package. ITK-SNAP parses it with std::stoi: digits and dots only, at least 0.1.2."""
+REQUEST_HEADER = "x-dls-request"
+"""A name that a client gives its request, and gives again when it sends it again because no answer came."""
+AGAIN_HEADER = "x-dls-again"
+"""Says that it is sent again."""
+ENDED = {"message": "Session ended"}
 FEED_BYTES = 1 << 20
 """How much of a body is handed to a worker at a time; the next lot arrives meanwhile."""
 
@@ -51,28 +55,33 @@ class Endpoints:
 
     async def start_session(self, request: Request) -> Response:
         """Start a session, for the model in the path or for the first one."""
-        await self._readiness.wait()
-        session = self._sessions.start(request.path_params.get("model"))
+        session = await self._sessions.start(request.path_params.get("model"))
         return JSONResponse({"session_id": session.id})
 
     async def upload(self, request: Request) -> Response:
-        """Take the image."""
-        session = self._session(request)
-        sink = ImageSink()
-        geometry = await self._receive(request, sink, lambda found: self._sessions.make_room(found, session))
-        await self._sessions.set_image(session, sink.volume(geometry))
+        """Take the image, and keep it as it comes."""
+        session = await self._session(request)
+        arrived = await self._sessions.arriving(session, _content_length(request))
+        sink = ImageSink(self._sessions.largest_image)
+        try:
+            geometry = await self._receive(request, sink, self._sessions.check_size, arrived.write)
+            await self._sessions.set_image(session, sink.volume(geometry), arrived, _request_id(request))
+        except BaseException:
+            await self._workers.codec(arrived.discard)
+            raise
+        finally:
+            sink.close()
         return JSONResponse({"message": "NIFTI file uploaded and stored in GPU memory"})
 
     async def point(self, request: Request) -> Response:
         """Take a click: `point` three times (v2), or `x`, `y` and `z` (v1)."""
-        session = self._session(request)
+        session = await self._session(request)
         foreground = _foreground(request)
         x, y, z = _point(request)
-        async with session.lock:
-            _, geometry = session.opened()
-            if not all(0 <= at < side for at, side in zip((z, y, x), geometry.shape, strict=True)):
+        async with self._sessions.at_work(session):
+            if not all(0 <= at < side for at, side in zip((z, y, x), session.geometry.shape, strict=True)):
                 raise BadRequest(f"The point ({x}, {y}, {z}) lies outside the image. Click inside it.")
-            return await self._prompt(session, Prompt.point(z, y, x, foreground=foreground))
+            return await self._prompt(request, session, Prompt.point(z, y, x, foreground=foreground))
 
     async def scribble(self, request: Request) -> Response:
         """Take a scribble."""
@@ -83,40 +92,48 @@ class Endpoints:
         return await self._drawing(request, LASSO)
 
     async def _drawing(self, request: Request, kind: str) -> Response:
-        session = self._session(request)
+        session = await self._session(request)
         foreground = _foreground(request)
-        session.opened()
+        _ = session.geometry  # refused at once when there is no image yet
         sink = DrawingSink()
         geometry = await self._receive(request, sink, lambda found: _same_size(found, session))
         drawn = await self._workers.codec(sink.crop, geometry)
         if drawn is None:
             raise BadRequest(f"The {kind} is empty. Draw on the image first.")
-        async with session.lock:
+        async with self._sessions.at_work(session):
             _same_size(geometry, session)  # another image may have come meanwhile
-            return await self._prompt(session, Prompt(kind, foreground, *drawn))
+            return await self._prompt(request, session, Prompt(kind, foreground, *drawn))
 
     async def reset(self, request: Request) -> Response:
         """Forget what was drawn."""
-        await self._sessions.reset(self._session(request))
+        await self._sessions.reset(await self._session(request))
         return JSONResponse({"status": "success"})
 
     async def end_session(self, request: Request) -> Response:
         """Forget the session."""
-        session = self._session(request)
-        async with session.lock:
-            self._sessions.end(session.id)
-        return JSONResponse({"message": "Session ended"})
+        try:
+            session = await self._session(request)
+        except NotFound:
+            if request.headers.get(AGAIN_HEADER):  # its answer was lost on the way
+                return JSONResponse(ENDED)
+            raise
+        async with self._sessions.at_work(session):
+            await self._sessions.end(session)
+        return JSONResponse(ENDED)
 
-    def _session(self, request: Request) -> Session:
-        return self._sessions.get(request.path_params["session"])
+    async def _session(self, request: Request) -> Session:
+        return await self._sessions.get(request.path_params["session"])
 
-    async def _prompt(self, session: Session, prompt: Prompt) -> Response:
-        segmentation = await self._sessions.prompt(session, prompt)
-        body = await self._workers.codec(codec.mask_answer, segmentation.mask)
+    async def _prompt(self, request: Request, session: Session, prompt: Prompt) -> Response:
+        body = await self._sessions.prompt(session, prompt, _request_id(request))
         return Response(body, media_type="application/json")
 
     async def _receive(
-        self, request: Request, sink: ImageSink | DrawingSink, check: Callable[[Geometry], None]
+        self,
+        request: Request,
+        sink: ImageSink | DrawingSink,
+        check: Callable[[Geometry], object],
+        keep: Callable[[bytes], None] = lambda data: None,
     ) -> Geometry:
         loop = asyncio.get_running_loop()
 
@@ -128,7 +145,7 @@ class Endpoints:
             asyncio.run_coroutine_threadsafe(checked(geometry), loop).result()
 
         kind = request.headers.get("content-type", "")
-        upload = Upload(kind, sink, self._sessions.largest_image, on_the_loop)
+        upload = Upload(kind, sink, self._sessions.largest_image, on_the_loop, keep)
         feeding: asyncio.Future[None] | None = None
         lot = bytearray()
         try:
@@ -149,10 +166,19 @@ class Endpoints:
 
 
 def _same_size(geometry: Geometry, session: Session) -> None:
-    _, image = session.opened()
+    image = session.geometry
     if geometry.shape != image.shape or geometry.components != 1:
         drawn, wanted = (" x ".join(map(str, reversed(shape))) for shape in (geometry.shape, image.shape))
         raise BadRequest(f"What was drawn has the size {drawn}, the image {wanted}. Send the image again.")
+
+
+def _request_id(request: Request) -> str:
+    return request.headers.get(REQUEST_HEADER, "")[:64]
+
+
+def _content_length(request: Request) -> int:
+    value = request.headers.get("content-length", "")
+    return int(value) if value.isdecimal() and len(value) < 16 else 0
 
 
 def _foreground(request: Request) -> bool:

@@ -26,22 +26,31 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
         if _is_listening(path):
             raise ListenError(f"Another server listens on {path}.", "Name another one with --uds, or stop that server.")
         path.unlink()  # left by a server that was killed
-    listener = socket.socket(socket.AF_UNIX)
     umask = os.umask(0o177)  # before the file is there: only its user can ever open it
     try:
-        listener.bind(str(path))
-    except OSError as error:
-        raise ListenError(
-            f"The socket {path} can't be made: {error.strerror or error}.", "Name another one with --uds."
-        ) from error
+        listener = bind_unix(path)
     finally:
         os.umask(umask)
-    listener.listen(BACKLOG)
     try:
         yield listener
     finally:
         listener.close()
         path.unlink(missing_ok=True)
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Make the socket's file and listen on it. Raises ListenError."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+    except OSError as error:
+        listener.close()
+        raise ListenError(
+            f"The socket {path} can't be made: {error.strerror or error}.", "Name another one with --uds."
+        ) from error
+    listener.listen(BACKLOG)
+    return listener
 
 
 def _is_listening(path: Path) -> bool:

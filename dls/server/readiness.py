@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ from dls.errors import DlsError, Exhausted
 from dls.server.engines.base import Engine
 from dls.server.progress import Step
 from dls.server.workers import Workers
+
+PAUSE_SECONDS = 10.0
+"""Between two tries to load an engine that was lost."""
 
 log = logging.getLogger("dls.server")
 
@@ -24,25 +28,44 @@ class Readiness:
         self._step = Step("start", "starting")
         self.error: DlsError | None = None
         self.is_ready = False
+        self._was_lost = False
+        self._tried = 0.0
 
     async def load(self, engine: Engine, workers: Workers) -> None:
         """Load the engine on its own thread; a failure is kept and told."""
+        await self._load(engine, workers)
+        if self.error is not None:
+            self._failed(self.error)
+
+    async def load_again(self, engine: Engine, workers: Workers) -> None:
+        """Load an engine that was lost; a failure is kept, and another try may come later."""
+        self._ended.clear()
+        self.is_ready, self.error = False, None
+        await self._load(engine, workers)
+        self._tried = time.monotonic()
+        self._was_lost = True
+
+    async def _load(self, engine: Engine, workers: Workers) -> None:
         try:
             await workers.engine(engine.load, self._tell)
             self.is_ready = True
         except DlsError as error:
             self.error = error
-            self._failed(error)
         except Exception as error:
             log.exception("the engine could not be loaded")
             self.error = DlsError(f"The engine could not be loaded: {type(error).__name__}: {error}.")
-            self._failed(self.error)
         self._ended.set()
 
+    def give_up(self) -> None:
+        """Let nobody wait any longer: the server ends."""
+        if not self.is_ready:
+            self.error = self.error or DlsError("The server is ending.")
+            self._ended.set()
+
     @property
-    def is_loading(self) -> bool:
-        """Whether the engine is still on its way; a download or a load can't be interrupted in its thread."""
-        return not self._ended.is_set()
+    def may_try_again(self) -> bool:
+        """Whether the engine was lost, could not be loaded again, and some time has passed since."""
+        return self._was_lost and self.error is not None and time.monotonic() - self._tried > PAUSE_SECONDS
 
     def _tell(self, step: Step) -> None:
         if step.name != self._step.name:

@@ -2,71 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import logging
 import os
-import secrets
 import socket
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from dls import __version__
 from dls.errors import DlsError, ListenError
-from dls.server import engines, listen, memory
+from dls.server import archive, engines, listen, memory, presence
 from dls.server.access import Policy, make_secret
 from dls.server.app import listed, make_app
-from dls.server.engines.base import Engine, EngineOptions
-from dls.server.models import Wish
+from dls.server.archive import Archive
+from dls.server.engines.base import Engine
+from dls.server.engines.process import ProcessEngine
+from dls.server.options import Launch, ServeOptions
+from dls.server.presence import Activity, Presence
 from dls.server.readiness import Readiness
 
-DEFAULT_PORT = 8911
-STATE_FORMAT = 1
-GRACE_SECONDS = 5
+GRACE_SECONDS = 30
 """For requests under way when the server is told to end; by itself uvicorn waits for them for ever."""
-PATHS = ("models_path", "ca_bundle")
 
 log = logging.getLogger("dls.server")
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """What the server is to do; `host` None opens no port."""
-
-    host: str | None = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    uds: Path | None = None
-    engine: str = "region"
-    engine_options: EngineOptions = field(default_factory=EngineOptions)
-    stand_in: bool = False
-    secret: str | None = field(default=None, repr=False)
-    open: bool = False
-    allow_hosts: tuple[str, ...] = ()
-    memory: int | None = None
-    """Bytes that all images may take together; by default a share of the machine's memory."""
-    launch: Launch | None = None
-
-    @property
-    def is_public(self) -> bool:
-        """Whether other computers can reach it."""
-        return self.host is not None and self.host not in listen.LOOPBACK
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What a server that was started from elsewhere is told, and where it writes how it is reached."""
-
-    state: Path
-    lock: Path
-    code: str
-    request: str
-    log: str
 
 
 @dataclass(frozen=True)
@@ -80,84 +43,122 @@ class Listening:
     models: tuple[str, ...]
 
 
-def from_launch_file(path: Path) -> ServeOptions:
-    """Read the options that a client wrote for a server it starts."""
-    try:
-        said = json.loads(path.read_text())
-        launch = Launch(Path(said["state"]), Path(said["lock"]), said["code"], said["request"], said["log"])
-        tcp = bool(said["tcp"])
-        models_path, ca_bundle = (Path(said[name]).expanduser() if said[name] else None for name in PATHS)
-        wish = Wish(said["model"], models_path, said["network"], said["insecure"], ca_bundle)
-        return ServeOptions(
-            host="127.0.0.1" if tcp else None,
-            port=0,
-            uds=Path(said["uds"]),
-            engine=said["engine"],
-            engine_options=EngineOptions(said["device"], wish, said["compile"], said["other_door"]),
-            stand_in=bool(said["stand_in"]),
-            secret=make_secret(),
-            launch=launch,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ListenError(f"The launch file {path} can't be read ({type(error).__name__}).") from error
-
-
 def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
-    """Serve until SIGINT or SIGTERM; raises ListenError or EngineError before anything is announced."""
+    """Serve until SIGINT or SIGTERM, or until nobody needs it; raises ListenError or EngineError."""
     with contextlib.ExitStack() as stack:
         if options.launch is not None:
-            stack.enter_context(_only_one(options.launch.lock))
+            stack.enter_context(archive.only_one(options.launch.folder / presence.LOCK, "--remote-dir"))
         sockets, port = stack.enter_context(_bound(options))
-        engine = engines.make(options.engine, options.engine_options)
-        secret = _secret(options)
-        failures: list[DlsError] = []
+        facts = engines.make(options.engine, options.engine_options)
+        kept = Archive(archive.folders(options.session_dir, options.name), options.session_ttl)
+        run = _Run(options, port, ProcessEngine(options.engine, options.engine_options, facts))
+        run.serve(sockets, stack.enter_context(kept.open()), announce)
 
-        def failed(error: DlsError) -> None:
-            failures.append(error)
-            server.should_exit = True
 
-        readiness = Readiness(failed)
-        identity = {"pid": os.getpid(), "code": options.launch.code if options.launch else ""}
+class _Run:
+    """One server from its first request to its last."""
+
+    def __init__(self, options: ServeOptions, port: int | None, engine: Engine) -> None:
+        self._options = options
+        self._engine = engine
+        self._failures: list[DlsError] = []
+        self._readiness = Readiness(self._failed)
+        self._activity = Activity()
+        self._why = "stopped"
+        models = tuple(model.id for model in listed(engine.models, options.stand_in))
+        self._listening = Listening(options, port, _secret(options), engine, models)
+
+    def _failed(self, error: DlsError) -> None:
+        self._failures.append(error)
+        self._end("failed")
+
+    def _end(self, why: str) -> None:
+        self._why = why
+        self._server.should_exit = True
+
+    def serve(self, sockets: list[socket.socket], kept: Archive, announce: Callable[[Listening], None]) -> None:
+        """Serve; an engine that can't be loaded ends it with its error."""
+        options, listening = self._options, self._listening
+        launch = options.launch
         app = make_app(
-            engine,
-            policy=Policy(secret, options.open, _names(options)),
+            self._engine,
+            policy=Policy(listening.secret, options.open, _names(options)),
             budget=options.memory or memory.default_budget(),
+            archive=kept,
             stand_in=options.stand_in,
-            identity=identity,
-            readiness=readiness,
+            identity={"pid": os.getpid(), "code": launch.code if launch else ""},
+            readiness=self._readiness,
+            activity=self._activity,
             other_door=options.engine_options.other_door,
         )
-        models = tuple(model.id for model in listed(engine.models, options.stand_in))
-        listening = Listening(options, port, secret, engine, models)
-        server = _Server(_configured(app))
+        there = Presence(launch, _state(listening, launch)) if launch else None
 
         def ready() -> None:
-            if options.launch is not None:
-                stack.enter_context(_state_file(listening))
+            if there is not None:
+                there.announce()
             announce(listening)
-            log.info("dls %s serves the %s engine on %s", __version__, engine.name, engine.device)
+            log.info("dls %s serves the %s engine", __version__, self._engine.name)
 
-        server.when_ready = ready
+        self._server = _Server(_configured(app), ready, self._readiness.give_up, self._chores(there))
         try:
-            server.run(sockets)
+            self._server.run(sockets)
         finally:
-            if readiness.is_loading:
-                log.info("ended while the engine was loading")
-                stack.close()
-                os._exit(0)  # its thread can't be interrupted, and Python would wait for it
-        if failures:
-            raise failures[0]
+            if there is not None:
+                there.withdraw(self._why)
+            self._engine.close()
+        if self._failures:
+            raise self._failures[0]
         log.info("the server ended")
+
+    def _chores(self, there: Presence | None) -> list[Coroutine[Any, Any, None]]:
+        options = self._options
+        chores: list[Coroutine[Any, Any, None]] = []
+        if there is not None and options.uds is not None:
+            chores.append(there.look_after(options.uds, lambda listener: self._server.listen_too(listener)))
+        if options.idle is not None:
+            chores.append(presence.watch_idle(self._activity, options.idle, lambda: self._end("idle")))
+        return chores
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says when it accepts requests."""
+    """uvicorn, which says when it accepts requests, does chores beside, and can listen on one more socket."""
 
-    when_ready: Callable[[], None]
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        ending: Callable[[], None],
+        chores: list[Coroutine[Any, Any, None]],
+    ) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._ending = ending
+        self._chores = chores
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.when_ready()
+        self._ready()
+        self._tasks = [asyncio.create_task(chore) for chore in self._chores]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        for task in self._tasks:
+            task.cancel()
+        await super().shutdown(sockets)
+
+    async def listen_too(self, listener: socket.socket) -> None:
+        """Accept requests on one more socket, as uvicorn does on its own."""
+
+        def protocol() -> asyncio.Protocol:
+            kind: Any = self.config.http_protocol_class
+            made: asyncio.Protocol = kind(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(protocol, sock=listener, backlog=listen.BACKLOG))
 
 
 def _configured(app: ASGIApp) -> uvicorn.Config:
@@ -185,33 +186,12 @@ def _names(options: ServeOptions) -> frozenset[str]:
     return frozenset(each.lower() for each in names)
 
 
-@contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Hold the lock that one server at a time may hold; it goes with the process, however that ends."""
-    if sys.platform == "win32":  # nobody launches a server there
-        yield
-        return
-    import fcntl
-
-    stream: IO[str]
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ListenError("Another server of this user runs here already.", "Stop it first: dls stop.") from error
-        yield
-
-
-@contextlib.contextmanager
-def _state_file(listening: Listening) -> Iterator[None]:
-    """Say how this server is reached, to those who can read its user's files; in place only when whole."""
-    launch = listening.options.launch
-    assert launch is not None
-    said = {
-        "format": STATE_FORMAT,
+def _state(listening: Listening, launch: Launch) -> dict[str, object]:
+    return {
         "pid": os.getpid(),
         "secret": listening.secret,
         "code": launch.code,
+        "version": __version__,
         "request": launch.request,
         "socket": str(listening.options.uds),
         "port": listening.port,
@@ -219,15 +199,6 @@ def _state_file(listening: Listening) -> Iterator[None]:
         "device": listening.engine.device,
         "log": launch.log,
     }
-    part = launch.state.with_name(f"state.{secrets.token_hex(4)}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(json.dumps(said) + "\n")
-    part.replace(launch.state)
-    try:
-        yield
-    finally:
-        launch.state.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,17 +1,29 @@
-"""Sessions: create, get, end, and make room."""
+"""Sessions: create, find, work on, put to sleep, wake and end them.
+
+A session is asleep when the engine holds nothing of it: only its files are left, and the next request wakes it. That
+is how it outlives a crash of the engine, of the server, and weeks without use.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import time
 import uuid
-from collections.abc import Awaitable
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dls.errors import Conflict, EngineFailed, Exhausted, NotFound, RequestError, TooLarge
+from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, NotFound, RequestError, TooLarge
+from dls.server import codec
+from dls.server.archive import Archive, Arriving, Kept
 from dls.server.engines.base import Engine, Model, Segmentation
+from dls.server.engines.messages import EngineFault
+from dls.server.journal import Record
+from dls.server.readiness import Readiness
 from dls.server.volume import Geometry, Prompt, Volume
 from dls.server.workers import Workers
 
@@ -21,6 +33,10 @@ log = logging.getLogger("dls.server")
 
 MOST_EMPTY = 500
 """Sessions without an image that are kept: ITK-SNAP starts one and forgets it each time its panel is opened."""
+TRIES = 2
+"""How often a prompt is given to an engine that dies of it."""
+ROUND_SECONDS = 3600.0
+"""After so long, up to twice that, without a request, a session goes to sleep whether there is room or not."""
 
 
 @dataclass
@@ -28,42 +44,52 @@ class Session:
     """One client's image and what has been drawn on it."""
 
     id: str
-    model: str
+    kept: Kept
+    last_request: str = ""
+    """The request whose prompt was the last to be answered; sent again, it is not applied again."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    geometry: Geometry | None = None
     segmentation: Segmentation | None = None
     last_used: int = 0
     bytes: int = 0
-    """The memory it holds."""
+    """The memory it holds, or is about to."""
 
-    def opened(self) -> tuple[Segmentation, Geometry]:
-        """Return what it works on, or raise Conflict before an image has come."""
-        if self.segmentation is None or self.geometry is None:
+    @property
+    def geometry(self) -> Geometry:
+        """The image's grid; raises Conflict before an image has come."""
+        image = self.kept.manifest.image
+        if image is None:
             raise Conflict("This session has no image yet. Send the image again from ITK-SNAP.")
-        return self.segmentation, self.geometry
-
-    def close(self) -> None:
-        """Give back its memory."""
-        if self.segmentation is not None:
-            self.segmentation.close()
-        self.segmentation = self.geometry = None
-        self.bytes = 0
+        return image.geometry
 
 
 class Sessions:
-    """All sessions of one engine, within a budget of memory.
+    """All sessions of one engine, as many awake as a budget of memory allows.
 
-    ITK-SNAP ends no session when it quits, so when an image needs room, the sessions that nobody has used for longest
-    give theirs up.
+    ITK-SNAP ends no session when it quits, so when an image needs room, those that nobody has used for longest are put
+    to sleep.
     """
 
-    def __init__(self, engine: Engine, workers: Workers, budget: int, models: tuple[Model, ...]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        workers: Workers,
+        readiness: Readiness,
+        archive: Archive,
+        budget: int,
+        models: tuple[Model, ...],
+    ) -> None:
         self._engine = engine
         self._models = [model.id for model in models]
         self._workers = workers
+        self._readiness = readiness
+        self._archive = archive
         self._budget = budget
         self._sessions: dict[str, Session] = {}
         self._clock = itertools.count(1)
+        self._room = asyncio.Condition()
+        self._reviving = asyncio.Lock()
+        self._generation = 0
+        """How often the engine has been started anew."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -73,91 +99,239 @@ class Sessions:
         return {"device": self._engine.device, "notice": self._engine.notice}
 
     @property
+    def awake(self) -> int:
+        """How many sessions hold memory."""
+        return sum(1 for session in self._sessions.values() if session.bytes)
+
+    @property
     def largest_image(self) -> int:
         """Bytes of float32 in the largest image that fits the budget."""
         return int(4 * self._budget / (self._engine.session_bytes(1 << 20) / (1 << 20)))
 
-    def start(self, model: str | None) -> Session:
+    async def start(self, model: str | None) -> Session:
         """Make a session for the model, the engine's first when none is named."""
         chosen = self._models[0] if model is None else model
         if chosen not in self._models:
             raise NotFound(f"This server has no model named {chosen[:80]!r}. It has: {', '.join(self._models)}.")
-        self._forget_empty()
-        session = Session(str(uuid.uuid4()), chosen)
-        self._sessions[session.id] = session
-        self._touch(session)
+        await self._ready()
+        await self._forget_empty()
+        kept = await self._workers.codec(self._archive.create, str(uuid.uuid4()), chosen, self._engine.key)
+        return self._remember(Session(kept.manifest.id, kept))
+
+    def _remember(self, session: Session) -> Session:
+        # Two requests may have looked for it at once: the first that found it counts.
+        session = self._sessions.setdefault(session.id, session)
+        session.last_used = next(self._clock)
         return session
 
-    def _forget_empty(self) -> None:
-        empty = [s for s in self._sessions.values() if not s.bytes and not s.lock.locked()]
+    async def _forget_empty(self) -> None:
+        empty = [s for s in self._sessions.values() if s.kept.manifest.image is None and not s.lock.locked()]
         for session in sorted(empty, key=lambda s: s.last_used)[: max(0, len(empty) - MOST_EMPTY)]:
             del self._sessions[session.id]
+            await self._workers.codec(session.kept.remove)
 
-    def get(self, session_id: str) -> Session:
-        """Return the session, or raise NotFound with what the user can do."""
+    async def get(self, session_id: str) -> Session:
+        """Return the session, from its files where this process has not seen it yet, or raise NotFound."""
         session = self._sessions.get(session_id)
         if session is None:
-            raise NotFound(
-                "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep "
-                "learning panel: that starts a new session and sends the image again."
-            )
-        self._touch(session)
-        return session
+            kept = await self._workers.codec(self._archive.find, session_id)
+            if kept is None:
+                raise NotFound(
+                    "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep "
+                    "learning panel: that starts a new session and sends the image again."
+                )
+            session = Session(session_id, kept)
+            records = await self._workers.codec(kept.records)
+            session.last_request = records[-1].request if records else ""
+            await self._workers.codec(kept.touch)
+        return self._remember(session)
 
-    def end(self, session_id: str) -> None:
-        """Forget the session."""
-        self.get(session_id).close()
-        del self._sessions[session_id]
+    async def end(self, session: Session) -> None:
+        """Forget the session, files and all; call with its lock held."""
+        self._sessions.pop(session.id, None)
+        await self._sleep(session)
+        await self._workers.codec(session.kept.remove)
 
-    def _touch(self, session: Session) -> None:
-        session.last_used = next(self._clock)
+    async def _sleep(self, session: Session) -> None:
+        """Give back what the engine holds of it."""
+        segmentation, session.segmentation, session.bytes = session.segmentation, None, 0
+        if segmentation is not None:
+            await self._workers.prepare(segmentation.close)
+        async with self._room:
+            self._room.notify_all()
 
-    def make_room(self, geometry: Geometry, keep: Session) -> None:
-        """Close the sessions unused for longest until the image fits, or raise TooLarge when it never can."""
+    def check_size(self, geometry: Geometry) -> int:
+        """Return the memory that the image takes, or raise TooLarge when that is more than there is."""
         need = self._engine.session_bytes(geometry.voxels)
         if need > self._budget:
             raise TooLarge(
                 f"The image needs {need >> 20} MiB of memory; this server has {self._budget >> 20} MiB for images. "
                 "Crop or resample it in ITK-SNAP."
             )
-        idle = sorted(
-            (s for s in self._sessions.values() if s is not keep and s.bytes and not s.lock.locked()),
-            key=lambda s: s.last_used,
-        )
-        held = sum(session.bytes for session in self._sessions.values())
-        for session in idle:
+        return need
+
+    async def _make_room(self, session: Session, geometry: Geometry) -> None:
+        """Reserve memory for the session's image: the idle sessions unused for longest go to sleep until it fits."""
+        need = self.check_size(geometry)
+        while True:
+            held = sum(other.bytes for other in self._sessions.values() if other is not session)
             if held + need <= self._budget:
+                session.bytes = need
                 return
-            held -= session.bytes
-            log.info("session %s gives up %d MiB", session.id[:8], session.bytes >> 20)
-            session.close()
-            del self._sessions[session.id]
+            idle = [s for s in self._sessions.values() if s is not session and s.segmentation and not s.lock.locked()]
+            if not idle:  # all are at work: one of them will end
+                async with self._room:
+                    await self._room.wait()
+                continue
+            oldest = min(idle, key=lambda s: s.last_used)
+            async with oldest.lock:
+                log.info("session %s goes to sleep, %d MiB", oldest.id[:8], oldest.bytes >> 20)
+                await self._sleep(oldest)
 
-    async def set_image(self, session: Session, volume: Volume) -> None:
-        """Give the session its image; the old one stays when the engine can't take the new one."""
+    @asynccontextmanager
+    async def at_work(self, session: Session) -> AsyncIterator[None]:
+        """Hold the session's lock; those who wait for room are told when it is free again."""
         async with session.lock:
-            # Beside other sessions' prompts: preparing an image must not wait for a prediction, nor hold one up.
-            segmentation = await self._told(self._workers.prepare(self._engine.open, volume))
-            session.close()
-            session.segmentation, session.geometry = segmentation, volume.geometry
-            session.bytes = self._engine.session_bytes(volume.geometry.voxels)
+            yield
+        async with self._room:
+            self._room.notify_all()
 
-    async def prompt(self, session: Session, prompt: Prompt) -> Segmentation:
-        """Refine the session's mask; call with its lock held."""
-        segmentation, _ = session.opened()
-        await self._told(self._workers.engine(segmentation.add, prompt))
+    async def arriving(self, session: Session, expected: int) -> Arriving:
+        """Begin to keep an image of about so many compressed bytes; `set_image` makes it the session's."""
+        return await self._workers.codec(session.kept.arriving, expected)
+
+    async def set_image(self, session: Session, volume: Volume, arrived: Arriving, request: str) -> None:
+        """Give the session its image; the old one stays when the engine can't take the new one."""
+        async with self.at_work(session):
+            await self._sleep(session)  # what is there now is in its files
+            await self._surviving(lambda: self._open(session, volume))
+            try:
+                await self._workers.codec(session.kept.take_image, arrived, volume.geometry, request)
+            except BaseException:
+                await self._sleep(session)
+                raise
+            session.last_request = request
+
+    async def _open(self, session: Session, volume: Volume) -> Segmentation:
+        await self._ready()
+        await self._make_room(session, volume.geometry)
+        try:
+            # Beside other sessions' prompts: preparing an image must not wait for a prediction, nor hold one up.
+            session.segmentation = await self._told(self._workers.prepare(self._engine.open, volume))
+        except BaseException:
+            session.bytes = 0
+            raise
+        return session.segmentation
+
+    async def prompt(self, session: Session, prompt: Prompt, request: str) -> bytes:
+        """Refine the session's mask and return the answer; call with its lock held.
+
+        A request that has been answered already, sent again because its answer was lost, changes nothing.
+        """
+        is_new = not request or request != session.last_request
+
+        async def refined() -> Segmentation:
+            segmentation = await self._awake(session)
+            if is_new:
+                await self._told(self._workers.engine(segmentation.add, prompt))
+            return segmentation
+
+        segmentation = await self._surviving(refined)
+        kept = session.kept if is_new else None
+        try:
+            body = await self._workers.codec(_answer, segmentation, kept, prompt, request)
+        except RequestError:
+            await self._sleep(session)  # its files do not have the prompt, so it must not have it either
+            raise
+        session.last_request = request
+        return body
+
+    async def _surviving(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work; once more on a new engine when the old one dies of it."""
+        for attempt in range(1, TRIES + 1):
+            generation = self._generation
+            try:
+                return await work()
+            except EngineLost as lost:
+                await self._revive(generation, lost)
+                if attempt == TRIES:
+                    raise EngineFailed(
+                        f"The segmentation failed at this step, and again when it was tried anew. {lost.message} "
+                        "Nothing was changed."
+                    ) from lost
+        raise AssertionError("unreachable")
+
+    async def _awake(self, session: Session) -> Segmentation:
+        """Return what the session works on; from its files when it is asleep."""
+        if session.segmentation is not None:
+            return session.segmentation
+        geometry = session.geometry
+        started = time.monotonic()
+        await self._ready()
+        if session.kept.manifest.engine != self._engine.key:
+            raise Conflict(
+                f"This session was begun with {session.kept.manifest.engine}, and this server runs "
+                f"{self._engine.key}. In ITK-SNAP, choose the model again in the deep learning panel."
+            )
+        volume = await self._workers.codec(_read, session.kept, geometry)
+        segmentation = await self._open(session, volume)
+        records = await self._workers.codec(session.kept.records)
+        try:
+            if records:
+                await self._told(self._workers.engine(segmentation.replay, [record.prompt for record in records]))
+                mask = await self._workers.codec(zlib.crc32, segmentation.mask.data)
+                if mask != records[-1].mask:
+                    log.warning("session %s: the mask is not what it was before it slept", session.id[:8])
+        except BaseException:
+            await self._sleep(session)
+            raise
+        seconds = time.monotonic() - started
+        log.info("session %s is awake again: %d prompts in %.2f s", session.id[:8], len(records), seconds)
         return segmentation
 
     async def reset(self, session: Session) -> None:
         """Forget what was drawn."""
-        async with session.lock:
-            if session.segmentation is not None:
-                await self._told(self._workers.engine(session.segmentation.reset))
+        async with self.at_work(session):
+            if session.kept.manifest.image is None:
+                return
+            await self._workers.codec(session.kept.reset)
+            session.last_request = ""
+            generation = self._generation
+            try:
+                if session.segmentation is not None:
+                    await self._told(self._workers.engine(session.segmentation.reset))
+            except EngineLost as lost:
+                await self._revive(generation, lost)
+            except RequestError:  # its files say what it is now
+                await self._sleep(session)
+
+    async def _revive(self, generation: int, lost: EngineLost) -> None:
+        """Start the engine anew, once for all who lost it; every session sleeps until its next request."""
+        async with self._reviving:
+            if generation != self._generation:
+                return  # somebody else has done it
+            self._generation += 1
+            log.error("the engine was lost: %s; starting it anew", lost.message)
+            for other in self._sessions.values():
+                if other.segmentation is not None:
+                    other.segmentation.close()
+                    other.segmentation, other.bytes = None, 0
+            await self._readiness.load_again(self._engine, self._workers)
+        async with self._room:
+            self._room.notify_all()
+
+    async def _ready(self) -> None:
+        """Wait until the engine is ready; one that could not be started anew is tried again."""
+        if self._readiness.may_try_again:
+            async with self._reviving:
+                if self._readiness.may_try_again:
+                    await self._readiness.load_again(self._engine, self._workers)
+        await self._readiness.wait()
 
     async def _told(self, work: Awaitable[T]) -> T:
         try:
             return await work
-        except RequestError:
+        except (RequestError, EngineLost):
             raise
         except MemoryError:
             log.exception("out of memory")
@@ -166,13 +340,51 @@ class Sessions:
             ) from None
         except Exception as error:
             log.exception("the engine failed")
+            kind = error.kind if isinstance(error, EngineFault) else type(error).__name__
             raise EngineFailed(
-                f"The segmentation failed at this step ({type(error).__name__}); nothing was changed. "
-                "The server's log says more."
+                f"The segmentation failed at this step ({kind}); nothing was changed. The server's log says more."
             ) from error
 
+    async def look_after(self) -> None:
+        """For as long as the server runs: sessions out of use go to sleep, and their files some day."""
+        while True:
+            before = next(self._clock)
+            await asyncio.sleep(ROUND_SECONDS)
+            await self.go_round(before)
+
+    async def go_round(self, before: int) -> None:
+        """Put what was not used since `before` to sleep and out of mind; remove the files of what is too old."""
+        for session in [*self._sessions.values()]:
+            if session.last_used > before or session.lock.locked():
+                await self._workers.codec(session.kept.touch)
+                continue
+            async with session.lock:
+                await self._sleep(session)
+                self._sessions.pop(session.id, None)
+        await self._workers.codec(self._archive.expire, tuple(self._sessions))
+
     def close(self) -> None:
-        """Forget every session."""
+        """Let go of every session; their files stay."""
         for session in self._sessions.values():
-            session.close()
+            if session.segmentation is not None:
+                session.segmentation.close()
         self._sessions.clear()
+
+
+def _read(kept: Kept, geometry: Geometry) -> Volume:
+    """Read a session's image back from its file."""
+    size = 4 * geometry.voxels
+    sink = codec.ImageSink(size)
+    inflater = codec.Inflater(sink, size)
+    inflater.expect(size)
+    kept.image(inflater.feed)
+    inflater.finish()
+    return sink.volume(geometry)
+
+
+def _answer(segmentation: Segmentation, kept: Kept | None, prompt: Prompt, request: str) -> bytes:
+    """Encode the mask, and keep the prompt that gave it before anybody is told."""
+    member = codec.encode_mask(segmentation.mask)
+    if kept is not None:
+        kept.append(Record(prompt, request, codec.checksum(member)))
+    return codec.mask_answer(member)

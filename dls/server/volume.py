@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dls.server.shared import Shared
+
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 Mask = npt.NDArray[np.uint8]
@@ -41,6 +43,8 @@ class Volume:
 
     data: Float32
     geometry: Geometry
+    shared: Shared | None = None
+    """The shared memory that the data lie in, where they do."""
 
 
 @dataclass(frozen=True)

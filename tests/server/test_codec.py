@@ -49,7 +49,7 @@ VOLUME = np.random.default_rng(0).normal(size=(5, 7, 9)).astype(np.float32)
 def test_an_image_comes_through_however_it_is_cut(size: int, order: str) -> None:
     """Whatever pieces the body arrives in, and whichever part comes first."""
     parts = [("file", packed(VOLUME)), ("metadata", described(VOLUME.shape))]
-    sink = ImageSink()
+    sink = ImageSink(LIMIT)
     geometry = take(sink, *body(parts if order == "file first" else parts[::-1]), size=size)
     volume = sink.volume(geometry)
     assert volume.data.dtype == np.float32 and volume.data.flags.writeable
@@ -106,7 +106,7 @@ RAW = VOLUME.tobytes()
 def test_a_bad_file_is_refused(file: bytes, error: type[Exception], size: int) -> None:
     """Not gzip, cut short, checksum wrong, too short, too long, more than one member."""
     with pytest.raises(error):
-        take(ImageSink(), *body([("file", file), ("metadata", GOOD)]), size=size)
+        take(ImageSink(LIMIT), *body([("file", file), ("metadata", GOOD)]), size=size)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_bad_file_is_refused(file: bytes, error: type[Exception], size: int) -
 def test_missing_and_doubled_parts_are_refused(parts: list[tuple[str, bytes]]) -> None:
     """With a sentence each."""
     with pytest.raises(BadRequest):
-        take(ImageSink(), *body(parts))
+        take(ImageSink(LIMIT), *body(parts))
 
 
 def test_a_body_cut_short_is_refused() -> None:
@@ -130,7 +130,7 @@ def test_a_body_cut_short_is_refused() -> None:
     data, content_type = body([("file", packed(VOLUME)), ("metadata", GOOD)])
     for length in range(0, len(data) - 4, 37):
         with pytest.raises(BadRequest):
-            take(ImageSink(), data[:length], content_type)
+            take(ImageSink(LIMIT), data[:length], content_type)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_body_cut_short_is_refused() -> None:
 def test_other_content_types_are_refused(content_type: str) -> None:
     """Only multipart/form-data with a boundary."""
     with pytest.raises(BadRequest):
-        Upload(content_type, ImageSink(), LIMIT, lambda geometry: None)
+        Upload(content_type, ImageSink(LIMIT), LIMIT, lambda geometry: None)
 
 
 @pytest.mark.parametrize("fill", [b"\0", b"A"])
@@ -150,7 +150,7 @@ def test_a_bomb_costs_no_memory(fill: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
-            take(ImageSink(), *body([("file", bomb), ("metadata", GOOD)]), size=1 << 16, limit=8 << 30)
+            take(ImageSink(LIMIT), *body([("file", bomb), ("metadata", GOOD)]), size=1 << 16, limit=8 << 30)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -160,7 +160,7 @@ def test_a_bomb_costs_no_memory(fill: bytes) -> None:
 def test_an_image_of_zeros_is_no_bomb() -> None:
     """It shrinks as much as one, but its dimensions say what it is."""
     zeros = np.zeros((128, 512, 512), np.float32)
-    sink = ImageSink()
+    sink = ImageSink(LIMIT)
     geometry = take(sink, *body([("file", packed(zeros)), ("metadata", described(zeros.shape))]), size=1 << 16)
     assert sink.volume(geometry).data.shape == zeros.shape
 
@@ -168,8 +168,8 @@ def test_an_image_of_zeros_is_no_bomb() -> None:
 def test_what_passes_the_memory_limit_is_refused() -> None:
     """By the metadata before a byte is inflated, by the bytes before the metadata is there."""
     with pytest.raises(TooLarge):
-        take(ImageSink(), *body([("metadata", described((100, 100, 100))), ("file", b"")]), limit=1 << 20)
-    inflater = Inflater(ImageSink(), 1 << 16)
+        take(ImageSink(LIMIT), *body([("metadata", described((100, 100, 100))), ("file", b"")]), limit=1 << 20)
+    inflater = Inflater(ImageSink(LIMIT), 1 << 16)
     with pytest.raises(TooLarge):
         inflater.feed(gzip.compress(np.random.default_rng(0).bytes(1 << 17)))
 
@@ -177,7 +177,7 @@ def test_what_passes_the_memory_limit_is_refused() -> None:
 def test_several_components_are_refused_with_advice() -> None:
     """The engines take one."""
     two = np.zeros((5, 7, 18), np.float32)
-    sink = ImageSink()
+    sink = ImageSink(LIMIT)
     geometry = take(sink, *body([("file", packed(two)), ("metadata", described((5, 7, 9), components_per_pixel=2))]))
     with pytest.raises(BadRequest, match="single component"):
         sink.volume(geometry)

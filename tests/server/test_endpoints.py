@@ -6,6 +6,7 @@ import gzip
 import json
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ def test_a_bomb_is_refused_and_costs_little(snap: Snap) -> None:
 class Faulty:
     """An engine that fails as it is told to."""
 
-    name, device, notice, threads = "faulty", "cpu", "", 1
+    name, key, device, notice, threads = "faulty", "faulty", "cpu", "", 1
     models: tuple[Model, ...] = (Model("faulty", ("point",)),)
 
     def __init__(self) -> None:
@@ -208,7 +209,7 @@ class Faulty:
     def other_door(self, queue: ThreadPoolExecutor) -> None:
         pass
 
-    def open(self, volume: Volume) -> FaultySegmentation:
+    def open(self, volume: Volume, mask: Mask | None = None) -> FaultySegmentation:
         if self.failure:
             raise self.failure
         return FaultySegmentation(self, volume)
@@ -229,6 +230,10 @@ class FaultySegmentation:
             raise self._engine.failure
         self.mask[prompt.box] |= prompt.mask
         return prompt.box
+
+    def replay(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            self.add(prompt)
 
     def reset(self) -> None:
         self.mask[:] = 0
@@ -255,17 +260,20 @@ def test_an_engine_that_fails_leaves_the_session_usable(failure: Exception, stat
         np.testing.assert_array_equal(again, first)
 
 
-def test_images_beyond_the_budget_close_the_oldest_sessions() -> None:
-    """ITK-SNAP ends no session: without room the one unused for longest goes, and is told so; too large is refused."""
-    image = np.zeros((10, 100, 100), np.float32)
+def test_images_beyond_the_budget_put_the_oldest_sessions_to_sleep() -> None:
+    """ITK-SNAP ends no session: without room the one unused for longest sleeps, and wakes at its next click."""
+    image = IMAGE
     with serving(budget=5 * image.size * 2) as server:
         clients = [Snap(server.port) for _ in range(3)]
+        masks = []
         for client in clients:
             client.start()
             assert client.upload(image).status == 200
-        refused(clients[0].point(1, 1, 1), 404)
-        assert clients[1].point(1, 1, 1).status == clients[2].point(1, 1, 1).status == 200
-        refused(clients[2].upload(np.zeros((30, 100, 100), np.float32)), 413)
+            masks.append(client.mask(client.point(15, 20, 25)))
+        for client, before in zip(clients, masks, strict=True):
+            after = client.mask(client.point(15, 20, 26))
+            assert dice(after, before) > 0.9
+        refused(clients[2].upload(np.zeros((90, 100, 100), np.float32)), 413)
         assert clients[2].point(1, 1, 1).status == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -69,32 +70,34 @@ def test_status_answers_at_once_and_a_session_waits() -> None:
 
 
 SLOW = """
-import sys, time
-from pathlib import Path
-from dls.server import engines, serve
+import time
 from dls.server.engines.region import RegionEngine
 
 class Slow(RegionEngine):
+    def __init__(self, options):
+        pass
+
     def load(self, tell):
         print("loading", flush=True)
         time.sleep(100)
-
-engines.make = lambda name, options: Slow()
-serve.serve(serve.ServeOptions(host=None, uds=Path(sys.argv[1])), announce=lambda listening: None)
 """
 
 
 def test_a_server_that_loads_can_be_ended(short_folder: Path) -> None:
     """At once, whatever the engine is doing, also while a session waits; nothing stays behind."""
     path = short_folder / "s"
-    with subprocess.Popen([sys.executable, "-c", SLOW, str(path)], stdout=subprocess.PIPE, text=True) as process:
+    (short_folder / "slow.py").write_text(SLOW)
+    command = [sys.executable, "-m", "dls", "serve", "--uds", str(path), "--engine", "slow:Slow"]
+    command += ["--session-dir", str(short_folder)]
+    environment = {**os.environ, "PYTHONPATH": str(short_folder)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None and process.stdout.readline() == "loading\n"
         with socket.socket(socket.AF_UNIX) as waiting:
             waiting.connect(str(path))
             waiting.sendall(b"GET /start_session HTTP/1.1\r\nHost: localhost\r\n\r\n")
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(20)
     assert not path.exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from dls.errors import EngineError
 from dls.server.engines.base import Engine, EngineOptions
 
@@ -9,7 +11,12 @@ NAMES = ("region", "nninteractive")
 
 
 def make(name: str, options: EngineOptions) -> Engine:
-    """Return the engine of that name, or raise EngineError; an engine's libraries are imported only when it is made."""
+    """Return the engine of that name, or raise EngineError.
+
+    An engine's libraries are imported only when it is made.
+
+    `module:Class` is an engine of the user's own, made with the options.
+    """
     if name == "region":
         if options.device not in ("auto", "cpu"):
             raise EngineError("The region engine works on the CPU only.", "Leave out --device.")
@@ -20,4 +27,15 @@ def make(name: str, options: EngineOptions) -> Engine:
         from dls.server.engines.nninteractive import NnInteractiveEngine
 
         return NnInteractiveEngine(options)
+    if ":" in name:
+        return _of_ones_own(name, options)
     raise EngineError(f"There is no engine named {name!r}.", f"Choose one of: {', '.join(NAMES)}.")
+
+
+def _of_ones_own(name: str, options: EngineOptions) -> Engine:
+    module, _, attribute = name.partition(":")
+    try:
+        made: Engine = getattr(importlib.import_module(module), attribute)(options)
+    except (ImportError, AttributeError) as error:
+        raise EngineError(f"The engine {name} can't be imported ({error}).", "Write it as module:Class.") from error
+    return made

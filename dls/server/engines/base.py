@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -44,6 +45,9 @@ class Segmentation(Protocol):
         A prompt that fails leaves the segmentation as it was.
         """
 
+    def replay(self, prompts: Sequence[Prompt]) -> None:
+        """Add, on a fresh segmentation, what was added to another one: the mask is the same then."""
+
     def reset(self) -> None:
         """Forget every prompt and empty the mask; what follows can't tell it from a fresh segmentation."""
 
@@ -55,6 +59,8 @@ class Engine(Protocol):
     """Segments images; made once, shared by all sessions."""
 
     name: str
+    key: str
+    """What a session must share that was begun with another process: the same key, the same masks. Once it is ready."""
     device: str
     """Where it computes, as the banner and the logs say it."""
     notice: str
@@ -69,8 +75,11 @@ class Engine(Protocol):
     def session_bytes(self, voxels: int) -> int:
         """Return the memory that an image of so many voxels takes while it is open, its mask included."""
 
-    def open(self, volume: Volume) -> Segmentation:
-        """Start on an image, beside other sessions' prompts; may change the volume in place, and keep it."""
+    def open(self, volume: Volume, mask: Mask | None = None) -> Segmentation:
+        """Start on an image, beside other sessions' prompts; may change the volume in place, and keep it.
+
+        `mask`, all zeros, is where the segmentation's mask is to be kept; by default in memory of its own.
+        """
 
     def other_door(self, queue: ThreadPoolExecutor) -> Any:
         """Return an ASGI application for another protocol that works on the same queue, or None; called once loaded."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -40,6 +41,7 @@ class NnInteractiveEngine:
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
+        self.key = self.name
         self.device = options.device
         self.notice = ""
         self.folder = models.locate(options.models)
@@ -55,6 +57,7 @@ class NnInteractiveEngine:
         if fetched:
             self.notice = f"Licence of the weights: {models.license_of(self.folder)}. Please cite: {models.CITATION}"
             log.info("%s", self.notice)
+        self.key = f"{self.name} {self.folder.name}"
         tell(Step("load", "starting torch"))
         facts = _facts()
         choice = devices.choose(self._options.device, facts)
@@ -124,19 +127,19 @@ class NnInteractiveEngine:
         """The library's float32 image, its interactions (7 channels of float16 where dense), and our mask."""
         return voxels * (4 + 14 + 1) if voxels <= DENSE_VOXELS else voxels * (4 + 2 + 1)
 
-    def open(self, volume: Volume) -> Segmentation:
+    def open(self, volume: Volume, mask: Mask | None = None) -> Segmentation:
         """Start on an image, beside other sessions' prompts; the image is copied by the library, and let go here."""
         clean(volume.data)
+        mask = np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask
         low, high = float(volume.data.min()), float(volume.data.max())
         if low == high:
             log.info("every voxel of the image has the same value: only what is drawn can be segmented")
-            return ConstantSegmentation(volume.geometry.shape)
+            return ConstantSegmentation(mask)
         session = self._new_session()
         try:
             session.initialize_from_loaded_artifacts(self._artifacts)
             # A new session for each image: `set_image` called twice on one can deadlock (its executor has two threads).
             session.set_image(_ranged(volume.data, low, high)[None])
-            mask = np.zeros(volume.geometry.shape, np.uint8)
             session.set_target_buffer(mask)
             session._finish_preprocessing_and_initialize_interactions()
         except BaseException:
@@ -207,6 +210,11 @@ class NnInteractiveSegmentation:
         z, y, x = (slice(int(low), int(high)) for low, high in changed)
         return z, y, x
 
+    def replay(self, prompts: Sequence[Prompt]) -> None:
+        """Predict anew, prompt by prompt: each prediction builds on the last."""
+        for prompt in prompts:
+            self.add(prompt)
+
     def reset(self) -> None:
         """Forget the prompts and empty the mask, which is the library's target buffer."""
         self._session.reset_interactions()
@@ -223,14 +231,19 @@ class NnInteractiveSegmentation:
 class ConstantSegmentation:
     """An image without any contrast: the library would divide by its deviation of zero and answer nothing."""
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.mask: Mask = np.zeros(shape, np.uint8)
+    def __init__(self, mask: Mask) -> None:
+        self.mask: Mask = mask
 
     def add(self, prompt: Prompt) -> Box | None:
         """Take what was drawn as it is."""
         drawn: Bool = prompt.mask
         self.mask[prompt.box][drawn] = prompt.foreground
         return prompt.box
+
+    def replay(self, prompts: Sequence[Prompt]) -> None:
+        """Take them as they are."""
+        for prompt in prompts:
+            self.add(prompt)
 
     def reset(self) -> None:
         """Empty the mask."""

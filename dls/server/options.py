@@ -1,0 +1,94 @@
+"""What a server is told to do: by its command line, or by the client that starts it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dls.errors import ListenError
+from dls.server import listen
+from dls.server.access import make_secret
+from dls.server.archive import DEFAULT_TTL
+from dls.server.engines.base import EngineOptions
+from dls.server.models import Wish
+
+DEFAULT_PORT = 8911
+LAUNCH_FORMAT = 1
+PATHS = ("models_path", "ca_bundle", "session_dir")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the server is to do; `host` None opens no port."""
+
+    host: str | None = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    uds: Path | None = None
+    engine: str = "region"
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
+    stand_in: bool = False
+    secret: str | None = field(default=None, repr=False)
+    open: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    memory: int | None = None
+    """Bytes that all images may take together; by default a share of the machine's memory."""
+    session_dir: Path | None = None
+    session_ttl: float = DEFAULT_TTL
+    """Seconds."""
+    idle: float | None = None
+    """Seconds without a request after which the server ends; None for never."""
+    launch: Launch | None = None
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other computers can reach it."""
+        return self.host is not None and self.host not in listen.LOOPBACK
+
+    @property
+    def name(self) -> str:
+        """What its sessions' folder is called: the server started next in its place finds them there."""
+        if self.launch is not None:
+            return self.launch.name
+        if self.uds is not None:
+            return "uds-" + "-".join(part for part in self.uds.absolute().parts if part.strip("/\\"))[-100:]
+        return f"port-{self.port}"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a server that was started from elsewhere is told, and where it writes how it is reached."""
+
+    folder: Path
+    """Its run directory: state, lock, and why it ended."""
+    name: str
+    code: str
+    request: str
+    log: str
+
+
+def from_launch_file(path: Path) -> ServeOptions:
+    """Read the options that a client wrote for a server it starts."""
+    try:
+        said = json.loads(path.read_text())
+        if said["format"] != LAUNCH_FORMAT:
+            raise ValueError("format")
+        launch = Launch(Path(said["run_dir"]), said["name"], said["code"], said["request"], said["log"])
+        tcp = bool(said["tcp"])
+        models_path, ca_bundle, session_dir = (Path(said[name]).expanduser() if said[name] else None for name in PATHS)
+        wish = Wish(said["model"], models_path, said["network"], said["insecure"], ca_bundle)
+        return ServeOptions(
+            host="127.0.0.1" if tcp else None,
+            port=0,
+            uds=Path(said["uds"]),
+            engine=said["engine"],
+            engine_options=EngineOptions(said["device"], wish, said["compile"], said["other_door"]),
+            stand_in=bool(said["stand_in"]),
+            secret=make_secret(),
+            session_dir=session_dir,
+            session_ttl=float(said["session_ttl"]),
+            idle=float(said["idle"]) or None,
+            launch=launch,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ListenError(f"The launch file {path} can't be read ({type(error).__name__}).") from error
