@@ -18,7 +18,17 @@ import click
 from dls import __version__
 from dls.cli_models import models
 from dls.errors import DlsError, LinkError
-from dls.options import UNCHECKED, engine_options, first_line, people, reach, reach_options, wish_of
+from dls.options import (
+    UNCHECKED,
+    engine_options,
+    first_line,
+    path_of,
+    people,
+    reach,
+    reach_options,
+    session_options,
+    wish_of,
+)
 
 if TYPE_CHECKING:
     from dls.server.options import ServeOptions
@@ -84,6 +94,15 @@ def cli() -> None:
     type=click.IntRange(1, 65535),
     help="Port on this computer; by default 8911 or the next free one.",
 )
+@session_options
+@click.option(
+    "--idle",
+    metavar="MINUTES",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Minutes without a request and without a client after which the server ends; 0 for never.",
+)
 @click.option("--stop-server", is_flag=True, help="End the server on the host too, when this command ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
@@ -107,6 +126,9 @@ def connect(
             ca_bundle=options["ca_bundle"],
             compile=options["compile"],
             other_door=options["nninteractive_api"],
+            session_dir=options["session_dir"],
+            session_ttl=86400 * options["session_ttl"],
+            idle=60 * options["idle"],
         )
         if options["insecure"]:
             reporter.note(UNCHECKED)
@@ -211,17 +233,7 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     metavar="GIB",
     help="Memory for images; by default 60 % of the machine's.",
 )
-@click.option(
-    "--session-dir", type=click.Path(path_type=Path), help="Where sessions are kept; by default on local disks."
-)
-@click.option(
-    "--session-ttl",
-    metavar="DAYS",
-    default=7.0,
-    show_default=True,
-    type=click.FloatRange(min=0.001),
-    help="Days without use after which a session is removed.",
-)
+@session_options
 @click.option("--use-colors", is_flag=True, help="Color the output even where there is no terminal.")
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
 def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **options: Any) -> None:
@@ -290,7 +302,7 @@ def _serve_options(options: dict[str, Any]) -> ServeOptions:
         open=options["is_open"],
         allow_hosts=options["allow_hosts"],
         memory=int(memory * (1 << 30)) if memory else None,
-        session_dir=options["session_dir"],
+        session_dir=path_of(options["session_dir"]),
         session_ttl=86400 * options["session_ttl"],
     )
 

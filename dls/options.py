@@ -105,6 +105,24 @@ def engine_options(command: F) -> F:
     return command
 
 
+def session_options(command: F) -> F:
+    """Add the options that say where sessions are kept and for how long; the path is of the server's machine."""
+    options = [
+        click.option("--session-dir", metavar="FOLDER", help="Where sessions are kept; by default on local disks."),
+        click.option(
+            "--session-ttl",
+            metavar="DAYS",
+            default=7.0,
+            show_default=True,
+            type=click.FloatRange(min=0.001),
+            help="Days without use after which a session is removed.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
     """Refuse what is no device before anything is done."""
     kind, colon, number = device.partition(":")

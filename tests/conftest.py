@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -53,6 +55,14 @@ def remote_dir(host: sshd.Server) -> Iterator[str]:
     yield f"{folder}/host"
     subprocess.run(["pkill", "-f", f"launch-file {folder}/"], check=False)
     shutil.rmtree(folder, ignore_errors=True)
+    for place in kept_in(f"{folder}/host"):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def kept_in(remote_dir: str) -> list[Path]:
+    """Return where a server of the remote directory keeps its sessions."""
+    key = hashlib.sha256(remote_dir.encode()).hexdigest()[:8]
+    return [Path(place) / f"dls-{os.getuid()}" / key for place in ("/var/tmp", "/dev/shm")]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def serving(engine: Any = None, **options: Any) -> Iterator[Live]:
     options.setdefault("budget", 2 << 30)
     with contextlib.ExitStack() as stack:
         home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
-        archive = stack.enter_context(Archive(Folders(home / "own" / "home", options.pop("fast", None))).open())
+        archive = Archive(Folders(home / "own" / "home", options.pop("fast", None))).open()
         yield stack.enter_context(_listening(make_app(engine or RegionEngine(), archive=archive, **options)))
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import paramiko
-
+from dls import __version__
 from dls.errors import EngineError, ForwardError, LaunchError
 from dls.remote import install, launch
 from dls.remote.connection import Connection, Prohibited
-from dls.remote.forward import DEFAULT_PORT, Forward
 from dls.remote.launch import ServerRequest
 from dls.remote.packages import Code, requirements
 from dls.remote.probe import DEFAULT_REMOTE_DIR, HostReport, ServerState, probe
@@ -18,16 +16,21 @@ from dls.remote.progress import Phases
 from dls.remote.reach import Reach
 
 ENGINE_POLL_SECONDS = 0.3
+IDLE_SECONDS = 20.0
+"""A server that nobody has asked anything for so long has no client that is connected."""
 
 
 class Arrival:
-    """What happens between the login and the open port."""
+    """What happens between the login and the open port; `again` when it is not for the first time."""
 
-    def __init__(self, reach: Reach, request: ServerRequest, connection: Connection, phases: Phases) -> None:
+    def __init__(
+        self, reach: Reach, request: ServerRequest, connection: Connection, phases: Phases, *, again: bool = False
+    ) -> None:
         self._reach = reach
         self._request = request
         self._connection = connection
         self._phases = phases
+        self._again = again
         self._code = Code.installed()
         self._said: dict[str, object] = {}
         """What the server said when it was asked who it is."""
@@ -38,6 +41,16 @@ class Arrival:
             report = probe(self._connection, self._reach.remote_dir, full=full)
             phase.result = _described(report)
         return report
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether the server is not there because it was to end."""
+        ours = {wish.run_dir(self.report.run_dir) for wish in self._wishes}
+        return bool(ours & self.report.ended) and not any(s.run_dir in ours for s in self.report.servers)
+
+    @property
+    def _wishes(self) -> tuple[ServerRequest, ...]:
+        return tuple(replace(self._request, tcp=tcp) for tcp in (False, True))
 
     def server(self) -> ServerState:
         """Find the server, or set it up; with a port and a secret where its socket can't be forwarded."""
@@ -56,36 +69,75 @@ class Arrival:
             ) from error
 
     def _find(self) -> ServerState | None:
-        state = self.report.server
-        if state is None:
-            return None
-        wishes = {replace(self._request, tcp=tcp).key for tcp in (False, True)}
-        if state.code != self._code.key or state.request not in wishes:
-            return None
-        try:
-            self._said = launch.identify(self._connection, state)
-        except Prohibited:
-            raise
-        except ForwardError:  # nobody listens there any more
-            return None
-        return state if self._said else None
+        keys = {wish.key for wish in self._wishes}
+        for state in self.report.servers:
+            if state.request in keys and self._is_good_enough(state):
+                try:
+                    self._said = launch.identify(self._connection, state)
+                except Prohibited:
+                    raise
+                except ForwardError:  # nobody listens there any more
+                    continue
+                if self._said:
+                    return state
+        return None
+
+    def _is_good_enough(self, state: ServerState) -> bool:
+        """Whether we work with the server's code: our own or newer; after a lost link, whatever another client chose.
+
+        Two clients of different versions would else end each other's servers for ever.
+        """
+        if state.code == self._code.key or self._again:
+            return True
+        if _numbers(state.version) > _numbers(__version__):
+            self._phases.reporter.note(f"The server there is of a newer dls ({state.version}) and stays.")
+            return True
+        return False
 
     def _set_up(self, request: ServerRequest) -> ServerState:
         if not self.report.full:
             self.report = self._probe(full=True)
         plan = install.plan(self.report, requirements(request.engine), self._code.key)
-        if not plan.nothing_to_do:
-            with self._phases("install", f"Setting up {self._connection.target.label}") as phase:
-                own_caches = self._reach.remote_dir != DEFAULT_REMOTE_DIR
-                install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
-                phase.result = "Installed the packages and our code" if plan.make_environment else "Sent our code"
+        self._install(plan)
+        self._make_way(request)
+        try:
+            return self._launch(request, plan)
+        except LaunchError as error:
+            if not launch.is_damaged(error.detail) or plan.make_environment:
+                raise
+        self._phases.reporter.note("What was installed there is damaged: installing it again.")
+        plan = install.plan_anew(self.report, requirements(request.engine), self._code.key)
+        install.set_aside(self._connection, plan)
+        self._install(plan)
+        return self._launch(request, plan)
+
+    def _install(self, plan: install.InstallPlan) -> None:
+        if plan.nothing_to_do:
+            return
+        with self._phases("install", f"Setting up {self._connection.target.label}") as phase:
+            own_caches = self._reach.remote_dir != DEFAULT_REMOTE_DIR
+            install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
+            phase.result = "Installed the packages and our code" if plan.make_environment else "Sent our code"
+
+    def _make_way(self, request: ServerRequest) -> None:
+        """End the server that the new one replaces, and those with other options that nobody uses; sessions stay."""
+        replaced = request.run_dir(self.report.run_dir)
+        for state in self.report.servers:
+            if state.run_dir in (replaced, self.report.run_dir) or self._is_idle(state):
+                with self._phases("stop", "Ending the server that runs, with other code or options") as phase:
+                    launch.stop(self._connection, state)
+                    phase.result = f"Ended a server with other code or options ({state.engine}); its sessions stay"
+
+    def _is_idle(self, state: ServerState) -> bool:
+        """Whether nobody is connected to the server: every client asks how it is every few seconds."""
+        idle = self._ask(state).get("idle")
+        return not isinstance(idle, int | float) or idle > IDLE_SECONDS
+
+    def _launch(self, request: ServerRequest, plan: install.InstallPlan) -> ServerState:
         gpu = launch.choose_gpu(self.report.gpus, request)
         with self._phases("launch", "Starting the server") as phase:
-            if self.report.server is not None:
-                phase.update("ending the server that runs, which has other code or options")
-                launch.stop(self._connection, self.report.server)
             state = launch.launch(self._connection, self.report, plan, request, self._code.key, gpu)
-            self.report = replace(self.report, server=state, full=True)
+            self.report = replace(self.report, servers=(state,), full=True)
             self._said = launch.identify(self._connection, state)
             if not self._said:
                 raise LaunchError(
@@ -94,21 +146,6 @@ class Arrival:
                 )
             phase.result = f"Started the server ({state.engine})"
         return state
-
-    def forward(self, state: ServerState, local_port: int | None) -> Forward:
-        """Open the local port."""
-
-        def channel() -> paramiko.Channel:
-            if state.port is None:
-                return self._connection.open_unix(state.socket)
-            return self._connection.open_tcp("127.0.0.1", state.port)
-
-        with self._phases("forward", "Opening the local port") as phase:
-            forward = Forward.open(self._connection.transport, channel, local_port)
-            phase.result = f"Forwarding localhost:{forward.port}"
-        if local_port is None and forward.port != DEFAULT_PORT:
-            self._phases.reporter.note(f"Port {DEFAULT_PORT} is taken on this computer: using {forward.port}.")
-        return forward
 
     def wait_for_engine(self, state: ServerState) -> ServerState:
         """Wait until the server has fetched, loaded and warmed up its model, showing how far it is.
@@ -153,12 +190,16 @@ class Arrival:
         return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
+
+
 def _described(report: HostReport) -> str:
     parts = [f"{report.hostname}, {report.system} {report.machine}"]
     if report.gpus:
         parts.append("; ".join(str(gpu) for gpu in report.gpus))
     elif report.full:
         parts.append("no NVIDIA GPU")
-    if report.server is not None:
+    if report.servers:
         parts.append("a server is running")
     return ", ".join(parts)

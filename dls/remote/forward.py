@@ -1,68 +1,42 @@
-"""The local port and the channels behind it: sshtunnel's listener on our own transport."""
+"""The local port: sshtunnel's listener, which stays while the link behind it comes and goes."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import socket
 import socketserver
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import paramiko
 import sshtunnel
 
-from dls.errors import DlsError, ForwardError
+from dls.errors import ForwardError
 
 DEFAULT_PORT = 8911
 PORTS_TO_TRY = 20
 """How many ports after the default one are tried before giving up."""
-CHUNK = 256 * 1024
-"""Bytes read at a time. With sshtunnel's own 16 KB, downloads were 2.6 times slower."""
 TAKEN = (errno.EADDRINUSE, errno.EACCES, 10048, 10013)
 """Port in use or forbidden; the last two are what Windows says."""
 
-OpenChannel = Callable[[], paramiko.Channel]
+Serve = Callable[[socket.socket], None]
+"""Answers one connection to the local port."""
 
 _log = logging.getLogger("dls.forward")
 _log.addHandler(logging.NullHandler())
 
 
-def _pump(read: Callable[[int], bytes], write: Callable[[bytes], object], end: Callable[[], object]) -> None:
-    """Carry bytes one way until they end, then say so to the other side."""
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-        while data := read(CHUNK):
-            write(data)
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-        end()
-
-
 class _Handler(socketserver.BaseRequestHandler):
-    """One connection to the local port: a channel, and a thread a direction."""
+    """One connection to the local port, on a thread of its own."""
 
-    open_channel: OpenChannel
+    answer: Serve
     remote_address = ("127.0.0.1", 1)
-    """sshtunnel asks for one; where the channel really leads is the business of `open_channel`."""
+    """sshtunnel asks for one; where requests really go is the business of `answer`."""
 
     def handle(self) -> None:
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            channel = self.open_channel()
-        except DlsError as error:
-            _log.warning("no channel: %s", error.message)
-            return  # the socket is closed: the client sees a failed request, not one that hangs
-        with contextlib.closing(channel):
-            back = threading.Thread(
-                target=_pump,
-                args=(channel.recv, self.request.sendall, lambda: self.request.shutdown(socket.SHUT_WR)),
-                daemon=True,
-            )
-            back.start()
-            _pump(self.request.recv, channel.sendall, channel.shutdown_write)
-            back.join()
+        self.answer(self.request)
 
 
 class _Server(sshtunnel._ThreadingForwardServer):  # type: ignore[misc]
@@ -86,9 +60,9 @@ class _Server(sshtunnel._ThreadingForwardServer):  # type: ignore[misc]
 class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
     """sshtunnel without its own login: by itself it checks no host key and logs in once more."""
 
-    def __init__(self, transport: paramiko.Transport, open_channel: OpenChannel, address: tuple[str, int]) -> None:
+    def __init__(self, transport: paramiko.Transport, serve: Serve, address: tuple[str, int]) -> None:
         self._verified = transport
-        self._open_channel = open_channel
+        self._serve = serve
         self.bind_errors: list[OSError] = []
         super().__init__(
             ssh_address_or_host=("localhost", 22),
@@ -107,7 +81,7 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
         self._transport = self._verified
 
     def _make_ssh_forward_handler_class(self, remote_address_: tuple[str, int]) -> type[_Handler]:
-        return type("Handler", (_Handler,), {"open_channel": staticmethod(self._open_channel)})
+        return type("Handler", (_Handler,), {"answer": staticmethod(self._serve)})
 
     def _make_ssh_forward_server_class(self, remote_address_: tuple[str, int]) -> type[_Server]:
         return type("Server", (_Server,), {"bind_errors": self.bind_errors, "daemon_threads": True})
@@ -129,14 +103,14 @@ class Forward:
         self.port: int = forwarder.local_bind_port
 
     @classmethod
-    def open(cls, transport: paramiko.Transport, open_channel: OpenChannel, port: int | None = None) -> Forward:
+    def open(cls, transport: paramiko.Transport, serve: Serve, port: int | None = None) -> Forward:
         """Listen on 127.0.0.1, on the port asked for or on the first free one from 8911 on.
 
         Raises ForwardError when the port asked for, or every port tried, is taken or forbidden.
         """
         ports = [port] if port is not None else list(range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TO_TRY))
         for candidate in ports:
-            forwarder = _Forwarder(transport, open_channel, ("127.0.0.1", candidate))
+            forwarder = _Forwarder(transport, serve, ("127.0.0.1", candidate))
             try:
                 forwarder.start()
             except sshtunnel.BaseSSHTunnelForwarderError:

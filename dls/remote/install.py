@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from dls.errors import HostError, InstallError
@@ -42,6 +42,7 @@ class InstallPlan:
     send_code: bool
     requirements: Requirements
     run_dir: str
+    remote_key: str
     root: str
     tool: Tool = Tool.UV
     python: Python | None = None
@@ -79,6 +80,7 @@ def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool 
         send_code=code_key not in report.codes,
         requirements=wanted,
         run_dir=report.run_dir,
+        remote_key=report.remote_key,
         root=report.root,
         tool=chosen,
         python=python,
@@ -86,6 +88,11 @@ def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool 
         packages=wanted.packages if made else bounded(wanted.packages, report),
         torch_backend=backend,
     )
+
+
+def plan_anew(report: HostReport, wanted: Requirements, code_key: str) -> InstallPlan:
+    """Return the plan that takes nothing of what is on the host for good."""
+    return plan(replace(report, environments=frozenset(), codes=frozenset()), wanted, code_key)
 
 
 def torch_backend(report: HostReport, wanted: Requirements) -> str:
@@ -246,6 +253,11 @@ def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase,
     if plan.send_code:
         phase.update("sending our code")
         _send_code(connection, plan, code)
+
+
+def set_aside(connection: Connection, plan: InstallPlan) -> None:
+    """Let nobody take what is damaged for whole; it is replaced when its successor is."""
+    connection.run(f"rm -f {shlex.quote(plan.environment)}/complete.json; rm -rf {shlex.quote(plan.code)}")
 
 
 def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, own_caches: bool) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import http.client
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from dls.errors import HostError, LaunchError
 from dls.gpus import Gpu, most_free
@@ -17,16 +17,30 @@ from dls.remote.install import InstallPlan, not_ours
 from dls.remote.probe import HostReport, ServerState
 from dls.remote.scripts import LOCK, OURS, private_directory
 
+DAMAGE = (
+    "ModuleNotFoundError",
+    "ImportError",
+    "No module named",
+    "SyntaxError",
+    "No such file or directory",
+    "packages are not installed here",
+    "cannot execute",
+    "Exec format error",
+)
+"""What the log of a server says whose Python, packages or code are missing or broken."""
 READY_SECONDS = 60
 """How long a server may take to listen. It loads its engine after that."""
 LOG_LINES = 20
 ANSWER_SECONDS = 60
 """How long a server may take to say who it is: while it imports torch from a slow disk, it says nothing."""
 
+DEFAULT_TTL = 7 * 86400.0
+DEFAULT_IDLE = 1800.0
+
 
 @dataclass(frozen=True)
 class ServerRequest:
-    """What the user wants of the server; one that runs with other wishes is replaced."""
+    """What the user wants of the server; those with other wishes run beside it."""
 
     engine: str = "region"
     device: str = "auto"
@@ -42,11 +56,27 @@ class ServerRequest:
     compile: bool = False
     other_door: bool = True
     """Serve the engine's own protocol too."""
+    session_dir: str | None = None
+    session_ttl: float = DEFAULT_TTL
+    """Seconds without use after which a session's files are removed."""
+    idle: float = DEFAULT_IDLE
+    """Seconds without a request after which the server ends; 0 for never."""
 
     @property
     def key(self) -> str:
-        """Digest of the wishes that a running server must share."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """Digest of the wishes that a running server must share.
+
+        Of those that are not the default alone: a newer version with one more wish must find the servers of an older.
+        """
+        wishes = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("session_ttl", "idle")
+        }
+        plain = {name: value for name, value in wishes.items() if value != getattr(ServerRequest, name)}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+    def run_dir(self, base: str) -> str:
+        """Return the run directory of such a server."""
+        return f"{base}/{self.key}"
 
 
 def choose_gpu(gpus: tuple[Gpu, ...], request: ServerRequest) -> Gpu | None:
@@ -68,14 +98,16 @@ def choose_gpu(gpus: tuple[Gpu, ...], request: ServerRequest) -> Gpu | None:
 
 def launch_file(request: ServerRequest, plan: InstallPlan, code_key: str, log: str) -> dict[str, object]:
     """Return what the server is told at its start; it travels on standard input, never in argv."""
+    run = request.run_dir(plan.run_dir)
     return {
         **asdict(request),
         # The server sees the chosen GPU only, as number 0.
         "device": "cuda:0" if request.device.startswith("cuda:") else request.device,
         "format": 1,
-        "uds": f"{plan.run_dir}/server.sock",
-        "state": f"{plan.run_dir}/state.json",
-        "lock": f"{plan.run_dir}/server.lock",
+        "run_dir": run,
+        "uds": f"{run}/server.sock",
+        # Of its sessions' folder: whatever is wished of the next server, it finds the sessions of this one.
+        "name": plan.remote_key,
         "code": code_key,
         "request": request.key,
         "log": log,
@@ -85,13 +117,13 @@ def launch_file(request: ServerRequest, plan: InstallPlan, code_key: str, log: s
 def launch_script(plan: InstallPlan, told: dict[str, object], gpu: Gpu | None) -> str:
     """Return the script that starts the server detached and waits until it has written its state file."""
     quote = shlex.quote
-    run, log = quote(plan.run_dir), quote(str(told["log"]))
+    run, log = quote(str(told["run_dir"])), quote(str(told["log"]))
     text = base64.b64encode(json.dumps(told).encode()).decode()
     visible = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={gpu.index}" if gpu else ":"
     return f"""
 set -u
 umask 077
-{private_directory(plan.run_dir)}
+{private_directory(str(told["run_dir"]))}
 {LOCK}
 {OURS}
 RUN={run}
@@ -148,12 +180,17 @@ def launch(
         slow = f"The server on {where} did not get ready within {READY_SECONDS} s."
         message = slow if done.status == 76 else f"The server on {where} ended before it was ready. {why}".rstrip()
         raise LaunchError(message, hint or f"The whole log: {log}", detail=tail)
-    state = ServerState.parse(done.stdout.strip().splitlines()[-1], plan.run_dir)
+    state = ServerState.parse(done.stdout.strip().splitlines()[-1], str(told["run_dir"]))
     if state is None:
         raise LaunchError(
             f"The server on {where} wrote a state file that can't be read.", f"Its log: {log}", done.stdout
         )
     return state
+
+
+def is_damaged(tail: str) -> bool:
+    """Whether a server did not start because something of what was installed is missing or broken."""
+    return any(sign in tail for sign in DAMAGE)
 
 
 def last_words(tail: str) -> tuple[str, str]:
@@ -196,15 +233,20 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
 
 
 def stop_script(state: ServerState) -> str:
-    """Return the script that ends the server: asked first, then killed after 10 s."""
+    """Return the script that ends the server: asked first, to finish what it works on, and killed after 40 s.
+
+    It says that the server was to end: a client that is connected then starts another only when there is a request.
+    """
     run = shlex.quote(state.run_dir)
     return f"""{OURS}
 RUN={run}
 P={state.pid}
+umask 077
 if ours $P; then
+  echo '{{"format": 1, "why": "stopped"}}' >"$RUN/ended.json" 2>/dev/null
   kill -TERM $P
   I=0
-  while ours $P && [ $I -lt 100 ]; do sleep 0.1; I=$((I + 1)); done
+  while ours $P && [ $I -lt 400 ]; do sleep 0.1; I=$((I + 1)); done
   ours $P && kill -KILL $P && sleep 0.2
 fi
 [ "$(pid_in "$RUN/state.json")" != $P ] || rm -f "$RUN/state.json" "$RUN/server.sock" "$RUN/launch.json"
@@ -212,9 +254,19 @@ fi
 """
 
 
+def wake_script(state: ServerState) -> str:
+    """Return the script that lets a stopped server go on."""
+    return f"{OURS}\nours {state.pid} && kill -CONT {state.pid}\n"
+
+
+def kill_script(state: ServerState) -> str:
+    """Return the script that ends a server that does nothing any more."""
+    return f"{OURS}\nours {state.pid} && kill -KILL {state.pid}\nsleep 0.2\n"
+
+
 def stop(connection: Connection, state: ServerState) -> None:
     """End the server, or raise LaunchError when it does not end."""
-    done = connection.run(stop_script(state), timeout=60)
+    done = connection.run(stop_script(state), timeout=90)
     if done.status:
         raise LaunchError(
             f"The server on {connection.target.label} (process {state.pid}) did not end.",

@@ -58,6 +58,7 @@ class ServerState:
     device: str
     log: str
     run_dir: str
+    version: str = ""
 
     @classmethod
     def parse(cls, text: str, run_dir: str) -> ServerState | None:
@@ -69,7 +70,10 @@ class ServerState:
             names = ("code", "request", "socket", "engine", "device", "log")
             texts = {name: str(said[name]) for name in names}
             port = None if said["port"] is None else int(said["port"])
-            return cls(pid=int(said["pid"]), secret=str(said["secret"]), port=port, run_dir=run_dir, **texts)
+            version = str(said.get("version", ""))
+            return cls(
+                pid=int(said["pid"]), secret=str(said["secret"]), port=port, run_dir=run_dir, version=version, **texts
+            )
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -86,11 +90,16 @@ class HostReport:
     uid: int
     root: str
     run_dir: str
+    """Where each server has a directory of its own."""
+    remote_key: str
+    """Of the remote directory as the user named it; a home may be shared, and another user may have the same."""
     filesystem: str
     free_mib: int
     environments: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
-    server: ServerState | None = None
+    servers: tuple[ServerState, ...] = ()
+    ended: frozenset[str] = frozenset()
+    """The run directories of servers that ended because they were to."""
     full: bool = True
     pythons: tuple[Python, ...] = ()
     uv: str = ""
@@ -152,11 +161,13 @@ def parse(text: str, remote_dir: str) -> HostReport:
         uid=int(one["uid"]),
         root=one["root"],
         run_dir=run_dir(remote_dir, one["root"], int(one["uid"]), filesystem),
+        remote_key=_key(remote_dir),
         filesystem=filesystem,
         free_mib=int(one["free"] or 0) // 1024,
         environments=frozenset(said.get("environment", [])),
         codes=frozenset(said.get("code", [])),
-        server=next((state for state in states if state), None),
+        servers=tuple(state for state in states if state),
+        ended=frozenset(said.get("ended", [])),
         full="full" in said,
         pythons=_pythons(said.get("python", [])),
         uv=said.get("uv", [""])[0],
@@ -172,12 +183,14 @@ def _split(value: str) -> tuple[str, str]:
 def run_dir(remote_dir: str, root: str, uid: int, filesystem: str) -> str:
     """Return where sockets, locks and run state go: on a local disk, in a directory of the user's own.
 
+    Each server has a directory of its own in it, named after what was wished of it.
+
     A home may be on NFS, where a Unix socket can't be bound and which several hosts share. A directory that the user
     named is taken at their word if it is local and its path is short enough for a socket.
     """
     own = f"{root}/run"
     network = filesystem.lower().startswith(NETWORK_FILESYSTEMS)
-    if remote_dir != DEFAULT_REMOTE_DIR and not network and len(f"{own}/server.sock") <= SOCKET_PATH_LIMIT:
+    if remote_dir != DEFAULT_REMOTE_DIR and not network and len(f"{own}/{'x' * 12}/server.sock") <= SOCKET_PATH_LIMIT:
         return own
     return f"/tmp/dls-{uid}/{_key(remote_dir)}"  # noqa: S108 - its owner and mode are checked before it is trusted
 
@@ -216,9 +229,11 @@ D=$ROOT
 while [ ! -d "$D" ]; do D=$(dirname "$D"); done
 say free "$(df -Pk "$D" 2>/dev/null | awk 'NR == 2 {{ print $4 }}')"
 say filesystem "$(stat -f -c %T "$D" 2>/dev/null)"
-for D in "$ROOT/run" "/tmp/dls-$UID_/{key}"; do
+for D in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$UID_/{key}" "/tmp/dls-$UID_/{key}"/*; do
   # Another user could have made this directory first, to hand us a server of theirs.
-  [ -d "$D" ] && [ ! -L "$D" ] && [ -O "$D" ] && [ -O "$D/state.json" ] && [ ! -L "$D/state.json" ] || continue
+  [ -d "$D" ] && [ ! -L "$D" ] && [ -O "$D" ] || continue
+  [ ! -f "$D/ended.json" ] || say ended "$D"
+  [ -O "$D/state.json" ] && [ ! -L "$D/state.json" ] || continue
   P=$(pid_in "$D/state.json")
   [ -n "$P" ] && ours "$P" || continue
   say state "$D	$(tr -d '\n' <"$D/state.json")"

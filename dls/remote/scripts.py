@@ -44,13 +44,17 @@ pid_in() { sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' "$1" 2>/dev/null | head -
 def private_directory(path: str) -> str:
     """Make the directory, and every one above it that is ours to make, or fail when another user holds it."""
     quoted = shlex.quote(path)
-    parent = shlex.quote(path.rsplit("/", 1)[0])
+    parts = path.split("/")
+    # /tmp itself is not ours; of a directory that the user named, neither is what lies above.
+    ours = range(3, len(parts)) if parts[1] == "tmp" and parts[2].startswith("dls-") else ()
+    above = "".join(f"{shlex.quote('/'.join(parts[:n]))} " for n in ours)
     return f"""
 private() {{
   mkdir -p -m 700 "$1" 2>/dev/null || true
   if [ ! -d "$1" ] || [ -L "$1" ] || [ ! -O "$1" ]; then echo "$1 belongs to somebody else"; exit 71; fi
 }}
-case {parent} in /tmp/dls-*) private {parent}; chmod 700 {parent} ;; esac
-private {quoted}
-chmod 700 {quoted}
+for D in {above}{quoted}; do
+  private "$D"
+  chmod 700 "$D"
+done
 """

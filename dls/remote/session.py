@@ -3,80 +3,88 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import paramiko
-
-from dls.errors import LaunchError, LinkError
+from dls.errors import LaunchError
 from dls.remote import launch
 from dls.remote.arrival import Arrival
+from dls.remote.asking import Relayed, Remembering
 from dls.remote.connection import Connection
-from dls.remote.forward import Forward
-from dls.remote.launch import ServerRequest
+from dls.remote.forward import DEFAULT_PORT, Forward
+from dls.remote.keeper import Keeper
+from dls.remote.launch import DEFAULT_IDLE, DEFAULT_TTL, ServerRequest
+from dls.remote.link import End, Link, Way
 from dls.remote.packages import requirements
 from dls.remote.probe import DEFAULT_REMOTE_DIR, HostReport, ServerState, probe
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.prompts import NoPrompter, Prompter
 from dls.remote.reach import Reach, log_in
-
-KEEPALIVE_SECONDS = 5.0
-LINK_DEADLINE = 15.0
-"""Seconds without an answer after which the link counts as lost. paramiko's own keep-alive took 947 s, or never."""
+from dls.remote.relay import Relay
 
 
 class Session:
     """A server on a host and the local port that leads to it; a context manager that closes both ends."""
 
-    def __init__(
-        self,
-        reach: Reach,
-        connection: Connection,
-        forward: Forward,
-        state: ServerState,
-        report: HostReport,
-        phases: Phases,
-    ) -> None:
+    def __init__(self, reach: Reach, link: Link, forward: Forward, keeper: Keeper, asking: Relayed) -> None:
         self.reach = reach
-        self.connection = connection
-        self.state = state
-        self.report = report
-        self.seconds = phases.seconds
+        self.report: HostReport
+        self.seconds: dict[str, float]
+        """Of each phase."""
+        self._link = link
         self._forward = forward
-        self._watch = _Watch(connection)
-        self._watch.start()
+        self._keeper = keeper
+        self._asking = asking
+
+    @property
+    def connection(self) -> Connection:
+        """The connection as it is now; another one after a lost link."""
+        return self._link.end.connection
+
+    @property
+    def state(self) -> ServerState:
+        """The server as it is now."""
+        return self._link.end.state
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the way to the server is open."""
+        return self._link.way is Way.OPEN
 
     @property
     def port(self) -> int:
-        """The local port."""
+        """The local port; it stays."""
         return self._forward.port
 
     @property
     def server_field(self) -> str:
         """What to type into ITK-SNAP's Server field."""
-        # A Unix socket has the host's file permissions to guard it; a port there needs the secret.
-        return "localhost" if self.state.port is None else f"snap:{self.state.secret}@localhost"
+        return "localhost"
 
     @property
     def url(self) -> str:
-        """The server's address for programs, secret included where it needs one."""
+        """The server's address for programs."""
         return f"http://{self.server_field}:{self.port}"
 
     def wait(self) -> None:
-        """Stay until the link is lost, and raise LinkError then."""
-        while not self._watch.lost.wait(0.5):
-            pass
-        raise LinkError(
-            f"The connection to {self.connection.target.label} was lost.",
-            "The server there goes on running: connect again, and it is found.",
-        )
+        """Stay for as long as the link can be kept, and raise why it can't be any more.
+
+        What the host asks when the link has to be mended is asked in this thread.
+        """
+        self._asking.is_attended = True
+        try:
+            while not self._keeper.failed.wait(0.25):
+                self._asking.ask_what_waits()
+        finally:
+            self._asking.is_attended = False
+        if self._keeper.error is not None:
+            raise self._keeper.error
 
     def close(self, *, stop_server: bool = False) -> None:
         """Close the forward and the connection; the server stays for the next time unless it is to be stopped."""
-        self._watch.stop()
+        self._keeper.stop()
+        self._link.close()
         self._forward.close()
         try:
             if stop_server and self.connection.is_active():
@@ -93,45 +101,6 @@ class Session:
         self.close()
 
 
-class _Watch(threading.Thread):
-    """Judges the link by answers awaited, not by bytes that could be sent."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(name="dls-watch", daemon=True)
-        self.lost = threading.Event()
-        self._connection = connection
-        self._answered = threading.Event()
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        while not self._stopped.wait(KEEPALIVE_SECONDS):
-            self._answered.clear()
-            threading.Thread(target=self._ask, name="dls-keepalive", daemon=True).start()
-            if not self._heard_from() or not self._connection.is_active():
-                break
-        if not self._stopped.is_set():
-            self.lost.set()
-            self._connection.close()
-
-    def _heard_from(self) -> bool:
-        """Whether the host answers, or anything else comes from it, within the deadline."""
-        asked = time.monotonic()
-        while not self._answered.wait(0.5):
-            if self._connection.transport.heard > asked:
-                return True
-            if time.monotonic() - asked > LINK_DEADLINE - KEEPALIVE_SECONDS or self._stopped.is_set():
-                return False
-        return True
-
-    def _ask(self) -> None:
-        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
-            self._connection.transport.global_request("keepalive@openssh.com", wait=True)
-            self._answered.set()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-
 def connect(
     target: str,
     *,
@@ -141,6 +110,9 @@ def connect(
     stand_in: bool = False,
     model: str | None = None,
     network: bool = True,
+    session_dir: str | None = None,
+    session_ttl: float = DEFAULT_TTL,
+    idle: float = DEFAULT_IDLE,
     local_port: int | None = None,
     ssh_config: Path | None = None,
     identities: tuple[Path, ...] = (),
@@ -154,10 +126,15 @@ def connect(
     """Put a segmentation server on the host and its address on localhost.
 
     Logs in, sets up what is missing, starts the server or finds the one that runs, and opens the local port (8911, or
-    the next free one). Raises a DlsError that says what failed; nothing is left open then.
+    the next free one). The server ends `idle` seconds after the last request and the last client (0 for never), and
+    forgets a session `session_ttl` seconds after its last use. Raises a DlsError that says what failed; nothing is left
+    open then.
     """
     reach = Reach(target, ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
-    request = ServerRequest(engine, device, gpu, stand_in, model=model, network=network)
+    request = ServerRequest(
+        engine, device, gpu, stand_in, model=model, network=network,
+        session_dir=session_dir, session_ttl=session_ttl, idle=idle,
+    )  # fmt: skip
     return establish(reach, request, local_port, prompter or NoPrompter(), reporter or Silent())
 
 
@@ -167,20 +144,36 @@ def establish(
     """Run the phases; the engine's name is checked before anybody logs in."""
     requirements(request.engine)
     phases = Phases(reporter)
-    connection = log_in(reach, prompter, phases)
+    memory = Remembering(prompter)
+    asking = Relayed(memory)
+    connection = log_in(reach, asking, phases)
+    memory.judged(accepted=True)
     try:
         arrival = Arrival(reach, request, connection, phases)
-        state = arrival.server()
-        forward = arrival.forward(state, local_port)
+        link = Link(End(connection, arrival.server()))
+        forward = _open_port(connection, Relay(link), local_port, phases)
         try:
-            state = arrival.wait_for_engine(state)
+            link.opened(End(connection, arrival.wait_for_engine(link.end.state)))
         except BaseException:
             forward.close()
             raise
-        return Session(reach, connection, forward, state, arrival.report, phases)
     except BaseException:
         connection.close()
         raise
+    keeper = Keeper(reach, request, link, asking, memory, reporter)
+    session = Session(reach, link, forward, keeper, asking)
+    session.report, session.seconds = arrival.report, phases.seconds
+    keeper.start()
+    return session
+
+
+def _open_port(connection: Connection, relay: Relay, local_port: int | None, phases: Phases) -> Forward:
+    with phases("forward", "Opening the local port") as phase:
+        forward = Forward.open(connection.transport, relay.serve, local_port)
+        phase.result = f"Forwarding localhost:{forward.port}"
+    if local_port is None and forward.port != DEFAULT_PORT:
+        phases.reporter.note(f"Port {DEFAULT_PORT} is taken on this computer: using {forward.port}.")
+    return forward
 
 
 def stop_server(reach: Reach, prompter: Prompter, reporter: Reporter) -> bool:
@@ -188,13 +181,12 @@ def stop_server(reach: Reach, prompter: Prompter, reporter: Reporter) -> bool:
     phases = Phases(reporter)
     connection = log_in(reach, prompter, phases)
     with contextlib.closing(connection):
-        state = probe(connection, reach.remote_dir).server
-        if state is None:
-            return False
-        with phases("stop", "Ending the server") as phase:
-            launch.stop(connection, state)
-            phase.result = "Ended the server"
-    return True
+        found = probe(connection, reach.remote_dir).servers
+        for state in found:
+            with phases("stop", "Ending the server") as phase:
+                launch.stop(connection, state)
+                phase.result = f"Ended the server ({state.engine}); its sessions stay"
+    return bool(found)
 
 
 def read_log(
@@ -210,7 +202,7 @@ def read_log(
     connection = log_in(reach, prompter, Phases(reporter))
     with contextlib.closing(connection):
         report = probe(connection, reach.remote_dir)
-        path = report.server.log if report.server else launch.log_path(report)
+        path = report.servers[0].log if report.servers else launch.log_path(report)
         done = connection.run(launch.log_script(path, lines, follow), on_line=write)
     if done.status:
         raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")

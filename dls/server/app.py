@@ -55,7 +55,9 @@ def make_app(
     models = listed(engine.models, stand_in)
     readiness = readiness or Readiness()
     sessions = Sessions(engine, workers, readiness, archive, budget, models)
-    endpoints = Endpoints(sessions, workers, readiness, [described(model) for model in models], identity or {})
+    activity = activity or Activity()
+    about = [described(model) for model in models]
+    endpoints = Endpoints(sessions, workers, readiness, about, identity or {}, activity)
     door = OtherDoor()
 
     @asynccontextmanager
@@ -80,7 +82,7 @@ def make_app(
 
     handlers: dict[Any, Any] = {RequestError: _refused, HTTPException: _no_such_route, Exception: _broken}
     app = Starlette(routes=[*routes(endpoints), Mount("/", door)], exception_handlers=handlers, lifespan=lifespan)
-    return Logged(Guard(app, policy), activity or Activity())
+    return Logged(Guard(app, policy), activity)
 
 
 def listed(models: tuple[Model, ...], stand_in: bool) -> tuple[Model, ...]:

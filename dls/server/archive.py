@@ -3,6 +3,7 @@
     HOME/SESSION/session      the manifest, replaced as a whole
     HOME/SESSION/prompts-N    the journal, appended to
     HOME/SESSION/image-N.gz   the image as the client sent it; or FAST/SESSION/…, on memory-backed disk
+    HOME/SESSION/lock         held by the server that has the session; several may run
 
 Nothing here is synced to the disk: what must be outlived is the process, not the machine's power.
 """
@@ -23,8 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from dls.errors import Exhausted, ListenError
-from dls.server import journal, memory
+from dls.errors import Conflict, Exhausted, ListenError, RequestError
+from dls.server import journal, listen, memory
 from dls.server.journal import Broken, Image, Manifest, Record
 from dls.server.volume import Geometry
 
@@ -153,9 +154,11 @@ def _write(file: IO[bytes], data: bytes) -> None:
 class Kept:
     """One session's files; used by one thread at a time."""
 
-    def __init__(self, folders: Folders, manifest: Manifest) -> None:
+    def __init__(self, folders: Folders, manifest: Manifest, lock: IO[str]) -> None:
         self._folders = folders
         self.manifest = manifest
+        self.release = lock.close
+        """Let another server have the session."""
 
     @property
     def folder(self) -> Path:
@@ -202,6 +205,15 @@ class Kept:
             if before.journal:
                 (self.folder / before.journal).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove what a killed server left half."""
+        image = self.manifest.image
+        with contextlib.suppress(OSError):
+            for path in [path for root in self._folders.roots for path in (root / self.manifest.id).glob("*")]:
+                is_old = path.name.startswith("image-") and not (image and image.path == str(path))
+                if is_old or path.suffix == ".part":
+                    path.unlink(missing_ok=True)
+
     def append(self, record: Record) -> None:
         """Add a prompt that was answered; the journal stays as it was when there is no room."""
         data = journal.write_record(record)
@@ -247,6 +259,7 @@ class Kept:
     def remove(self) -> None:
         """Remove every file."""
         _remove(self._folders, self.manifest.id)
+        self.release()
 
 
 def _has_room(root: Path, expected: int) -> bool:
@@ -263,58 +276,54 @@ def _remove(folders: Folders, name: str) -> None:
 
 
 class Archive:
-    """All sessions' files. `open` it before use: it belongs to one server at a time."""
+    """All sessions' files; `open` it before use."""
 
     def __init__(self, folders: Folders, ttl: float = DEFAULT_TTL) -> None:
         self._folders = folders
         self._ttl = ttl
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Archive]:
-        """Make the folders private, hold them for this process, and remove what a killed one left half."""
+    def open(self) -> Archive:
+        """Make the folders private, and remove what is too old."""
         for root in self._folders.roots:
             _make_private(root)
-        with only_one(self._folders.home / "lock", "--session-dir"):
-            for root in self._folders.roots:
-                for part in (*root.glob("*/*.part"), *root.glob("*/image-*")):
-                    if part.suffix == ".part" or not self._is_used(part):
-                        part.unlink(missing_ok=True)
-            self.expire(())
-            yield self
-
-    def _is_used(self, image: Path) -> bool:
-        try:
-            found = journal.read_manifest((self._folders.home / image.parent.name / MANIFEST).read_bytes())
-        except (OSError, Broken):
-            return False
-        return found.image is not None and found.image.path == str(image)
+        self.expire(())
+        return self
 
     def create(self, session: str, model: str, engine: str) -> Kept:
         """Begin a session's files."""
-        made = Kept(self._folders, Manifest(session, model, engine))
+        folder = self._folders.home / session
         with kept():
-            made.folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            made = Kept(self._folders, Manifest(session, model, engine), _claim(folder))
         made.save(made.manifest)
         return made
 
     def find(self, session: str) -> Kept | None:
         """Return the session's files, or None for no such session; broken ones are set aside."""
-        if not NAME.fullmatch(session):
-            return None
         folder = self._folders.home / session
+        if not NAME.fullmatch(session) or not folder.is_dir():
+            return None
+        with kept():
+            lock = _claim(folder)
         try:
             manifest = journal.read_manifest((folder / MANIFEST).read_bytes())
             if manifest.id != session or not _is_whole(manifest):
                 raise Broken("its image is gone")
-            found = Kept(self._folders, manifest)
+            found = Kept(self._folders, manifest, lock)
             found.records()
+            found.sweep()
         except FileNotFoundError:
+            lock.close()
             return None
         except Broken as why:
             log.warning("the files of session %s are set aside: %s", session[:8], why)
             with contextlib.suppress(OSError):
                 folder.rename(folder.with_name(BROKEN + session))
+            lock.close()
             return None
+        except BaseException:
+            lock.close()
+            raise
         return found
 
     def expire(self, in_use: tuple[str, ...]) -> None:
@@ -322,8 +331,9 @@ class Archive:
         limit = time.time() - self._ttl
         for folder in self._folders.home.iterdir():
             if folder.is_dir() and folder.name not in in_use and _last_used(folder) < limit:
-                log.info("session %s was not used for long: its files are removed", folder.name[:8])
-                _remove(self._folders, folder.name)
+                with contextlib.suppress(RequestError, OSError), _claim(folder):
+                    log.info("session %s was not used for long: its files are removed", folder.name[:8])
+                    _remove(self._folders, folder.name)
         if self._folders.fast is not None:
             for folder in self._folders.fast.iterdir():
                 if not (self._folders.home / folder.name).exists():
@@ -361,20 +371,13 @@ def _make_private(root: Path) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def only_one(path: Path, option: str) -> Iterator[None]:
-    """Hold the lock that one server at a time may hold; it goes with the process, however that ends."""
-    if sys.platform == "win32":  # two servers there can't share a port, and the folder is named after it
-        yield
-        return
-    import fcntl
-
-    with path.open("a") as stream:
-        path.chmod(0o600)
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ListenError(
-                "Another server of this user runs here already.", f"Stop it first (dls stop), or name another {option}."
-            ) from error
-        yield
+def _claim(folder: Path) -> IO[str]:
+    """Take the session for this server; it is free again when the process ends, however that happens."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.fdopen(descriptor, "w")
+    if not listen.is_free(lock):
+        lock.close()
+        raise Conflict(
+            "This session is in use by another server of yours on the same machine. Use it there, or end it."
+        )
+    return lock

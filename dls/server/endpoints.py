@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from dls.errors import BadRequest, NotFound
 from dls.server.codec import DrawingSink, ImageSink, Upload
+from dls.server.presence import Activity
 from dls.server.readiness import Readiness
 from dls.server.sessions import Session, Sessions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt
@@ -37,7 +38,9 @@ class Endpoints:
         readiness: Readiness,
         models: list[dict[str, Any]],
         identity: dict[str, Any],
+        activity: Activity,
     ) -> None:
+        self._activity = activity
         self._readiness = readiness
         self._sessions = sessions
         self._workers = workers
@@ -47,6 +50,8 @@ class Endpoints:
     async def status(self, request: Request) -> Response:
         """Answer that the server is there; to those who know the secret, which one it is."""
         known = {**self._identity, **self._sessions.about_engine()} if request.scope.get("dls.authorized") else {}
+        if known:
+            known["idle"] = round(self._activity.idle_before, 1)
         return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **self._readiness.described(), **known})
 
     async def models(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from dls.errors import ListenError
 
@@ -51,6 +52,29 @@ def bind_unix(path: Path) -> socket.socket:
         ) from error
     listener.listen(BACKLOG)
     return listener
+
+
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold the lock that one server at a time may hold; it goes with the process, however that ends."""
+    with path.open("a") as stream:
+        path.chmod(0o600)
+        if not is_free(stream):
+            raise ListenError("Another server of this user runs here already.", "Stop it first: dls stop.")
+        yield
+
+
+def is_free(stream: IO[str]) -> bool:
+    """Take the lock on an open file, unless another process has it."""
+    if sys.platform == "win32":  # two servers there can't share a port
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _is_listening(path: Path) -> bool:

@@ -47,12 +47,8 @@ class ServeOptions:
 
     @property
     def name(self) -> str:
-        """What its sessions' folder is called: the server started next in its place finds them there."""
-        if self.launch is not None:
-            return self.launch.name
-        if self.uds is not None:
-            return "uds-" + "-".join(part for part in self.uds.absolute().parts if part.strip("/\\"))[-100:]
-        return f"port-{self.port}"
+        """What its sessions' folder is called: whatever server is started next finds them there."""
+        return self.launch.name if self.launch else "serve"
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Activity:
 
     clock: Callable[[], float] = time.monotonic
     running: int = 0
+    idle_before: float = 0.0
+    """Seconds without a request before the one that came last."""
     _last: float = field(default=0.0)
 
     def __post_init__(self) -> None:
@@ -42,6 +44,7 @@ class Activity:
 
     def begin(self) -> None:
         """A request has come."""
+        self.idle_before = self.idle_seconds
         self.running += 1
 
     def end(self) -> None:

@@ -47,12 +47,12 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
     """Serve until SIGINT or SIGTERM, or until nobody needs it; raises ListenError or EngineError."""
     with contextlib.ExitStack() as stack:
         if options.launch is not None:
-            stack.enter_context(archive.only_one(options.launch.folder / presence.LOCK, "--remote-dir"))
+            stack.enter_context(listen.only_one(options.launch.folder / presence.LOCK))
         sockets, port = stack.enter_context(_bound(options))
         facts = engines.make(options.engine, options.engine_options)
         kept = Archive(archive.folders(options.session_dir, options.name), options.session_ttl)
         run = _Run(options, port, ProcessEngine(options.engine, options.engine_options, facts))
-        run.serve(sockets, stack.enter_context(kept.open()), announce)
+        run.serve(sockets, kept.open(), announce)
 
 
 class _Run:

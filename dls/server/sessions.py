@@ -361,6 +361,7 @@ class Sessions:
             async with session.lock:
                 await self._sleep(session)
                 self._sessions.pop(session.id, None)
+                session.kept.release()
         await self._workers.codec(self._archive.expire, tuple(self._sessions))
 
     def close(self) -> None:
@@ -368,6 +369,7 @@ class Sessions:
         for session in self._sessions.values():
             if session.segmentation is not None:
                 session.segmentation.close()
+            session.kept.release()
         self._sessions.clear()
 
 

@@ -24,7 +24,7 @@ from dls.remote.progress import Phase, Silent
 WANTED = Requirements(("numpy",), disk_mib=100)
 REPORT = HostReport(
     system="Linux", machine="x86_64", libc="glibc 2.36", hostname="gpu1", home="/home/ann", uid=1000,
-    root="/home/ann/.dls", run_dir="/tmp/dls-1000/x", filesystem="xfs", free_mib=5000,
+    root="/home/ann/.dls", run_dir="/tmp/dls-1000/x", remote_key="x", filesystem="xfs", free_mib=5000,
 )  # fmt: skip
 
 

@@ -47,7 +47,8 @@ def test_an_answer_is_read() -> None:
     ]
     assert report.environments == {"abc-linux-x86_64"} and report.codes == {"def"} and report.uv == "/usr/bin/uv"
     assert gpus.most_free(report.gpus) == gpus.Gpu(1, "NVIDIA A100", 40960, 39000, "550.54", "8.0")
-    assert report.server is not None and report.server.run_dir == "/run" and "secret" not in repr(report.server)
+    [server] = report.servers
+    assert server.run_dir == "/run" and "secret" not in repr(server)
 
 
 def test_an_answer_that_lacks_something_is_no_answer() -> None:
@@ -104,7 +105,7 @@ def test_this_machine(connection: Connection, short_folder: Path) -> None:
     report = probe(connection, str(short_folder / "not yet there"))
     assert report.system == platform.system() and report.machine == platform.machine()
     assert report.home == pwd.getpwuid(os.getuid()).pw_dir and report.uid == os.getuid()
-    assert report.free_mib > 100 and report.full and report.server is None
+    assert report.free_mib > 100 and report.full and report.servers == ()
     assert sys.version_info[:2] in {python.version[:2] for python in report.pythons} or report.pythons
     assert all(Path(python.path).exists() for python in report.pythons)
     assert report.libc
@@ -136,19 +137,19 @@ def test_a_state_file_of_another_user_is_not_read(connection: Connection, short_
         look(connection, short_folder, run, state)
         server.kill()
     state.write_text(json.dumps({**STATE, "pid": os.getpid()}))  # a number that is used again
-    assert probe(connection, str(short_folder)).server is None
+    assert probe(connection, str(short_folder)).servers == ()
 
 
 def look(connection: Connection, short_folder: Path, run: Path, state: Path) -> None:
-    assert probe(connection, str(short_folder)).server is not None
+    assert probe(connection, str(short_folder)).servers
     state.rename(run / "real.json")
     state.symlink_to("real.json")
-    assert probe(connection, str(short_folder)).server is None
+    assert probe(connection, str(short_folder)).servers == ()
     if os.geteuid() == 0:
         state.unlink()
         (run / "real.json").rename(state)
         os.chown(run, 65534, 65534)
-        assert probe(connection, str(short_folder)).server is None
+        assert probe(connection, str(short_folder)).servers == ()
         os.chown(run, 0, 0)
     else:
         state.unlink()

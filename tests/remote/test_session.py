@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,10 +18,13 @@ import pytest
 
 import dls
 from dls.demo import sshd
-from dls.errors import DlsError, ForwardError, HostError, LaunchError, LinkError, TargetError
-from dls.remote import launch, session
+from dls.errors import DlsError, ForwardError, HostError, LaunchError, TargetError
+from dls.remote import install, launch, session
 from dls.remote.connection import Connection
-from dls.remote.progress import Silent
+from dls.remote.launch import ServerRequest
+from dls.remote.packages import Code, requirements
+from dls.remote.probe import probe
+from dls.remote.progress import Phase, Silent
 from dls.remote.prompts import NoPrompter
 from dls.remote.session import Reach, connect
 from dls.server.engines.region import RegionEngine
@@ -76,7 +80,8 @@ def clean(host: sshd.Server, remote_dir: str) -> Iterator[str]:
 def test_a_server_is_started_once_and_found_again(host: sshd.Server, clean: str) -> None:
     """With the environment in place it is only started; warm it is only found; it lives on without the client."""
     first, story = opened(host, clean)
-    assert story.phases == ["resolve", "login", "probe", "launch", "forward"]
+    assert story.phases[:5] == ["resolve", "login", "probe", "launch", "forward"]
+    assert story.phases[5:] in ([], ["engine"])
     assert Snap(first.port).get("/status").json == {"status": "ok", "version": "0.1.6"}
     first.close()
     with opened(host, clean)[0] as second:
@@ -125,14 +130,15 @@ def test_what_the_user_draws_comes_back_voxel_for_voxel(host: sshd.Server, clean
 
 
 def test_sockets_that_may_not_be_forwarded(clean: str, short_folder: Path) -> None:
-    """A loopback port and a secret instead: the address carries it, nobody gets in without it."""
+    """A loopback port and a secret instead: nobody on the host gets in without it, and the user need not know it."""
     with sshd.running(short_folder, options="AllowStreamLocalForwarding no") as server:
         made, story = opened(server, clean)
         assert any("secret" in note for note in story.notes)
-        assert made.server_field == f"snap:{made.state.secret}@localhost" and made.state.port
-        assert Snap(made.port).get("/status").status == 401
+        assert made.server_field == "localhost" and made.state.port
         assert Snap(made.state.port).get("/status").status == 401
-        assert Snap(made.port, made.server_field).start()
+        # The local port shows the secret for the user, but not for a page that calls this computer by its own name.
+        assert Snap(made.port).get("/status", ("Host: rebound.example",)).status == 401
+        assert Snap(made.port).start()
         made.close()
         again, story = opened(server, clean)
         assert again.state.pid == made.state.pid and story.notes == []
@@ -148,20 +154,69 @@ def test_a_host_that_forbids_all_forwarding(clean: str, short_folder: Path) -> N
         opened(server, clean)
 
 
-def test_other_code_or_options_replace_the_server(host: sshd.Server, clean: str) -> None:
-    """A server with other wishes or older code is ended and another started."""
+def test_other_code_replaces_the_server(host: sshd.Server, clean: str) -> None:
+    """Older code is ended for ours; a newer version's server stays, and is said to be one."""
     first, _ = opened(host, clean)
     first.close()
-    second, _ = opened(host, clean, stand_in=True)
-    assert second.state.pid != first.state.pid
-    assert len(Snap(second.port).get("/v2/models").json["models"]) == 2
+    state = Path(first.state.run_dir) / "state.json"
+    said = json.loads(state.read_text())
+    state.write_text(json.dumps({**said, "code": "other", "version": "99.0"}))
+    with pytest.raises(AssertionError):  # what it says of itself does not fit what stands there
+        assert opened(host, clean)[0].state.pid == first.state.pid
+    second, _ = opened(host, clean)
+    assert is_gone(first.state.pid) and second.state.pid != first.state.pid
     second.close()
-    state = Path(second.state.run_dir) / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_text()), "code": "older"}))
-    third, _ = opened(host, clean, stand_in=True)
-    assert third.state.pid != second.state.pid
-    third.close()
-    assert is_gone(second.state.pid)
+
+
+def test_a_server_of_newer_code_stays(host: sshd.Server, clean: str) -> None:
+    """A client of an older version works with it; one of a newer version replaces an older server, sessions kept."""
+    code = Code.installed()
+    newer = Code((*code.files[:-1], ("dls/newer.py", b"NEWER = True"), code.files[-1]))
+    older, newest = "0.0.1", "99.0.0"
+    first = _with_code(host, clean, newer, newest)
+    with opened(host, clean)[0] as second:
+        assert second.state.pid == first.pid and second.state.version == newest
+    third = _with_code(host, clean, Code((*code.files, ("dls/older.py", b""))), older, replacing=first)
+    fourth, story = opened(host, clean)
+    assert fourth.state.pid != third.pid and is_gone(third.pid) and "stop" in story.phases
+    fourth.close()
+
+
+def _with_code(
+    host: sshd.Server, remote_dir: str, code: Code, version: str, replacing: launch.ServerState | None = None
+) -> launch.ServerState:
+    """Start a server of another version of us, as its client would."""
+    said = dict(code.files)
+    said["dls/__init__.py"] = re.sub(
+        rb'__version__ = ".*"', f'__version__ = "{version}"'.encode(), said["dls/__init__.py"]
+    )
+    code = Code(tuple(said.items()))
+    request = ServerRequest()
+    with connection_to(host) as link:  # type: ignore[attr-defined]
+        if replacing is not None:
+            launch.stop(link, replacing)
+        report = probe(link, remote_dir, full=True)
+        plan = install.plan(report, requirements("region"), code.key)
+        install.install(link, plan, code, Phase(Silent()), own_caches=True)
+        return launch.launch(link, report, plan, request, code.key, None)
+
+
+def test_servers_with_other_options_run_side_by_side(host: sshd.Server, clean: str) -> None:
+    """While somebody is connected; one that nobody uses makes way. A session is found by whichever runs."""
+    with opened(host, clean)[0] as first, opened(host, clean, stand_in=True)[0] as second:
+        assert second.state.pid != first.state.pid and not is_gone(first.state.pid)
+        assert len(Snap(second.port).get("/v2/models").json["models"]) == 2
+        snap = Snap(first.port)
+        snap.start()
+        snap.upload(np.zeros((3, 3, 3), np.float32))
+        assert snap.point(1, 1, 1).status == 200
+        busy = Snap(second.port)
+        busy.session = snap.session
+        answer = busy.point(1, 1, 1)
+        assert answer.status == 409 and "another server" in answer.error
+        launch.stop(first.connection, first.state)
+        busy.shape = (3, 3, 3)
+        assert busy.mask(busy.point(1, 1, 1))[1, 1, 1]
 
 
 def test_a_state_file_that_lies_is_not_believed(host: sshd.Server, clean: str) -> None:
@@ -244,20 +299,6 @@ def test_two_clients_that_start_at_once_start_one_server(host: sshd.Server, clea
     assert len({session.state.pid for session in made}) == 1
     for session_ in made:
         session_.close()
-
-
-def test_a_link_that_is_lost_is_noticed(clean: str, short_folder: Path) -> None:
-    """The sshd child killed under a session: an error that says what stays."""
-    with sshd.running(short_folder) as server:
-        made, _ = opened(server, clean)
-        subprocess.run(["pkill", "-KILL", "-f", "sshd: .*notty|sshd-session"], check=False)
-        for _ in range(100):
-            if not made.connection.is_active():
-                break
-            time.sleep(0.1)
-        with pytest.raises(LinkError, match="was lost"):
-            made.wait()
-        made.close()
 
 
 def test_nothing_stays_open_when_a_phase_fails(host: sshd.Server, clean: str) -> None:

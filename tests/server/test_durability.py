@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dls.server import archive, journal
+from dls.errors import ListenError
+from dls.server import journal
 from dls.server.archive import Archive, Folders
 from dls.server.engines.region import RegionEngine
 from dls.server.journal import Record
@@ -148,17 +149,17 @@ def upload_of(volume: np.ndarray) -> tuple[bytes, bytes]:
 
 def test_an_image_goes_on_on_the_next_disk(tmp_path: Path) -> None:
     """Where the fast folder is full in the middle of an image, it goes on in the other, and nobody notices."""
-    noise = np.random.default_rng(0).normal(size=(40, 64, 64)).astype(np.float32)
+    data = np.random.default_rng(0).normal(size=(40, 64, 64)).astype(np.float32).tobytes()
     with small_disk(tmp_path / "disk", "300k") as disk:
-        kept = Archive(Folders(tmp_path / "own" / "home", disk / "fast"))
-        with kept.open() as opened:
-            arriving = opened.create("0" * 8 + "-0000" * 3 + "-" + "0" * 12, "m", "e").arriving(0)
-            data = noise.tobytes()
-            for start in range(0, len(data), 50_000):
-                arriving.write(data[start : start + 50_000])
-            arriving.finish()
-            assert arriving.path.read_bytes() == data and tmp_path / "own" in arriving.path.parents
-            assert not list(disk.rglob("image*"))
+        opened = Archive(Folders(tmp_path / "own" / "home", disk / "fast")).open()
+        kept = opened.create("0" * 8 + "-0000" * 3 + "-" + "0" * 12, "m", "e")
+        arriving = kept.arriving(0)
+        for start in range(0, len(data), 50_000):
+            arriving.write(data[start : start + 50_000])
+        arriving.finish()
+        assert arriving.path.read_bytes() == data and tmp_path / "own" in arriving.path.parents
+        assert not list(disk.rglob("image*"))
+        kept.release()
 
 
 def test_what_is_broken_is_set_aside(tmp_path: Path) -> None:
@@ -212,33 +213,44 @@ def test_records_survive_the_journal() -> None:
 def test_old_sessions_go(tmp_path: Path) -> None:
     """After the time to live without use, and what a killed server left half at once; what is in use stays."""
     fast = tmp_path / "own" / "fast"
-    kept = Archive(Folders(tmp_path / "own" / "home", fast), ttl=100)
-    names = [f"{number}" * 8 + "-0000" * 3 + "-" + "0" * 12 for number in range(3)]
-    with kept.open() as opened:
-        for name in names:
-            made = opened.create(name, "m", "e")
-            arriving = made.arriving(10)
-            arriving.write(b"x")
-            made.take_image(arriving, Geometry((1, 1, 1)), "")
-            left = made.arriving(10)
-            left.write(b"never taken")
-            left.finish()
-        for name in names[:2]:
-            for path in (home := tmp_path / "own" / "home" / name, *home.iterdir()):
-                os.utime(path, (0, time.time() - 200))
-        opened.expire((names[1],))
-        assert opened.find(names[0]) is None and not (fast / names[0]).exists()
-        assert opened.find(names[1]) and opened.find(names[2])
-        assert len(list((fast / names[2]).iterdir())) == 2
-    with kept.open():
-        assert len(list((fast / names[2]).iterdir())) == 1
+    opened = Archive(Folders(tmp_path / "own" / "home", fast), ttl=100).open()
+    names = [f"{number}" * 8 + "-0000" * 3 + "-" + "0" * 12 for number in range(4)]
+    made = [opened.create(name, "m", "e") for name in names]
+    for kept in made:
+        arriving = kept.arriving(10)
+        arriving.write(b"x")
+        kept.take_image(arriving, Geometry((1, 1, 1)), "")
+        left = kept.arriving(10)
+        left.write(b"never taken")
+        left.finish()
+    for name in names[:3]:
+        for path in (home := tmp_path / "own" / "home" / name, *home.iterdir()):
+            os.utime(path, (0, time.time() - 200))
+    for kept in (made[0], made[1], made[3]):
+        kept.release()
+    opened.expire((names[1],))  # the third is held by a server
+    assert [(tmp_path / "own" / "home" / name).exists() for name in names] == [False, True, True, True]
+    assert [(fast / name).exists() for name in names] == [False, True, True, True]
+    assert len(list((fast / names[3]).iterdir())) == 2
+    found = opened.find(names[3])
+    assert found and len(list((fast / names[3]).iterdir())) == 1
+    for kept in (found, made[2]):
+        kept.release()
 
 
-def test_one_server_at_a_time(tmp_path: Path) -> None:
-    """Two would write over each other's sessions."""
-    kept = Archive(Folders(tmp_path / "own" / "home"))
-    with kept.open(), pytest.raises(archive.ListenError, match="already"), Archive(kept._folders).open():
-        pass
+def test_one_server_a_session(tmp_path: Path) -> None:
+    """Two would write over each other's prompts; when the first has ended, the second finds it."""
+    with serving(folder=tmp_path) as first, serving(folder=tmp_path) as second:
+        snap = Snap(first.port)
+        snap.start()
+        snap.upload(IMAGE)
+        snap.point(*CLICKS[0])
+        snap.url = f"http://127.0.0.1:{second.port}"
+        answer = snap.point(*CLICKS[1])
+        assert answer.status == 409 and "another server" in answer.error
+    with serving(folder=tmp_path) as third:
+        snap.url = f"http://127.0.0.1:{third.port}"
+        np.testing.assert_array_equal(snap.mask(snap.point(*CLICKS[1])), expected(CLICKS[:2]))
 
 
 @dataclass
@@ -330,5 +342,5 @@ def test_the_session_folder_that_is_taken(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     if os.getuid() == 0:
         shutil.chown(folder, 12345)
-        with pytest.raises(archive.ListenError, match="somebody else"), Archive(Folders(folder)).open():
-            pass
+        with pytest.raises(ListenError, match="somebody else"):
+            Archive(Folders(folder)).open()

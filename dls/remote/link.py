@@ -1,0 +1,157 @@
+"""The way to the server as it is now: open, lost, or not needed; and channels that are opened ahead of need."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import threading
+import time
+from dataclasses import dataclass
+
+import paramiko
+
+from dls.errors import DlsError, LinkError
+from dls.remote.connection import Connection
+from dls.remote.probe import ServerState
+
+AHEAD = 3
+"""Channels kept open for requests to come: opening one costs a round trip, and each request of ITK-SNAP needs one."""
+STALE_SECONDS = 300.0
+"""A channel opened so long ago is not used any more."""
+
+
+class Way(enum.Enum):
+    """How the way to the server is."""
+
+    OPEN = "open"
+    LOST = "lost"
+    ASLEEP = "asleep"
+    """The server ended because nobody needed it, or was told to; the next request brings it back."""
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class End:
+    """The far end: the connection that leads there and the server's state."""
+
+    connection: Connection
+    state: ServerState
+
+    def open(self) -> paramiko.Channel:
+        """Open a channel to the server, or raise a DlsError."""
+        if self.state.port is None:
+            return self.connection.open_unix(self.state.socket)
+        return self.connection.open_tcp("127.0.0.1", self.state.port)
+
+
+class Link:
+    """What stands between the local port and the server; the keeper changes it, the relay uses it."""
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        self.way = Way.OPEN
+        self.why = ""
+        """What is wrong, in a sentence."""
+        self.wanted = threading.Event()
+        """Somebody waits for the way, or has reason to doubt it."""
+        self._changed = threading.Condition()
+        self._ahead: list[tuple[float, paramiko.Channel]] = []
+        self._refilling = False
+
+    def opened(self, end: End) -> None:
+        """The way is open (again)."""
+        with self._changed:
+            self._drop()
+            self.end, self.way, self.why = end, Way.OPEN, ""
+            self._changed.notify_all()
+        self._refill()
+
+    def lost(self, way: Way, why: str) -> None:
+        """The way is not open any more."""
+        with self._changed:
+            self._drop()
+            if self.way is not Way.CLOSED:
+                self.way, self.why = way, why
+            self._changed.notify_all()
+
+    def _drop(self) -> None:
+        dropped, self._ahead = self._ahead, []
+        for _, channel in dropped:
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                channel.close()
+
+    def take(self, wait: float) -> paramiko.Channel:
+        """Return a channel to the server, waiting for the way to be open; raises LinkError when it is not in time."""
+        deadline = time.monotonic() + wait
+        while True:
+            with self._changed:
+                while self.way is not Way.OPEN:
+                    self.wanted.set()
+                    left = deadline - time.monotonic()
+                    if self.way is Way.CLOSED or left <= 0:
+                        raise LinkError(self.why or "The connection is closed.")
+                    self._changed.wait(min(left, 1.0))
+                channel = self._usable()
+                end = self.end
+            if channel is None:
+                channel = self._opened_now(end)
+            if channel is not None:
+                self._refill()
+                return channel
+            if time.monotonic() > deadline:
+                raise LinkError(self.why or "The server does not take requests.")
+
+    def _usable(self) -> paramiko.Channel | None:
+        while self._ahead:
+            since, channel = self._ahead.pop(0)
+            if time.monotonic() - since < STALE_SECONDS and not (channel.closed or channel.eof_received):
+                return channel
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                channel.close()
+        return None
+
+    def _opened_now(self, end: End) -> paramiko.Channel | None:
+        try:
+            return end.open()
+        except DlsError:
+            # The link or the server has gone, and the keeper has not noticed yet.
+            with self._changed:
+                self.wanted.set()
+                self._changed.wait(0.2)
+            return None
+
+    def _refill(self) -> None:
+        with self._changed:
+            if self._refilling or self.way is not Way.OPEN or len(self._ahead) >= AHEAD:
+                return
+            self._refilling = True
+        threading.Thread(target=self._open_ahead, name="dls-ahead", daemon=True).start()
+
+    def _open_ahead(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    end = self.end
+                    if self.way is not Way.OPEN or len(self._ahead) >= AHEAD:
+                        return
+                channel = end.open()
+                with self._changed:
+                    if end is self.end and self.way is Way.OPEN:
+                        self._ahead.append((time.monotonic(), channel))
+                    else:
+                        channel.close()
+        except (DlsError, OSError, EOFError, paramiko.SSHException):
+            self.wanted.set()
+        finally:
+            self._refilling = False
+
+    def doubt(self) -> None:
+        """Say that a request was cut, so that the keeper looks at once."""
+        self.wanted.set()
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self.lost(Way.CLOSED, "The connection is closed.")
+        with self._changed:
+            self.way = Way.CLOSED
+            self._changed.notify_all()
