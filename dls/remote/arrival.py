@@ -43,6 +43,11 @@ class Arrival:
         return report
 
     @property
+    def protocol(self) -> str:
+        """The version of the protocol, as the server says it."""
+        return str(self._said.get("version", ""))
+
+    @property
     def was_ended(self) -> bool:
         """Whether the server is not there because it was to end."""
         ours = {wish.run_dir(self.report.run_dir) for wish in self._wishes}

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import paramiko
 
@@ -222,7 +222,7 @@ class Keeper(threading.Thread):
             self._link.lost(Way.LOST, f"The server on {self._reach.target} ended; it is being started again.")
         arrival = Arrival(self._reach, self._request, connection, Phases(_Notes(self._reporter)), again=True)
         if arrival.was_ended and not self._link.wanted.is_set():
-            self._link.end = End(connection, self._link.end.state)
+            self._link.end = replace(self._link.end, connection=connection)
             self._link.lost(Way.ASLEEP, "The server was ended; the next request starts it again.")
             self._reporter.note(f"The server on {self._reach.target} was ended. The next click starts it again.")
             return False
@@ -233,7 +233,7 @@ class Keeper(threading.Thread):
                 raise LinkError(error.message, error.hint) from error
             raise
         self._link.wanted.clear()
-        self._link.opened(End(connection, state))
+        self._link.opened(End(connection, state, arrival.protocol))
         return True
 
     def _doze(self) -> None:

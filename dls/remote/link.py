@@ -36,6 +36,8 @@ class End:
 
     connection: Connection
     state: ServerState
+    version: str
+    """Of the protocol, as the server says it to ITK-SNAP."""
 
     def open(self) -> paramiko.Channel:
         """Open a channel to the server, or raise a DlsError."""

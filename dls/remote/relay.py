@@ -99,8 +99,6 @@ class Relay:
     def __init__(self, link: Link, wait: float = WAIT_SECONDS) -> None:
         self._link = link
         self._wait = wait
-        self._status: tuple[h11.Response, bytes] | None = None
-        """The server's last answer to who only asks whether it is there."""
 
     def serve(self, sock: socket.socket) -> None:
         """Answer the requests of one connection, until the client has no more."""
@@ -132,8 +130,8 @@ class Relay:
 
     def _status_meanwhile(self, way: Way) -> tuple[h11.Response, bytes]:
         """Answer at once: ITK-SNAP would hang with the question; it shows a server that refuses as not connected."""
-        if way is Way.ASLEEP and self._status is not None:
-            return self._status  # it is brought back when it is needed
+        if way is Way.ASLEEP:  # the server is brought back when it is needed
+            return requests.answer(200, {"status": "ok", "version": self._link.end.version})
         return requests.refusal(503, self._link.why)
 
     def _send(self, near: h11.Connection, sock: socket.socket, response: h11.Response, body: bytes) -> None:
@@ -146,10 +144,7 @@ class Relay:
             channel = self._link.take(self._wait)
             try:
                 with contextlib.closing(channel):
-                    answer = self._over(channel, body, request, name, again=repeat > 0)
-                if requests.is_status(request.method, request.target) and answer[0].status_code == 200:
-                    self._status = answer
-                return answer
+                    return self._over(channel, body, request, name, again=repeat > 0)
             except Cut:
                 log.warning("a request was cut")
                 self._link.doubt()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -78,11 +79,14 @@ def size(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return None
 
 
-def refusal(status: int, message: str) -> tuple[h11.Response, bytes]:
-    """Return an answer of ours, in the form of the server's own refusals."""
-    import json
-
-    body = json.dumps({"error": message}).encode()
-    length = str(len(body)).encode()
-    headers = [(b"Content-Type", b"application/json"), (b"Content-Length", length), (b"Connection", b"close")]
+def answer(status: int, said: dict[str, str]) -> tuple[h11.Response, bytes]:
+    """Return an answer of ours."""
+    body = json.dumps(said, separators=(",", ":")).encode()
+    headers = [(b"Content-Type", b"application/json"), (b"Content-Length", str(len(body)).encode())]
     return h11.Response(status_code=status, headers=headers), body
+
+
+def refusal(status: int, message: str) -> tuple[h11.Response, bytes]:
+    """Return a refusal of ours, in the form of the server's own; the connection ends with it."""
+    response, body = answer(status, {"error": message})
+    return h11.Response(status_code=status, headers=[*response.headers.raw_items(), (b"Connection", b"close")]), body

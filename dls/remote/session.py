@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -150,10 +151,11 @@ def establish(
     memory.judged(accepted=True)
     try:
         arrival = Arrival(reach, request, connection, phases)
-        link = Link(End(connection, arrival.server()))
+        state = arrival.server()
+        link = Link(End(connection, state, arrival.protocol))
         forward = _open_port(connection, Relay(link), local_port, phases)
         try:
-            link.opened(End(connection, arrival.wait_for_engine(link.end.state)))
+            link.opened(replace(link.end, state=arrival.wait_for_engine(state)))
         except BaseException:
             forward.close()
             raise

@@ -1,0 +1,302 @@
+"""What happens to links, servers, clients and hosts, each as a function that does it while somebody works."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.lab import OTHER, Client, Lab, Work, is_gone
+
+
+@dataclass
+class Scene:
+    """Somebody at work."""
+
+    lab: Lab
+    client: Client
+    work: Work
+    since: float = 0.0
+    """When the fault was over, or happened."""
+
+    def over(self) -> None:
+        """From now on, work should go on."""
+        self.since = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault by its name; `slow` ones take more than a quarter of a minute."""
+
+    name: str
+    inject: Callable[[Scene], None]
+    slow: bool = False
+    side: int = 48
+    """Of the image, in voxels."""
+    sshd: str = ""
+    """Further lines of sshd_config."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it went: seconds until the next click was answered, and what was lost."""
+
+    seconds: float
+    lost: tuple[str, ...]
+
+
+def meet(lab: Lab, fault: Fault) -> Outcome:
+    """Let somebody work, let it happen, and see whether the next clicks give what they would have given."""
+    if fault.sshd:
+        lab.stop_sshd()
+        lab.start_sshd(fault.sshd)
+    client = Client(lab)
+    try:
+        scene = Scene(lab, client, Work(client.port, fault.side).begin())
+        scene.over()
+        fault.inject(scene)
+        scene.work.click()
+        seconds = time.monotonic() - scene.since
+        scene.work.scribble()
+        return Outcome(seconds, tuple(scene.work.lost))
+    finally:
+        client.close()
+        if fault.sshd:
+            lab.stop_sshd()
+            lab.start_sshd()
+
+
+@contextlib.contextmanager
+def beside(action: Callable[[], None]) -> Iterator[threading.Thread]:
+    """Do something meanwhile, and wait for it at the end."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    yield thread
+    thread.join()
+
+
+def outage(harm: Callable[[Lab], contextlib.AbstractContextManager[None]], seconds: float) -> Callable[[Scene], None]:
+    """The link is harmed for so long, and a click comes in the middle of it if the client waits that long."""
+
+    def inject(scene: Scene) -> None:
+        with contextlib.ExitStack() as stack:
+            with harm(scene.lab):
+                if seconds < 50:
+                    stack.enter_context(beside(scene.work.click))
+                time.sleep(seconds)
+            scene.over()
+
+    return inject
+
+
+def dropped(lab: Lab) -> contextlib.AbstractContextManager[None]:
+    return lab.filtered("-j", "DROP")
+
+
+def reset(lab: Lab) -> contextlib.AbstractContextManager[None]:
+    return lab.filtered("-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
+
+
+def lossy(scene: Scene) -> None:
+    with scene.lab.filtered("-m", "statistic", "--mode", "random", "--probability", "0.05", "-j", "DROP"):
+        for _ in range(10):
+            scene.work.click()
+        scene.over()
+        scene.work.click()
+
+
+@contextlib.contextmanager
+def stopped_sshd(lab: Lab) -> Iterator[None]:
+    pids = lab.sshd_children()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def sshd_child_killed(scene: Scene) -> None:
+    scene.lab.signal_sshd(signal.SIGKILL)
+
+
+def sshd_restarted(scene: Scene) -> None:
+    scene.lab.stop_sshd()
+    time.sleep(3)
+    scene.lab.start_sshd()
+    scene.over()
+
+
+def moved(scene: Scene) -> None:
+    """The name means another address, and the old one is gone."""
+    scene.lab.move_to(OTHER)
+    with scene.lab.filtered("-d", "10.213.7.2", "-j", "DROP"):
+        scene.work.click()
+    scene.lab.move_to("10.213.7.2")
+
+
+def killed(scene: Scene) -> None:
+    os.kill(scene.lab.server(), signal.SIGKILL)
+
+
+def killed_while(start: Callable[[Scene], None], moment: Callable[[Scene], bool]) -> Callable[[Scene], None]:
+    """Kill the server at a moment of some work."""
+
+    def inject(scene: Scene) -> None:
+        server = scene.lab.server()
+        with beside(lambda: start(scene)) as thread:
+            while thread.is_alive() and not moment(scene):
+                time.sleep(0.0005)
+            assert thread.is_alive(), "it was over before the server could be killed"
+            scene.over()
+            os.kill(server, signal.SIGKILL)
+
+    return inject
+
+
+def upload_arrives(scene: Scene) -> bool:
+    """Whether a second image is being written."""
+    found = [path for root in scene.lab.kept for path in root.glob(f"{scene.work.snap.session}/image-*")]
+    return len(found) > 1
+
+
+def prompts_kept(scene: Scene) -> int:
+    found = [path for root in scene.lab.kept for path in root.glob(f"{scene.work.snap.session}/prompts-*")]
+    return max((path.stat().st_size for path in found), default=0)
+
+
+class Written:
+    """The moment after a prompt has been written down, before its answer is out."""
+
+    def __init__(self) -> None:
+        self.before: int | None = None
+
+    def __call__(self, scene: Scene) -> bool:
+        if self.before is None:
+            self.before = prompts_kept(scene)
+        return prompts_kept(scene) > self.before
+
+
+class Computing:
+    """The moment when the engine has used some processor time for a prompt."""
+
+    def __init__(self) -> None:
+        self.before: int | None = None
+
+    def __call__(self, scene: Scene) -> bool:
+        fields = Path(f"/proc/{scene.lab.engine()}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        if self.before is None:
+            self.before = ticks
+        return ticks - self.before > 3
+
+
+def written(scene: Scene) -> None:
+    killed_while(lambda scene: scene.work.click(), Written())(scene)
+
+
+def computing(scene: Scene) -> None:
+    killed_while(lambda scene: scene.work.click(), Computing())(scene)
+
+
+def out_of_memory(scene: Scene) -> None:
+    """What the kernel does to the process with the highest score: the engine's."""
+    assert int(Path(f"/proc/{scene.lab.engine()}/oom_score_adj").read_text()) >= 500
+    os.kill(scene.lab.engine(), signal.SIGKILL)
+
+
+def stopped(scene: Scene) -> None:
+    os.kill(scene.lab.server(), signal.SIGSTOP)
+
+
+def socket_deleted(scene: Scene) -> None:
+    for path in Path(scene.lab.remote_dir).glob("run/*/server.sock"):
+        path.unlink()
+
+
+def tmp_cleaned(scene: Scene) -> None:
+    shutil.rmtree(f"{scene.lab.remote_dir}/run")
+
+
+def port_taken(scene: Scene) -> None:
+    """The server's port on a host that forwards no sockets: somebody else has it when the server is started again."""
+    import json
+
+    [state] = Path(scene.lab.remote_dir).glob("run/*/state.json")
+    said = json.loads(state.read_text())
+    taking = f"import socket; s = socket.create_server(('127.0.0.1', {said['port']})); import time; time.sleep(600)"
+    os.kill(said["pid"], signal.SIGKILL)
+    while not is_gone(said["pid"]):
+        time.sleep(0.01)
+    taker = subprocess.Popen(["ip", "netns", "exec", scene.lab.space, "python3", "-c", taking])
+    try:
+        scene.work.click()
+    finally:
+        taker.kill()
+        taker.wait()
+
+
+def client_killed(scene: Scene) -> None:
+    """Nothing of it is left, and the next one, on the same port, goes on."""
+    scene.client.process.kill()
+    scene.client.process.wait()
+    scene.over()
+    again = Client(scene.lab, port=scene.client.port)
+    scene.client.log.close()
+    scene.client.process.stdout.close()  # type: ignore[union-attr]
+    scene.client.__dict__.update(again.__dict__)
+
+
+def laptop_slept(scene: Scene) -> None:
+    """The client does nothing for so long that the host has given it up."""
+    scene.client.process.send_signal(signal.SIGSTOP)
+    with scene.lab.filtered("-j", "DROP"):
+        time.sleep(20)
+    scene.lab.signal_sshd(signal.SIGKILL)
+    scene.client.process.send_signal(signal.SIGCONT)
+    scene.over()
+
+
+def ended(scene: Scene) -> None:
+    """`dls stop`, somewhere else: the next click brings it back."""
+    pid = scene.lab.server()
+    os.kill(pid, signal.SIGTERM)
+    while not is_gone(pid):
+        time.sleep(0.02)
+    time.sleep(6)  # until the client has seen it
+    assert any("was ended" in str(event.get("text")) for event in scene.client.events)
+    assert scene.work.snap.get("/status").status == 200
+    scene.over()
+
+
+FAULTS = (
+    Fault("packets dropped for 5 s", outage(dropped, 5)),
+    Fault("packets dropped for 20 s", outage(dropped, 20), slow=True),
+    Fault("packets dropped for 2 min", outage(dropped, 120), slow=True),
+    Fault("connections reset for 3 s", outage(reset, 3)),
+    Fault("interface down for 20 s", outage(Lab.cable_out, 20), slow=True),
+    Fault("SSH server stopped for 25 s", outage(stopped_sshd, 25), slow=True),
+    Fault("5 % of packets lost", lossy),
+    Fault("SSH server's child killed", sshd_child_killed),
+    Fault("SSH server restarted", sshd_restarted),
+    Fault("host name moved to another address", moved, slow=True),
+    Fault("server killed while idle", killed),
+    Fault("server killed during an upload", killed_while(lambda s: s.work.upload(), upload_arrives), side=192),
+    Fault("server killed during a prediction", computing, side=128),
+    Fault("server killed when a prompt was written", written),
+    Fault("engine killed for lack of memory", out_of_memory),
+    Fault("server stopped", stopped, slow=True),
+    Fault("server ended on purpose", ended),
+    Fault("socket file deleted", socket_deleted),
+    Fault("server's port taken", port_taken, sshd="AllowStreamLocalForwarding no"),
+    Fault("run directory cleaned away", tmp_cleaned),
+    Fault("client killed and started again", client_killed),
+    Fault("laptop asleep", laptop_slept, slow=True),
+)

@@ -1,0 +1,287 @@
+"""A host behind a link that can be harmed: OpenSSH in a network namespace, `dls connect` in front of it.
+
+Needs root, iproute2 and iptables. Everything that is made here is taken away again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dls.demo import sshd
+from dls.demo.sshd import _write_key
+from dls.server.engines.region import RegionEngine
+from dls.server.volume import Geometry, Prompt, Volume
+from tests.live import Snap
+from tests.remote.test_session import free_port, interruptible, is_gone
+from tests.shapes import ellipsoid, noisy
+
+NAME = "lab-gpuhost"
+CLIENT, HOST, OTHER = "10.213.7.1", "10.213.7.2", "10.213.7.3"
+
+
+def is_possible() -> bool:
+    """Whether this machine lets us make a lab."""
+    if os.getuid() != 0 or not all(shutil.which(name) for name in ("ip", "iptables", "unshare")):
+        return False
+    done = subprocess.run(["ip", "netns", "add", "dls-try"], capture_output=True)
+    subprocess.run(["ip", "netns", "del", "dls-try"], capture_output=True)
+    return done.returncode == 0
+
+
+def run(*words: object) -> None:
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+
+
+class Lab:
+    """The host, its SSH server and the link."""
+
+    def __init__(self, folder: Path, remote_dir: str) -> None:
+        self.folder = folder
+        self.remote_dir = remote_dir
+        self.space = f"dls-{os.getpid()}"
+        self.near, self.far = f"dn{os.getpid() % 10**7}", f"df{os.getpid() % 10**7}"
+        self.config = folder / "ssh_config"
+        self.hosts = folder / "hosts"
+        self.options = ""
+        self._sshd: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def built(cls, remote_dir: str) -> Iterator[Lab]:
+        """Make the lab."""
+        lab = cls(Path(tempfile.mkdtemp(prefix="dls-lab-")), remote_dir)
+        try:
+            lab._build()
+            yield lab
+        finally:
+            lab._clear()
+
+    def _build(self) -> None:
+        run("ip", "netns", "add", self.space)
+        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.space)
+        run("ip", "addr", "add", f"{CLIENT}/24", "dev", self.near)
+        run("ip", "link", "set", self.near, "up")
+        for address in (HOST, OTHER):
+            self.inside("ip", "addr", "add", f"{address}/24", "dev", self.far)
+        self.inside("ip", "link", "set", self.far, "up")
+        self.inside("ip", "link", "set", "lo", "up")
+        key, host_key = (_write_key(self.folder / name) for name in ("id_ed25519", "host_key"))
+        (self.folder / "authorized_keys").write_text(key + "\n")
+        (self.folder / "known_hosts").write_text(f"{NAME} {host_key}\n")
+        self.config.write_text(
+            f"Host {NAME}\n  User root\n  IdentityFile {self.folder}/id_ed25519\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {self.folder}/known_hosts\n"
+        )
+        self.move_to(HOST)
+        self.start_sshd()
+
+    def move_to(self, address: str) -> None:
+        """Let the host's name mean another address."""
+        self.hosts.write_text(f"127.0.0.1 localhost\n{address} {NAME}\n")
+
+    def inside(self, *words: object) -> None:
+        """Run a program on the host's side."""
+        run("ip", "netns", "exec", self.space, *words)
+
+    def start_sshd(self, options: str = "") -> None:
+        config = self.folder / "sshd_config"
+        config.write_text(
+            f"{options}\nPort 22\nListenAddress 0.0.0.0\nHostKey {self.folder}/host_key\nPidFile none\n"
+            f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
+            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\n"
+        )
+        Path("/run/sshd").mkdir(exist_ok=True)
+        program = sshd.find_sshd()
+        command = ["ip", "netns", "exec", self.space, program, "-D", "-f", config, "-E", self.folder / "log"]
+        self._sshd = subprocess.Popen([str(word) for word in command], start_new_session=True)
+        for _ in range(100):
+            listening = subprocess.run(
+                ["ip", "netns", "exec", self.space, "sh", "-c", "exec 3<>/dev/tcp/127.0.0.1/22"], capture_output=True
+            )
+            with contextlib.suppress(OSError):
+                import socket
+
+                socket.create_connection((HOST, 22), 1).close()
+                return
+            del listening
+            time.sleep(0.05)
+
+    def sshd_children(self) -> list[int]:
+        """The processes that serve connections."""
+        assert self._sshd is not None
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[1]) == self._sshd.pid and fields[0] != "Z":
+                    found.append(int(stat.parent.name))
+        return found
+
+    def signal_sshd(self, number: int) -> None:
+        for pid in self.sshd_children():
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+
+    def stop_sshd(self) -> None:
+        assert self._sshd is not None
+        self.signal_sshd(signal.SIGKILL)
+        self._sshd.kill()
+        self._sshd.wait()
+
+    @contextlib.contextmanager
+    def filtered(self, *rule: object) -> Iterator[None]:
+        """Harm what comes in at the host, by a rule of iptables."""
+        self.inside("iptables", "-I", "INPUT", "-i", self.far, *rule)
+        try:
+            yield
+        finally:
+            self.inside("iptables", "-D", "INPUT", "-i", self.far, *rule)
+
+    @contextlib.contextmanager
+    def cable_out(self) -> Iterator[None]:
+        run("ip", "link", "set", self.near, "down")
+        try:
+            yield
+        finally:
+            run("ip", "link", "set", self.near, "up")
+
+    @property
+    def kept(self) -> list[Path]:
+        """Where sessions are."""
+        from tests.conftest import kept_in
+
+        return kept_in(self.remote_dir)
+
+    def server(self) -> int:
+        """The number of the server's process now."""
+        for state in Path(self.remote_dir).glob("run/*/state.json"):
+            return int(json.loads(state.read_text())["pid"])
+        raise AssertionError("no server")
+
+    def engine(self) -> int:
+        """The number of the engine's process now."""
+        server = self.server()
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == server:
+                    return int(stat.parent.name)
+        raise AssertionError("no engine")
+
+    def _clear(self) -> None:
+        for state in Path(self.remote_dir).glob("run/*/state.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                os.kill(int(json.loads(state.read_text())["pid"]), signal.SIGKILL)
+        if self._sshd is not None:
+            self.stop_sshd()
+        subprocess.run(["ip", "netns", "del", self.space], capture_output=True)
+        subprocess.run(["ip", "link", "del", self.near], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Client:
+    """`dls connect` as a process, its events read."""
+
+    def __init__(self, lab: Lab, *more: str, port: int | None = None) -> None:
+        self.lab = lab
+        self.port = port or free_port()
+        self.events: list[dict[str, object]] = []
+        dls = [sys.executable, "-m", "dls", "connect", "--json", "-F", lab.config, "--remote-dir", lab.remote_dir]
+        dls += ["--local-port", self.port, *more, NAME]
+        mount = f'mount --bind {lab.hosts} /etc/hosts && exec "$@"'
+        self.log = (lab.folder / f"client-{self.port}.log").open("w")
+        self.process = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", mount, "-", *map(str, dls)],
+            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, text=True, preexec_fn=interruptible,
+        )  # fmt: skip
+        threading.Thread(target=self._read, daemon=True).start()
+        deadline = time.monotonic() + 60
+        while not any(event["event"] == "ready" for event in self.events):
+            assert self.process.poll() is None and time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+
+    def said(self) -> str:
+        return Path(self.log.name).read_text()
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.log.close()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+class Work:
+    """One annotator: an image, clicks, and the masks that they must give."""
+
+    def __init__(self, port: int, side: int = 48, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        shape = (side, side, side)
+        self.truth = ellipsoid(shape, (side / 2,) * 3, tuple(side * rng.uniform(0.2, 0.35, 3)))
+        self.image = noisy(self.truth, 5, rng)
+        self._direct = RegionEngine().open(Volume(self.image.copy(), Geometry(shape)))
+        self._rng = rng
+        self.snap = Snap(port)
+        self.lost: list[str] = []
+        self.clicks = 0
+
+    def begin(self) -> Work:
+        self.snap.start()
+        self.upload()
+        self.click()
+        return self
+
+    def upload(self) -> None:
+        answer = self.snap.upload(self.image)
+        if answer.status != 200:
+            self.lost.append(f"upload: {answer.status} {answer.body!r}")
+        self._direct.reset()
+
+    def click(self) -> None:
+        """Click somewhere inside, and compare the mask voxel for voxel with the engine's own."""
+        side = self.truth.shape[0]
+        z, y, x = (int(at) for at in self._rng.integers(side // 2 - 4, side // 2 + 5, 3))
+        answer = self.snap.point(z, y, x)
+        self.clicks += 1
+        self._direct.add(Prompt.point(z, y, x, foreground=True))
+        if answer.status != 200:
+            self.lost.append(f"click {self.clicks}: {answer.status} {answer.body[:200]!r}")
+        elif not np.array_equal(self.snap.mask(answer), self._direct.mask):
+            self.lost.append(f"click {self.clicks}: the mask is another one")
+
+    def scribble(self) -> None:
+        """Draw a line inside."""
+        side = self.truth.shape[0]
+        drawn = np.zeros(self.truth.shape, bool)
+        z, y = (int(at) for at in self._rng.integers(side // 2 - 3, side // 2 + 4, 2))
+        drawn[z, y, side // 2 - 5 : side // 2 + 5] = True
+        answer = self.snap.draw("scribble", drawn)
+        self.clicks += 1
+        self._direct.add(Prompt("scribble", True, (z, y, side // 2 - 5), np.ones((1, 1, 10), bool)))
+        if answer.status != 200 or not np.array_equal(self.snap.mask(answer), self._direct.mask):
+            self.lost.append(f"scribble {self.clicks}: {answer.status}")
+
+
+__all__ = ["Client", "Lab", "Work", "is_gone", "is_possible"]
