@@ -17,7 +17,7 @@ import click
 
 from dls import __version__
 from dls.cli_models import models
-from dls.errors import DlsError, LinkError
+from dls.errors import DlsError, TargetError
 from dls.options import (
     UNCHECKED,
     engine_options,
@@ -31,6 +31,7 @@ from dls.options import (
 )
 
 if TYPE_CHECKING:
+    from dls.remote.kept import KeptSession
     from dls.server.options import ServeOptions
     from dls.server.serve import Listening
 
@@ -144,7 +145,7 @@ def connect(
             reporter.note(f"Closing the connection to {session.connection.target.label}{stays}.")
             if as_json:
                 write_event("closed", reason="interrupted")
-        except LinkError as error:
+        except DlsError as error:
             if as_json:
                 write_event("lost", message=error.message)
             raise
@@ -203,6 +204,36 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
 
     with people() as (_, reporter, prompter):
         read_log(reach(target, options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
+
+
+@cli.command("sessions")
+@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@click.argument("names", metavar="[SESSION]...", nargs=-1)
+@reach_options
+@click.option("--session-dir", metavar="FOLDER", help="The folder that was named when the server was started.")
+@click.option("--purge", is_flag=True, help="Remove the sessions named, or all.")
+@click.option("--yes", is_flag=True, help="Do not ask before anything is removed.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
+def sessions_(
+    target: str, names: tuple[str, ...], session_dir: str | None, purge: bool, yes: bool, as_json: bool, **options: Any
+) -> None:
+    """List the sessions that are kept on HOST, or remove them."""
+    from dls.console import show_sessions
+    from dls.remote.session import kept_sessions
+
+    if purge and not yes and not sys.stdin.isatty():
+        raise TargetError("Nobody can be asked whether to remove the sessions.", "Say so with --yes.")
+    with people() as (screen, reporter, prompter):
+
+        def choose(found: list[KeptSession]) -> list[KeptSession]:
+            named = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
+            reporter.close()
+            show_sessions(screen, named, as_json=as_json)
+            if not purge or not named:
+                return []
+            return named if yes or click.confirm(f"Remove {len(named)} sessions for good?", err=True) else []
+
+        kept_sessions(reach(target, options), prompter, reporter, session_dir=session_dir, choose=choose)
 
 
 @cli.command()

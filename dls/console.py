@@ -20,6 +20,7 @@ from dls.errors import DlsError
 from dls.remote.prompts import NewHostKey
 
 if TYPE_CHECKING:
+    from dls.remote.kept import KeptSession
     from dls.remote.session import Session
 
 
@@ -74,6 +75,10 @@ class ConsoleReporter:
     def note(self, text: str) -> None:
         """Show something that matters now."""
         self._console.print(Text.assemble(("! ", "yellow"), text))
+
+    def link(self, is_open: bool, text: str) -> None:
+        """Show that the link was lost, or is back."""
+        self._console.print(Text.assemble(("✓ ", "green") if is_open else ("! ", "yellow"), text))
 
     def _stop(self) -> None:
         if self._status is not None:
@@ -165,6 +170,15 @@ class JsonReporter:
         write_event("note", text=text)
         self._inner.note(text)
 
+    def link(self, is_open: bool, text: str) -> None:
+        """Write the event and pass it on."""
+        write_event("link", open=is_open, text=text)
+        self._inner.link(is_open, text)
+
+    def close(self) -> None:
+        """Pass it on."""
+        self._inner.close()
+
 
 def ready_fields(session: Session) -> dict[str, Any]:
     """Return what a program wants to know of a session that is ready."""
@@ -212,6 +226,36 @@ def show_session(console: Console, session: Session) -> None:
             expand=False,
         )
     )
+
+
+def show_sessions(console: Console, sessions: list[KeptSession], *, as_json: bool) -> None:
+    """Print the sessions that are kept on a host: a table for people, or JSON lines."""
+    if as_json:
+        for session in sessions:
+            fields = {"id": session.id, "model": session.model, "size": session.size}
+            write_event("session", **fields, bytes=session.kib << 10, idle=session.idle)
+        return
+    if not sessions:
+        console.print("No sessions are kept there.")
+        return
+    rows = [
+        (
+            session.id,
+            session.model,
+            " x ".join(map(str, session.size)) if session.size else "no image",
+            f"{session.kib / 1024:.1f} MiB",
+            _ago(session.idle),
+        )
+        for session in sessions
+    ]
+    show_table(console, ("session", "model", "image", "on disk", "last used"), rows)
+
+
+def _ago(seconds: int) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} seconds ago"
 
 
 def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

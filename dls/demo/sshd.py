@@ -37,10 +37,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, options: str = "", library: bool = False) -> Iterator[Server]:
+def running(folder: Path, *, options: str = "", library: bool = False, login: type = object) -> Iterator[Server]:
     """Run an SSH server as the current user, all its files in the folder.
 
-    `options` are further lines of sshd_config; `library` takes asyncssh even where OpenSSH's server is there.
+    `options` are further lines of sshd_config; `library` takes asyncssh even where OpenSSH's server is there, and
+    `login` is a class that changes how that one lets people in.
     """
     key = _write_key(folder / "id_ed25519")
     host_key = _write_key(folder / "host_key")
@@ -50,7 +51,7 @@ def running(folder: Path, *, options: str = "", library: bool = False) -> Iterat
     config = folder / "ssh_config"
     config.write_text(_client_config(folder, port))
     program = None if library else find_sshd()
-    start = _openssh(program, folder, port, options) if program else _asyncssh(folder, port)
+    start = _openssh(program, folder, port, options) if program else _asyncssh(folder, port, login)
     with start:
         yield Server(program or "asyncssh", port, config)
 
@@ -120,12 +121,12 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextlib.contextmanager
-def _asyncssh(folder: Path, port: int) -> Iterator[None]:
+def _asyncssh(folder: Path, port: int, login: type) -> Iterator[None]:
     import asyncssh
 
     connections: list[Any] = []
 
-    class Local(asyncssh.SSHServer):
+    class Local(login, asyncssh.SSHServer):  # type: ignore[misc]
         def connection_made(self, connection: Any) -> None:
             connections.append(connection)
 
@@ -141,7 +142,7 @@ def _asyncssh(folder: Path, port: int) -> Iterator[None]:
             port,
             server_factory=Local,
             server_host_keys=[str(folder / "host_key")],
-            authorized_client_keys=str(folder / "authorized_keys"),
+            authorized_client_keys=str(folder / "authorized_keys") if login is object else None,
             process_factory=_shell,
             sftp_factory=True,
             encoding=None,

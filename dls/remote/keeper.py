@@ -27,7 +27,9 @@ LOOK_SECONDS = 5.0
 """Between two looks at the link and the server."""
 LINK_DEADLINE = 10.0
 """Seconds without any answer after which the link counts as lost. paramiko's own keep-alive took 947 s, or never."""
-HUNG_SECONDS = 30.0
+AWAKE_DEADLINE = 3.0
+"""The same after the computer slept."""
+HUNG_SECONDS = 20.0
 """Seconds without an answer from a server whose host answers, after which it is ended and started anew."""
 SECOND_CHANCE = 10.0
 LONGEST_PAUSE = 10.0
@@ -87,12 +89,14 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         """Look and mend until it is stopped, or until mending has no hope."""
+        patience = LINK_DEADLINE
         try:
             while not self._stopped.is_set():
                 if self._link.way is Way.ASLEEP:
                     self._doze()
-                elif (verdict := self.look()) is Verdict.WELL:
-                    self._pause(LOOK_SECONDS)
+                elif (verdict := self.look(patience)) is Verdict.WELL:
+                    # After a sleep the link is most likely gone: there is no sense in waiting long for an answer.
+                    patience = AWAKE_DEADLINE if self._pause(LOOK_SECONDS) else LINK_DEADLINE
                 elif not self._stopped.is_set():
                     self._mend(verdict)
         except DlsError as error:
@@ -105,7 +109,7 @@ class Keeper(threading.Thread):
     def stop(self) -> None:
         """Look no more."""
         self._stopped.set()
-        self._link.wanted.set()
+        self._link.stirred.set()
 
     def _pause(self, seconds: float) -> bool:
         """Wait, less long when somebody wants the way; return whether the computer slept meanwhile."""
@@ -113,8 +117,8 @@ class Keeper(threading.Thread):
         deadline = steady + seconds
         while self._clock.steady() < deadline and not self._stopped.is_set():
             # In short steps: a sleeping computer's clock may stand still, and then wakes in the middle of a wait.
-            if self._link.wanted.wait(min(1.0, seconds)):
-                self._link.wanted.clear()
+            if self._link.stirred.wait(min(1.0, seconds)):
+                self._link.stirred.clear()
                 break
             if self._has_slept(steady, wall):
                 return True
@@ -123,17 +127,17 @@ class Keeper(threading.Thread):
     def _has_slept(self, steady: float, wall: float) -> bool:
         return (self._clock.wall() - wall) - (self._clock.steady() - steady) > SLEPT_SECONDS
 
-    def look(self) -> Verdict:
-        """Ask the server how it is; when it says nothing, ask its host."""
+    def look(self, patience: float = LINK_DEADLINE) -> Verdict:
+        """Ask the server how it is; when it says nothing, ask its host. The link has so many seconds to answer."""
         end = self._link.end
         if not end.connection.is_active():
             return Verdict.LINK_LOST
         probe = _Probe(end)
         asked = time.monotonic()
-        if probe.ended.wait(LOOK_SECONDS):
+        if probe.ended.wait(patience / 2):
             return self._judged(probe, end)
         greeting = _Greeting(end.connection)
-        while time.monotonic() - asked < LINK_DEADLINE:
+        while time.monotonic() - asked < patience:
             if probe.ended.wait(0.2):
                 return self._judged(probe, end)
             if self._stopped.is_set():
@@ -141,11 +145,10 @@ class Keeper(threading.Thread):
         if not (greeting.answered or end.connection.transport.heard > asked):
             return Verdict.LINK_LOST
         while time.monotonic() - asked < HUNG_SECONDS:
-            if probe.ended.wait(0.5) or self._stopped.is_set():
+            greeting = _Greeting(end.connection)
+            if probe.ended.wait(LOOK_SECONDS) or self._stopped.is_set():
                 return self._judged(probe, end)
-            if not end.connection.is_active():
-                return Verdict.LINK_LOST
-            if time.monotonic() - end.connection.transport.heard > LINK_DEADLINE:
+            if not (greeting.answered and end.connection.is_active()):
                 return Verdict.LINK_LOST
         self._probing = probe
         return Verdict.SERVER_SILENT
@@ -172,13 +175,15 @@ class Keeper(threading.Thread):
                     connection = self._logged_in()
                 if self._arrive(connection):
                     seconds = self._clock.steady() - started
-                    self._reporter.note(f"Connected to {where} again, after {seconds:.0f} s.")
+                    self._reporter.link(True, f"Connected to {where} again, after {seconds:.0f} s.")
                 return
             except DlsError as error:
                 if connection is not None and not connection.is_active():
                     connection = None
                 pause = self._after(error, pause)
-            if self._pause(pause):
+            if self._refusals:
+                self._stopped.wait(REFUSED_PAUSE)  # however much somebody wants the way
+            elif self._pause(pause):
                 pause = 0.0
             if connection is not None and not connection.is_active():
                 connection = None
@@ -188,7 +193,7 @@ class Keeper(threading.Thread):
 
     def _tell(self, why: str) -> None:
         self._link.lost(Way.LOST, why)
-        self._reporter.note(why)
+        self._reporter.link(False, why)
 
     def _logged_in(self) -> Connection:
         try:
@@ -212,33 +217,33 @@ class Keeper(threading.Thread):
             self._refusals += 1
             if self._refusals >= REFUSALS:
                 raise error
-            return REFUSED_PAUSE
         longest = min(LONGEST_PAUSE, max(0.5, pause * 2))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - that many clients do not come back at once
 
     def _arrive(self, connection: Connection) -> bool:
         """Find the server, or start it again unless it was to end; False when it is asleep."""
-        if self._link.end.connection is connection:
-            self._link.lost(Way.LOST, f"The server on {self._reach.target} ended; it is being started again.")
+        why = f"The server on {self._reach.target} has ended. Bringing it back, with its sessions."
+        if is_news := self._link.way is Way.OPEN:
+            self._link.lost(Way.LOST, why)
         arrival = Arrival(self._reach, self._request, connection, Phases(_Notes(self._reporter)), again=True)
-        if arrival.was_ended and not self._link.wanted.is_set():
+        if arrival.was_ended and not self._link.wanted:
             self._link.end = replace(self._link.end, connection=connection)
             self._link.lost(Way.ASLEEP, "The server was ended; the next request starts it again.")
             self._reporter.note(f"The server on {self._reach.target} was ended. The next click starts it again.")
             return False
+        if is_news:
+            self._reporter.link(False, why)
         try:
             state = arrival.server()
         except ForwardError as error:
             if not connection.is_active():
                 raise LinkError(error.message, error.hint) from error
             raise
-        self._link.wanted.clear()
         self._link.opened(End(connection, state, arrival.protocol))
         return True
 
     def _doze(self) -> None:
         """Stay connected to a host whose server is not needed, until it is."""
-        self._link.wanted.clear()
         end = self._link.end
         if self._pause_asleep(end):
             self._mend(Verdict.SERVER_GONE if end.connection.is_active() else Verdict.LINK_LOST)
@@ -247,7 +252,9 @@ class Keeper(threading.Thread):
         """Wait for a reason to look; another client may have started the server."""
         deadline = time.monotonic() + ASLEEP_LOOK_SECONDS
         while time.monotonic() < deadline and not self._stopped.is_set():
-            if self._link.wanted.wait(1.0) or not end.connection.is_active():
+            self._link.stirred.wait(1.0)
+            self._link.stirred.clear()
+            if self._link.wanted or not end.connection.is_active():
                 return not self._stopped.is_set()
         if self._stopped.is_set():
             return False

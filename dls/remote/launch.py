@@ -214,6 +214,16 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
 
     Raises Prohibited where the host forbids the way to it.
     """
+    try:
+        status, body = ask(connection, state, "/status")
+        said = json.loads(body) if status == 200 else {}
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def ask(connection: Connection, state: ServerState, path: str) -> tuple[int, bytes]:
+    """Ask the server something and return the answer's status and body; status 0 when there was no whole answer."""
     channel = connection.open_unix(state.socket) if state.port is None else connection.open_tcp("127.0.0.1", state.port)
     with contextlib.closing(channel):
         channel.settimeout(ANSWER_SECONDS)
@@ -223,13 +233,11 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
         asking.sock = channel
         token = base64.b64encode(f"snap:{state.secret}".encode()).decode()
         try:
-            asking.request("GET", "/status", headers={"Authorization": f"Basic {token}"})
+            asking.request("GET", path, headers={"Authorization": f"Basic {token}"})
             answer = asking.getresponse()
-            body = answer.read(65536)
-            said = json.loads(body) if answer.status == 200 else {}
-        except (OSError, EOFError, http.client.HTTPException, ValueError):
-            return {}
-    return said if isinstance(said, dict) else {}
+            return answer.status, answer.read(65536)
+        except (OSError, EOFError, http.client.HTTPException):
+            return 0, b""
 
 
 def stop_script(state: ServerState) -> str:
@@ -245,6 +253,7 @@ umask 077
 if ours $P; then
   echo '{{"format": 1, "why": "stopped"}}' >"$RUN/ended.json" 2>/dev/null
   kill -TERM $P
+  kill -CONT $P
   I=0
   while ours $P && [ $I -lt 400 ]; do sleep 0.1; I=$((I + 1)); done
   ours $P && kill -KILL $P && sleep 0.2

@@ -19,6 +19,9 @@ AHEAD = 3
 STALE_SECONDS = 300.0
 """A channel opened so long ago is not used any more."""
 
+NOTICE_SECONDS = 5.0
+"""How long it may take at most until a way that is not open any more is known to be so."""
+
 
 class Way(enum.Enum):
     """How the way to the server is."""
@@ -54,8 +57,10 @@ class Link:
         self.way = Way.OPEN
         self.why = ""
         """What is wrong, in a sentence."""
-        self.wanted = threading.Event()
-        """Somebody waits for the way, or has reason to doubt it."""
+        self.wanted = False
+        """Somebody waits for the way with more than a question whether the server is there."""
+        self.stirred = threading.Event()
+        """Somebody waits for the way, or has reason to doubt it: the keeper looks at once."""
         self._changed = threading.Condition()
         self._ahead: list[tuple[float, paramiko.Channel]] = []
         self._refilling = False
@@ -64,7 +69,7 @@ class Link:
         """The way is open (again)."""
         with self._changed:
             self._drop()
-            self.end, self.way, self.why = end, Way.OPEN, ""
+            self.end, self.way, self.why, self.wanted = end, Way.OPEN, "", False
             self._changed.notify_all()
         self._refill()
 
@@ -83,12 +88,16 @@ class Link:
                 channel.close()
 
     def take(self, wait: float) -> paramiko.Channel:
-        """Return a channel to the server, waiting for the way to be open; raises LinkError when it is not in time."""
-        deadline = time.monotonic() + wait
+        """Return a channel to the server, waiting for the way to be open; raises LinkError when it is not in time.
+
+        Who does not wait at all only asks, and brings back no server that ended.
+        """
+        started = time.monotonic()
+        deadline = started + wait
         while True:
             with self._changed:
                 while self.way is not Way.OPEN:
-                    self.wanted.set()
+                    self._stir(wait > 0)
                     left = deadline - time.monotonic()
                     if self.way is Way.CLOSED or left <= 0:
                         raise LinkError(self.why or "The connection is closed.")
@@ -96,11 +105,11 @@ class Link:
                 channel = self._usable()
                 end = self.end
             if channel is None:
-                channel = self._opened_now(end)
+                channel = self._opened_now(end, wait > 0)
             if channel is not None:
                 self._refill()
                 return channel
-            if time.monotonic() > deadline:
+            if time.monotonic() > max(deadline, started + NOTICE_SECONDS):
                 raise LinkError(self.why or "The server does not take requests.")
 
     def _usable(self) -> paramiko.Channel | None:
@@ -112,15 +121,19 @@ class Link:
                 channel.close()
         return None
 
-    def _opened_now(self, end: End) -> paramiko.Channel | None:
+    def _opened_now(self, end: End, is_wanted: bool) -> paramiko.Channel | None:
         try:
             return end.open()
         except DlsError:
             # The link or the server has gone, and the keeper has not noticed yet.
             with self._changed:
-                self.wanted.set()
+                self._stir(is_wanted)
                 self._changed.wait(0.2)
             return None
+
+    def _stir(self, is_wanted: bool) -> None:
+        self.wanted = self.wanted or is_wanted
+        self.stirred.set()
 
     def _refill(self) -> None:
         with self._changed:
@@ -143,13 +156,13 @@ class Link:
                     else:
                         channel.close()
         except (DlsError, OSError, EOFError, paramiko.SSHException):
-            self.wanted.set()
+            self.stirred.set()
         finally:
             self._refilling = False
 
     def doubt(self) -> None:
         """Say that a request was cut, so that the keeper looks at once."""
-        self.wanted.set()
+        self.stirred.set()
 
     def close(self) -> None:
         """Let nobody wait any longer."""

@@ -24,6 +24,9 @@ class Reporter(Protocol):
     def note(self, text: str) -> None:
         """Something the user should know, whatever phase it is."""
 
+    def link(self, is_open: bool, text: str) -> None:
+        """The link was lost, or is back."""
+
 
 class Silent:
     """Says nothing: the default of the library."""
@@ -38,6 +41,9 @@ class Silent:
         """Say nothing."""
 
     def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def link(self, is_open: bool, text: str) -> None:
         """Say nothing."""
 
 

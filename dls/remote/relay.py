@@ -116,32 +116,31 @@ class Relay:
                     self._send(near, sock, *requests.refusal(400, "This is not an HTTP request."))
 
     def _answer(self, near: h11.Connection, sock: socket.socket, request: h11.Request) -> None:
-        way = self._link.way
+        only_asks = requests.is_status(request.method, request.target)
         try:
-            if requests.is_status(request.method, request.target) and way is not Way.OPEN:
-                answer = self._status_meanwhile(way)
-            else:
-                answer = self._exchange(Body(near, sock), request)
+            answer = self._exchange(Body(near, sock), request, wait=0.0 if only_asks else self._wait)
         except LinkError as error:
             answer = requests.refusal(503, f"{error.message} Try again when it is back.")
+            if only_asks:
+                answer = self._status_meanwhile()
         except Cut:
             answer = requests.refusal(502, "The connection was lost in the middle of this request. Try again.")
         self._send(near, sock, *answer)
 
-    def _status_meanwhile(self, way: Way) -> tuple[h11.Response, bytes]:
+    def _status_meanwhile(self) -> tuple[h11.Response, bytes]:
         """Answer at once: ITK-SNAP would hang with the question; it shows a server that refuses as not connected."""
-        if way is Way.ASLEEP:  # the server is brought back when it is needed
+        if self._link.way is Way.ASLEEP:  # the server is brought back when it is needed
             return requests.answer(200, {"status": "ok", "version": self._link.end.version})
-        return requests.refusal(503, self._link.why)
+        return requests.refusal(503, self._link.why or "The server does not take requests.")
 
     def _send(self, near: h11.Connection, sock: socket.socket, response: h11.Response, body: bytes) -> None:
         parts = [near.send(response), near.send(h11.Data(data=body)) if body else b"", near.send(h11.EndOfMessage())]
         sock.sendall(b"".join(part or b"" for part in parts))
 
-    def _exchange(self, body: Body, request: h11.Request) -> tuple[h11.Response, bytes]:
+    def _exchange(self, body: Body, request: h11.Request, wait: float) -> tuple[h11.Response, bytes]:
         name = secrets.token_hex(8)
         for repeat in range(MOST_REPEATS + 1):
-            channel = self._link.take(self._wait)
+            channel = self._link.take(wait)
             try:
                 with contextlib.closing(channel):
                     return self._over(channel, body, request, name, again=repeat > 0)

@@ -9,12 +9,13 @@ from pathlib import Path
 from types import TracebackType
 
 from dls.errors import LaunchError
-from dls.remote import launch
+from dls.remote import kept, launch
 from dls.remote.arrival import Arrival
 from dls.remote.asking import Relayed, Remembering
 from dls.remote.connection import Connection
 from dls.remote.forward import DEFAULT_PORT, Forward
 from dls.remote.keeper import Keeper
+from dls.remote.kept import KeptSession
 from dls.remote.launch import DEFAULT_IDLE, DEFAULT_TTL, ServerRequest
 from dls.remote.link import End, Link, Way
 from dls.remote.packages import requirements
@@ -189,6 +190,28 @@ def stop_server(reach: Reach, prompter: Prompter, reporter: Reporter) -> bool:
                 launch.stop(connection, state)
                 phase.result = f"Ended the server ({state.engine}); its sessions stay"
     return bool(found)
+
+
+def kept_sessions(
+    reach: Reach,
+    prompter: Prompter,
+    reporter: Reporter,
+    *,
+    session_dir: str | None = None,
+    choose: Callable[[list[KeptSession]], list[KeptSession]] = lambda found: [],
+) -> tuple[list[KeptSession], list[KeptSession]]:
+    """Return the sessions that are kept on the host, and of them those that `choose` chose, which are removed."""
+    phases = Phases(reporter)
+    connection = log_in(reach, prompter, phases)
+    with contextlib.closing(connection):
+        report = probe(connection, reach.remote_dir)
+        found = kept.look(connection, report, session_dir)
+        chosen = choose(found)
+        if chosen:
+            with phases("purge", "Removing sessions") as phase:
+                kept.remove(connection, report, session_dir, [session.id for session in chosen])
+                phase.result = f"Removed {len(chosen)} of {len(found)} sessions"
+    return found, chosen
 
 
 def read_log(

@@ -39,6 +39,10 @@ class Story(Silent):
     def __init__(self) -> None:
         self.phases: list[str] = []
         self.notes: list[str] = []
+        self.links: list[bool] = []
+
+    def link(self, is_open: bool, text: str) -> None:
+        self.links.append(is_open)
 
     def done(self, phase: str, text: str, seconds: float) -> None:
         self.phases.append(phase)
