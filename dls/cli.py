@@ -223,12 +223,12 @@ def sessions_(
 
     if purge and not yes and not sys.stdin.isatty():
         raise TargetError("Nobody can be asked whether to remove the sessions.", "Say so with --yes.")
-    with people() as (screen, reporter, prompter):
+    with people() as (_, reporter, prompter):
 
         def choose(found: list[KeptSession]) -> list[KeptSession]:
             named = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
             reporter.close()
-            show_sessions(screen, named, as_json=as_json)
+            show_sessions(named, as_json=as_json)
             if not purge or not named:
                 return []
             return named if yes or click.confirm(f"Remove {len(named)} sessions for good?", err=True) else []

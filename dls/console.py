@@ -228,19 +228,19 @@ def show_session(console: Console, session: Session) -> None:
     )
 
 
-def show_sessions(console: Console, sessions: list[KeptSession], *, as_json: bool) -> None:
-    """Print the sessions that are kept on a host: a table for people, or JSON lines."""
+def show_sessions(sessions: list[KeptSession], *, as_json: bool) -> None:
+    """Print the sessions that are kept on a host to standard output: a table for people, or JSON lines."""
     if as_json:
         for session in sessions:
             fields = {"id": session.id, "model": session.model, "size": session.size}
             write_event("session", **fields, bytes=session.kib << 10, idle=session.idle)
         return
     if not sessions:
-        console.print("No sessions are kept there.")
+        sys.stdout.write("No sessions are kept there.\n")
         return
     rows = [
         (
-            session.id,
+            session.id[:8],
             session.model,
             " x ".join(map(str, session.size)) if session.size else "no image",
             f"{session.kib / 1024:.1f} MiB",
@@ -248,7 +248,7 @@ def show_sessions(console: Console, sessions: list[KeptSession], *, as_json: boo
         )
         for session in sessions
     ]
-    show_table(console, ("session", "model", "image", "on disk", "last used"), rows)
+    show_table(Console(), ("session", "model", "image", "on disk", "last used"), rows)
 
 
 def _ago(seconds: int) -> str:

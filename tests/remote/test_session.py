@@ -374,3 +374,88 @@ def test_signals_end_it_as_ctrl_c_does(host: sshd.Server, clean: str, number: si
     assert process.wait(30) == 0
     process.stdout.close()
     assert is_gone(ready["pid"])
+
+
+def test_what_was_damaged_is_installed_again(host: sshd.Server, clean: str) -> None:
+    """A package that is gone, our code that is gone: said, and mended; the session is still there."""
+    made, _ = opened(host, clean)
+    snap = Snap(made.port)
+    snap.start()
+    snap.upload(np.zeros((3, 3, 3), np.float32))
+    made.close(stop_server=True)
+    [numpy] = Path(clean).glob("env/*/lib/python*/site-packages/numpy/__init__.py")
+    numpy.unlink()
+    made, story = opened(host, clean)
+    assert any("damaged" in note for note in story.notes) and "install" in story.phases
+    snap.url = f"http://127.0.0.1:{made.port}"
+    assert snap.point(1, 1, 1).status == 200
+    made.close(stop_server=True)
+    [code] = Path(clean).glob("code/*/dls/server/serve.py")
+    code.write_text("this is no Python")
+    made, story = opened(host, clean)
+    assert any("damaged" in note for note in story.notes)
+    assert Snap(made.port).start()
+    made.close()
+
+
+def test_an_idle_server_ends_and_comes_back(host: sshd.Server, clean: str) -> None:
+    """Not while a client is connected; then the GPU is free; the next connect finds the session."""
+    made, _ = opened(host, clean, idle=6.0)
+    snap = Snap(made.port)
+    snap.start()
+    snap.upload(np.zeros((3, 3, 3), np.float32))
+    pid = made.state.pid
+    time.sleep(8)
+    assert not is_gone(pid)
+    made.close()
+    for _ in range(300):
+        if is_gone(pid):
+            break
+        time.sleep(0.1)
+    assert is_gone(pid)
+    log = subprocess.run(command(host, clean, "logs", "-n", "50"), capture_output=True, text=True, check=True)
+    assert "nobody has asked for anything" in log.stdout
+    made, _ = opened(host, clean)
+    snap.url = f"http://127.0.0.1:{made.port}"
+    assert made.state.pid != pid and snap.point(1, 1, 1).status == 200
+    made.close()
+
+
+def test_the_sessions_command(host: sshd.Server, clean: str) -> None:
+    """Lists what is kept, with sizes, whether a server runs or not; removes what is named, never without being told."""
+    made, _ = opened(host, clean)
+    snaps = [Snap(made.port) for _ in range(3)]
+    for snap in snaps:
+        snap.start()
+    snaps[0].upload(np.random.default_rng(0).normal(size=(30, 40, 50)).astype(np.float32))
+
+    def listed(*more: str) -> list[dict[str, object]]:
+        done = subprocess.run(command(host, clean, "sessions", "--json", *more), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    there = {row["id"]: row for row in listed()}
+    ours = there[snaps[0].session]
+    assert ours["size"] == [50, 40, 30] and ours["model"] == "region" and int(str(ours["bytes"])) > 200_000
+    assert there[snaps[1].session]["size"] is None
+    asked = subprocess.run(command(host, clean, "sessions", "--purge"), capture_output=True, text=True)
+    assert asked.returncode == 10 and "--yes" in asked.stderr
+    words = [*command(host, clean, "sessions", "--purge", "--yes"), snaps[0].session[:8]]
+    assert "Removed 1 of" in subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    assert snaps[0].point(1, 1, 1).status == 404
+    table = subprocess.run(command(host, clean, "sessions"), capture_output=True, text=True, check=True)
+    assert snaps[1].session[:8] in table.stdout and "no image" in table.stdout
+    made.close(stop_server=True)
+    listed("--purge", "--yes")
+    assert listed() == []
+
+
+def test_a_disk_that_is_full_while_installing(host: sshd.Server, short_folder: Path) -> None:
+    """A sentence with a hint, and nothing half is left that the next try would take for whole."""
+    from tests.server.test_durability import small_disk
+
+    with small_disk(short_folder / "disk", "30m") as disk:
+        with pytest.raises(DlsError) as caught:
+            opened(host, f"{disk}/host")
+        assert "--remote-dir" in caught.value.hint or "room" in caught.value.hint
+        assert not list(disk.glob("host/env/*/complete.json")) and not list(disk.glob("host/env/.making*"))
