@@ -40,8 +40,10 @@ def serving(engine: Any = None, **options: Any) -> Iterator[Live]:
     options.setdefault("budget", 2 << 30)
     with contextlib.ExitStack() as stack:
         home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
-        archive = Archive(Folders(home / "own" / "home", options.pop("fast", None))).open()
-        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), archive=archive, **options)))
+        fast = options.pop("fast", None)
+        if "archive" not in options:
+            options["archive"] = Archive(Folders(home / "own" / "home", fast)).open()
+        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options)))
 
 
 @contextlib.contextmanager

@@ -126,7 +126,9 @@ def _asyncssh(folder: Path, port: int, login: type) -> Iterator[None]:
 
     connections: list[Any] = []
 
-    class Local(login, asyncssh.SSHServer):  # type: ignore[misc]
+    kinds = (asyncssh.SSHServer,) if login is object else (login, asyncssh.SSHServer)
+
+    class Local(*kinds):  # type: ignore[misc]
         def connection_made(self, connection: Any) -> None:
             connections.append(connection)
 

@@ -85,6 +85,8 @@ class Keeper(threading.Thread):
         self._clock = clock or Clock()
         self._stopped = threading.Event()
         self._refusals = 0
+        self._said = ""
+        """The failure that was shown last; the same one again is no news."""
         self._probing: _Probe | None = None
 
     def run(self) -> None:
@@ -161,6 +163,7 @@ class Keeper(threading.Thread):
     def _mend(self, verdict: Verdict) -> None:
         started = self._clock.steady()
         where = self._reach.target
+        self._said = ""
         connection: Connection | None = self._link.end.connection
         if verdict is Verdict.LINK_LOST:
             self._close()
@@ -213,6 +216,9 @@ class Keeper(threading.Thread):
         if isinstance(error, HostKeyError | CannotAsk):
             raise error
         self._link.lost(Way.LOST, error.message)
+        if error.message != self._said:
+            self._said = error.message
+            self._reporter.note(error.message)
         if isinstance(error, LoginError):
             self._refusals += 1
             if self._refusals >= REFUSALS:
@@ -225,7 +231,9 @@ class Keeper(threading.Thread):
         why = f"The server on {self._reach.target} has ended. Bringing it back, with its sessions."
         if is_news := self._link.way is Way.OPEN:
             self._link.lost(Way.LOST, why)
-        arrival = Arrival(self._reach, self._request, connection, Phases(_Notes(self._reporter)), again=True)
+        # Where sockets can't be forwarded, that is known by now.
+        request = replace(self._request, tcp=self._link.end.state.port is not None)
+        arrival = Arrival(self._reach, request, connection, Phases(_Notes(self._reporter)), again=True)
         if arrival.was_ended and not self._link.wanted:
             self._link.end = replace(self._link.end, connection=connection)
             self._link.lost(Way.ASLEEP, "The server was ended; the next request starts it again.")

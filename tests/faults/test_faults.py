@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import catalogue
+from tests.faults import catalogue, soak
 from tests.faults.catalogue import FAULTS, Fault
 from tests.faults.lab import Lab, is_possible
 
@@ -26,3 +26,10 @@ def test_work_goes_on(lab: Lab, fault: Fault) -> None:
     """The next click gives, voxel for voxel, what it would have given; nobody has to do anything."""
     outcome = catalogue.meet(lab, fault)
     assert outcome.lost == ()
+
+
+@pytest.mark.slow
+def test_many_at_once_while_the_server_is_killed(lab: Lab) -> None:
+    """Sixteen sessions of four clients: no wrong mask, no lost session (bench/faults --soak 10 is the long one)."""
+    gone = soak.run(lab, 30)
+    assert gone.lost == [] and gone.clicks > 100 and gone.kills > 1

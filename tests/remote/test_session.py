@@ -159,15 +159,13 @@ def test_a_host_that_forbids_all_forwarding(clean: str, short_folder: Path) -> N
 
 
 def test_other_code_replaces_the_server(host: sshd.Server, clean: str) -> None:
-    """Older code is ended for ours; a newer version's server stays, and is said to be one."""
+    """A server whose code is not what its state file says is ended, and ours started."""
     first, _ = opened(host, clean)
     first.close()
     state = Path(first.state.run_dir) / "state.json"
     said = json.loads(state.read_text())
     state.write_text(json.dumps({**said, "code": "other", "version": "99.0"}))
-    with pytest.raises(AssertionError):  # what it says of itself does not fit what stands there
-        assert opened(host, clean)[0].state.pid == first.state.pid
-    second, _ = opened(host, clean)
+    second, _ = opened(host, clean)  # what it says of itself does not fit what stands there
     assert is_gone(first.state.pid) and second.state.pid != first.state.pid
     second.close()
 
@@ -383,15 +381,14 @@ def test_what_was_damaged_is_installed_again(host: sshd.Server, clean: str) -> N
     snap.start()
     snap.upload(np.zeros((3, 3, 3), np.float32))
     made.close(stop_server=True)
-    [numpy] = Path(clean).glob("env/*/lib/python*/site-packages/numpy/__init__.py")
-    numpy.unlink()
+    for numpy in Path(clean).glob("env/*/lib/python*/site-packages/numpy/__init__.py"):
+        numpy.unlink()
     made, story = opened(host, clean)
     assert any("damaged" in note for note in story.notes) and "install" in story.phases
     snap.url = f"http://127.0.0.1:{made.port}"
     assert snap.point(1, 1, 1).status == 200
     made.close(stop_server=True)
-    [code] = Path(clean).glob("code/*/dls/server/serve.py")
-    code.write_text("this is no Python")
+    Path(f"{clean}/code/{Code.installed().key}/dls/server/serve.py").write_text("this is no Python")
     made, story = opened(host, clean)
     assert any("damaged" in note for note in story.notes)
     assert Snap(made.port).start()

@@ -1,0 +1,132 @@
+"""What several benchmarks need: volumes as ITK-SNAP sends them, timed requests, turns, and spreads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from isal import isal_zlib
+
+from tests.live import Answer, Snap, described
+
+
+def image(shape: tuple[int, int, int]) -> np.ndarray:
+    """A smooth body in noise of so few bits that it shrinks about four times, as a CT does."""
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 60, shape[1:]).astype(np.float32)
+    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape[1:])
+    body = np.where(y[:, None] ** 2 + x**2 < 0.6, 1000.0, 0.0).astype(np.float32)
+    volume = np.empty(shape, np.float32)
+    for z in range(shape[0]):
+        volume[z] = np.roll(plane, z * 977) + body
+    return volume
+
+
+def packed(volume: np.ndarray) -> bytes:
+    """Compress as the client does: one gzip member."""
+    return isal_zlib.compress(np.ascontiguousarray(volume, "<f4").data, 1, 31)
+
+
+@dataclass
+class Load:
+    """One volume and what is drawn on it, ready to be sent."""
+
+    shape: tuple[int, int, int]
+    file: bytes
+    scribble: bytes
+    lasso: bytes
+    metadata: bytes
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int]) -> Load:
+        """Make it."""
+        z, y, x = (side // 2 for side in shape)
+        scribble, lasso = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        scribble[z, y, x // 2 : x + x // 2] = 1
+        lasso[z, y - y // 4 : y + y // 4, x - x // 4 : x + x // 4] = 1
+        return cls(shape, packed(image(shape)), packed(scribble), packed(lasso), described(shape))
+
+    def upload(self, snap: Snap) -> Answer:
+        """Send the image."""
+        return snap.post(f"/upload_raw/{snap.session}?filename=upload.nii.gz", self.file, self.metadata)
+
+    def draw(self, snap: Snap, kind: str) -> Answer:
+        """Send a scribble or a lasso."""
+        path = f"/process_{kind}_interaction/{snap.session}?foreground=true"
+        return snap.post(path, getattr(self, kind), self.metadata)
+
+    def point(self, snap: Snap) -> Answer:
+        """Send a click in the middle."""
+        z, y, x = (side // 2 for side in self.shape)
+        return snap.point(z, y, x)
+
+
+def timed(work: Callable[[], Answer]) -> float:
+    """Return the seconds of a request that must work."""
+    started = time.perf_counter()
+    answer = work()
+    took = time.perf_counter() - started
+    assert answer.status == 200, (answer.status, answer.body[:300])
+    return took
+
+
+def in_turns(works: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Let each measure itself, one after the other, so many times: a noisy minute hits all alike."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds):
+        for name in list(works) if number % 2 == 0 else list(reversed(works)):
+            found[name].append(works[name]())
+    return found
+
+
+def spread(values: Sequence[float], unit: float = 1.0) -> str:
+    """Return the median and the range."""
+    low, middle, high = min(values) * unit, statistics.median(values) * unit, max(values) * unit
+    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
+
+
+def memory(pid: int, name: str = "VmHWM") -> int:
+    """Return bytes of a process, by a line of its status."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) << 10
+    raise ValueError(name)
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak of a process start anew."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+class Table:
+    """Prints rows as they are measured, and keeps them for a file."""
+
+    def __init__(self, *header: str) -> None:
+        self.rows: dict[str, dict[str, float]] = {}
+        print("| " + " | ".join((*header, "ratio")) + " |\n|" + "---|" * (len(header) + 1), flush=True)
+
+    def add(self, name: str, ours: Sequence[float], peer: Sequence[float]) -> None:
+        """Add seconds; the ratio is that of the medians."""
+        one, other = statistics.median(ours), statistics.median(peer)
+        self._keep(name, one, other, spread(ours, 1000), spread(peer, 1000))
+
+    def add_plain(self, name: str, ours: float, peer: float) -> None:
+        """Add figures that are no times."""
+        self._keep(name, ours, peer, f"{ours:.3g}", f"{peer:.3g}")
+
+    def _keep(self, name: str, ours: float, peer: float, *shown: str) -> None:
+        self.rows[name] = {"ours": ours, "peer": peer, "ratio": ours / peer}
+        print(f"| {name} | {' | '.join(shown)} | {ours / peer:.3g} |", flush=True)
+
+    def finish(self, path: Path | None) -> None:
+        """Write the rows to a file, beside what is there."""
+        if path is not None:
+            before = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps({**before, **self.rows}, indent=1) + "\n")
