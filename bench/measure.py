@@ -19,7 +19,7 @@ from tests.live import Answer, Snap, described
 def image(shape: tuple[int, int, int]) -> np.ndarray:
     """A smooth body in noise of so few bits that it shrinks about four times, as a CT does."""
     rng = np.random.default_rng(0)
-    plane = rng.integers(0, 60, shape[1:]).astype(np.float32)
+    plane = rng.integers(0, 32, shape[1:]).astype(np.float32)
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape[1:])
     body = np.where(y[:, None] ** 2 + x**2 < 0.6, 1000.0, 0.0).astype(np.float32)
     volume = np.empty(shape, np.float32)

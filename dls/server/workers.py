@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+PIECES_BEHIND = 8
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -16,6 +19,42 @@ CODEC_THREADS = 4
 
 PREPARE_THREADS = 2
 """Images prepared at once; each takes a core and passes over the whole volume."""
+
+
+class Behind:
+    """Does work in order on a thread of its own, a few pieces behind: a core writes while another inflates."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(PIECES_BEHIND)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="dls-behind", daemon=True)
+        self._thread.start()
+
+    def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do it soon; raises what earlier work raised."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(lambda: work(*args, **kwargs))
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    work()
+                except BaseException as error:
+                    self._error = error
+
+    def close(self) -> None:
+        """Wait until all is done."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def finish(self) -> None:
+        """Wait until all is done, and raise what went wrong."""
+        self.close()
+        if self._error is not None:
+            raise self._error
 
 
 class Workers:

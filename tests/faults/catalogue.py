@@ -42,6 +42,8 @@ class Fault:
     """Of the image, in voxels."""
     sshd: str = ""
     """Further lines of sshd_config."""
+    delay: float = 0.0
+    """Seconds that every byte takes, one way."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ def meet(lab: Lab, fault: Fault) -> Outcome:
     if fault.sshd:
         lab.stop_sshd()
         lab.start_sshd(fault.sshd)
+    with contextlib.ExitStack() as stack:
+        if fault.delay:
+            stack.enter_context(lab.far_away(fault.delay))
+        return _met(lab, fault)
+
+
+def _met(lab: Lab, fault: Fault) -> Outcome:
     client = Client(lab)
     try:
         scene = Scene(lab, client, Work(client.port, fault.side).begin())
@@ -283,7 +292,7 @@ FAULTS = (
     Fault("connections reset for 3 s", outage(reset, 3)),
     Fault("interface down for 20 s", outage(Lab.cable_out, 20), slow=True),
     Fault("SSH server stopped for 25 s", outage(stopped_sshd, 25), slow=True),
-    Fault("5 % of packets lost", lossy),
+    Fault("5 % of packets lost, 100 ms of delay", lossy, slow=True, delay=0.05),
     Fault("SSH server's child killed", sshd_child_killed),
     Fault("SSH server restarted", sshd_restarted),
     Fault("host name moved to another address", moved, slow=True),

@@ -27,6 +27,7 @@ from dls.server.volume import Geometry, Prompt, Volume
 from tests.live import Snap
 from tests.remote.test_session import free_port, interruptible, is_gone
 from tests.shapes import ellipsoid, noisy
+from tests.slow_link import slow_link
 
 NAME = "lab-gpuhost"
 CLIENT, HOST, OTHER = "10.213.7.1", "10.213.7.2", "10.213.7.3"
@@ -81,12 +82,24 @@ class Lab:
         key, host_key = (_write_key(self.folder / name) for name in ("id_ed25519", "host_key"))
         (self.folder / "authorized_keys").write_text(key + "\n")
         (self.folder / "known_hosts").write_text(f"{NAME} {host_key}\n")
-        self.config.write_text(
-            f"Host {NAME}\n  User root\n  IdentityFile {self.folder}/id_ed25519\n  IdentitiesOnly yes\n"
-            f"  UserKnownHostsFile {self.folder}/known_hosts\n"
-        )
+        self.write_config()
         self.move_to(HOST)
         self.start_sshd()
+
+    def write_config(self, more: str = "") -> None:
+        """Say how the client reaches the host."""
+        self.config.write_text(
+            f"Host {NAME}\n  User root\n  IdentityFile {self.folder}/id_ed25519\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {self.folder}/known_hosts\n{more}"
+        )
+
+    @contextlib.contextmanager
+    def far_away(self, seconds: float) -> Iterator[None]:
+        """Let every byte take so long, one way."""
+        with slow_link(HOST, 22, seconds) as port:
+            self.write_config(f"  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias {NAME}\n")
+            yield
+        self.write_config()
 
     def move_to(self, address: str) -> None:
         """Let the host's name mean another address."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from scipy import ndimage
 from dls.errors import BadRequest, EngineError, Exhausted
 from dls.server.engines import make
 from dls.server.engines.base import EngineOptions
+from dls.server.engines.process import ProcessEngine
 from dls.server.models import Wish
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt, Volume
 from tests.live import Live, Snap, described, packed, serving
@@ -298,3 +301,35 @@ def test_the_versions_that_we_claim() -> None:
     ):
         assert callable(getattr(library, name))
     assert library.AUTO_TENSOR_MAX_VOXELS == 512 * 512 * 512
+
+
+@pytest.mark.slow
+def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
+    """The engine in a process of its own, killed; then the server too: the clicks give what they would have given."""
+    options = EngineOptions("cpu", Wish(str(MODEL), network=False))
+
+    def engine() -> ProcessEngine:
+        return ProcessEngine("nninteractive", options, make("nninteractive", options))
+
+    def clicked(snap: Snap) -> list[np.ndarray]:
+        stroke = np.zeros(SHAPE, bool)
+        stroke[48, 64, 55:75] = True
+        return [snap.mask(snap.point(48, 64, 64)), snap.mask(snap.draw("scribble", stroke))]
+
+    with serving(engine(), folder=tmp_path) as server:
+        undisturbed, killed = Snap(server.port), Snap(server.port)
+        for snap in (undisturbed, killed):
+            snap.start("nnInteractive")
+            assert snap.upload(IMAGE).status == 200
+            clicked(snap)
+        expected = [undisturbed.mask(undisturbed.point(50, 64, 64)), undisturbed.mask(undisturbed.point(44, 66, 60))]
+        assert expected[0].any()
+        children = Path(f"/proc/self/task/{threading.get_native_id()}").parent.glob("*/children")
+        for pid in {int(word) for path in children for word in path.read_text().split()}:
+            if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        np.testing.assert_array_equal(killed.mask(killed.point(50, 64, 64)), expected[0])
+        assert Snap(server.port).get("/capabilities").status == 200  # its own protocol is back too
+    with serving(engine(), folder=tmp_path) as server:
+        killed.url = f"http://127.0.0.1:{server.port}"
+        np.testing.assert_array_equal(killed.mask(killed.point(44, 66, 60)), expected[1])
