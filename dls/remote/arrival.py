@@ -16,6 +16,7 @@ from dls.remote.progress import Phases
 from dls.remote.reach import Reach
 
 ENGINE_POLL_SECONDS = 0.3
+MENDING_SECONDS = 2.5
 IDLE_SECONDS = 20.0
 """A server that nobody has asked anything for so long has no client that is connected."""
 
@@ -31,6 +32,7 @@ class Arrival:
         self._connection = connection
         self._phases = phases
         self._again = again
+        self._waited = False
         self._code = Code.installed()
         self._said: dict[str, object] = {}
         """What the server said when it was asked who it is."""
@@ -108,6 +110,8 @@ class Arrival:
         try:
             return self._launch(request, plan)
         except LaunchError as error:
+            if launch.is_there_already(error.detail) and not self._waited:
+                return self._after_mending(request)
             if not launch.is_damaged(error.detail) or plan.make_environment:
                 raise
         self._phases.reporter.note("What was installed there is damaged: installing it again.")
@@ -115,6 +119,13 @@ class Arrival:
         install.set_aside(self._connection, plan)
         self._install(plan)
         return self._launch(request, plan)
+
+    def _after_mending(self, request: ServerRequest) -> ServerState:
+        """Find the server whose files were cleaned away: it puts them back within seconds."""
+        self._waited = True
+        time.sleep(MENDING_SECONDS)
+        self.report = self._probe(full=False)
+        return self._find() or self._set_up(request)
 
     def _install(self, plan: install.InstallPlan) -> None:
         if plan.nothing_to_do:

@@ -188,6 +188,11 @@ def launch(
     return state
 
 
+def is_there_already(tail: str) -> bool:
+    """Whether a server did not start because there is one, though its state file was not."""
+    return "Another server of this user runs here already" in tail
+
+
 def is_damaged(tail: str) -> bool:
     """Whether a server did not start because something of what was installed is missing or broken."""
     return any(sign in tail for sign in DAMAGE)

@@ -30,8 +30,10 @@ MOST_REPEATS = 4
 """Of a request that is cut again and again: it may be what ends the server."""
 MOST_HELD = 1 << 30
 """Bytes of a request's body that are held, to be sent again; larger ones are sent once."""
-MOST_ANSWERED = 1 << 28
-"""Bytes of an answer, which is passed on only when it is whole."""
+MOST_ANSWERED = 4 << 20
+"""Bytes of an answer that is passed on only when it is whole; masks are smaller."""
+ALL = 1 << 24
+"""Of what a channel has: a part would cost it a shift of all the rest, at each read."""
 
 log = logging.getLogger("dls.forward")
 
@@ -44,12 +46,58 @@ class Gone(Exception):
     """The client went away."""
 
 
+class Near:
+    """The client's connection to the local port."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._talk = h11.Connection(h11.SERVER)
+
+    def next_event(self) -> object:
+        """Return what the client says next; raises Gone when it says no more."""
+        while (event := self._talk.next_event()) is h11.NEED_DATA:
+            try:
+                self._talk.receive_data(self._sock.recv(CHUNK))
+            except OSError:
+                raise Gone from None
+        return event
+
+    def send(self, *events: h11.Event) -> None:
+        """Send parts of an answer; raises Gone when nobody takes them."""
+        data = b"".join(self._talk.send(event) or b"" for event in events)
+        try:
+            self._sock.sendall(data)
+        except OSError:
+            raise Gone from None
+
+    def go_on(self) -> None:
+        """Tell a client that waits for it to send the body: the answer need not come from far away."""
+        if self._talk.they_are_waiting_for_100_continue:
+            self.send(h11.InformationalResponse(status_code=100, headers=[]))
+
+    def answer(self, response: h11.Response, body: bytes) -> None:
+        """Send a whole answer."""
+        self.send(response, h11.Data(data=body), h11.EndOfMessage())
+
+    @property
+    def can_be_answered(self) -> bool:
+        """Whether no answer has begun."""
+        return self._talk.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+
+    def goes_on(self) -> bool:
+        """Whether another request may come on the connection."""
+        if self._talk.our_state is not h11.DONE or self._talk.their_state is not h11.DONE:
+            return False
+        self._talk.start_next_cycle()
+        return True
+
+
 @dataclass
 class Body:
     """A request's body, read from the client as it is sent on, and held in case it has to be sent again."""
 
-    near: h11.Connection
-    sock: socket.socket
+    near: Near
     held: list[bytes] = field(default_factory=list)
     is_whole: bool = False
     size: int = 0
@@ -63,10 +111,8 @@ class Body:
         """Yield it from its beginning."""
         yield from self.held
         while not self.is_whole:
-            if self.near.they_are_waiting_for_100_continue:
-                go_on = self.near.send(h11.InformationalResponse(status_code=100, headers=[]))
-                self.sock.sendall(go_on or b"")
-            event = next_event(self.near, self.sock)
+            self.near.go_on()
+            event = self.near.next_event()
             if isinstance(event, h11.EndOfMessage):
                 self.is_whole = True
             elif isinstance(event, h11.Data):
@@ -81,18 +127,6 @@ class Body:
                 raise Gone
 
 
-def next_event(near: h11.Connection, sock: socket.socket) -> object:
-    """Return what the client says next; raises Gone when it says no more."""
-    while True:
-        event = near.next_event()
-        if event is not h11.NEED_DATA:
-            return event
-        try:
-            near.receive_data(sock.recv(CHUNK))
-        except OSError:
-            raise Gone from None
-
-
 class Relay:
     """Answers the connections to the local port."""
 
@@ -102,30 +136,27 @@ class Relay:
 
     def serve(self, sock: socket.socket) -> None:
         """Answer the requests of one connection, until the client has no more."""
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        near = h11.Connection(h11.SERVER)
-        with contextlib.suppress(Gone, OSError):
+        near = Near(sock)
+        with contextlib.suppress(Gone):
             try:
-                while isinstance(request := next_event(near, sock), h11.Request):
-                    self._answer(near, sock, request)
-                    if near.our_state is not h11.DONE or near.their_state is not h11.DONE:
+                while isinstance(request := near.next_event(), h11.Request):
+                    self._answer(near, request)
+                    if not near.goes_on():
                         return
-                    near.start_next_cycle()
             except h11.RemoteProtocolError:
-                if near.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                    self._send(near, sock, *requests.refusal(400, "This is not an HTTP request."))
+                if near.can_be_answered:
+                    near.answer(*requests.refusal(400, "This is not an HTTP request."))
 
-    def _answer(self, near: h11.Connection, sock: socket.socket, request: h11.Request) -> None:
+    def _answer(self, near: Near, request: h11.Request) -> None:
         only_asks = requests.is_status(request.method, request.target)
         try:
-            answer = self._exchange(Body(near, sock), request, wait=0.0 if only_asks else self._wait)
+            self._exchange(near, request, wait=0.0 if only_asks else self._wait)
         except LinkError as error:
-            answer = requests.refusal(503, f"{error.message} Try again when it is back.")
-            if only_asks:
-                answer = self._status_meanwhile()
+            refusal = requests.refusal(503, f"{error.message} Try again when it is back.")
+            near.answer(*(self._status_meanwhile() if only_asks else refusal))
         except Cut:
-            answer = requests.refusal(502, "The connection was lost in the middle of this request. Try again.")
-        self._send(near, sock, *answer)
+            message = "The connection was lost in the middle of this request. Try again."
+            near.answer(*requests.refusal(502, message))
 
     def _status_meanwhile(self) -> tuple[h11.Response, bytes]:
         """Answer at once: ITK-SNAP would hang with the question; it shows a server that refuses as not connected."""
@@ -133,17 +164,16 @@ class Relay:
             return requests.answer(200, {"status": "ok", "version": self._link.end.version})
         return requests.refusal(503, self._link.why or "The server does not take requests.")
 
-    def _send(self, near: h11.Connection, sock: socket.socket, response: h11.Response, body: bytes) -> None:
-        parts = [near.send(response), near.send(h11.Data(data=body)) if body else b"", near.send(h11.EndOfMessage())]
-        sock.sendall(b"".join(part or b"" for part in parts))
-
-    def _exchange(self, body: Body, request: h11.Request, wait: float) -> tuple[h11.Response, bytes]:
-        name = secrets.token_hex(8)
+    def _exchange(self, near: Near, request: h11.Request, wait: float) -> None:
+        """Ask the server and pass its answer on; raises LinkError when there is no way to it, and Cut."""
+        name, body = secrets.token_hex(8), Body(near)
         for repeat in range(MOST_REPEATS + 1):
             channel = self._link.take(wait)
             try:
                 with contextlib.closing(channel):
-                    return self._over(channel, body, request, name, again=repeat > 0)
+                    far = self._ask(channel, body, request, name, again=repeat > 0)
+                    _pass_on(far, channel, near)
+                return
             except Cut:
                 log.warning("a request was cut")
                 self._link.doubt()
@@ -151,14 +181,13 @@ class Relay:
                     raise
         raise Cut
 
-    def _over(
+    def _ask(
         self, channel: paramiko.Channel, body: Body, request: h11.Request, name: str, *, again: bool
-    ) -> tuple[h11.Response, bytes]:
-        """Ask over one channel; raises Cut when there is no whole answer."""
+    ) -> h11.Connection:
+        """Send the request over a channel."""
         far = h11.Connection(h11.CLIENT)
         headers = requests.forwarded(request.headers.raw_items(), name, credentials(self._link.end.state), again=again)
-        head = far.send(h11.Request(method=request.method, target=request.target, headers=headers))
-        sent = head or b""
+        sent = far.send(h11.Request(method=request.method, target=request.target, headers=headers)) or b""
         try:
             for piece in body.pieces():
                 channel.sendall(sent + (far.send(h11.Data(data=piece)) or b""))
@@ -166,37 +195,58 @@ class Relay:
             channel.sendall(sent + (far.send(h11.EndOfMessage()) or b""))
         except (OSError, EOFError, paramiko.SSHException):
             log.debug("the rest of a request was not taken")  # it may have been answered already: refused
-        return _answer_on(far, channel)
+        return far
 
 
-def _answer_on(far: h11.Connection, channel: paramiko.Channel) -> tuple[h11.Response, bytes]:
+def _pass_on(far: h11.Connection, channel: paramiko.Channel, near: Near) -> None:
+    """Pass an answer on: held until it is whole, so that it can be asked for again, unless it is very large."""
     response: h11.Response | None = None
-    body: list[bytes] = []
+    held: list[bytes] = []
     size = 0
     try:
         while True:
             event = far.next_event()
             if event is h11.NEED_DATA:
-                far.receive_data(channel.recv(CHUNK))
+                far.receive_data(channel.recv(ALL))
             elif isinstance(event, h11.Response):
                 response = event
-            elif isinstance(event, h11.Data):
-                body.append(bytes(event.data))
+            elif isinstance(event, h11.Data) and response is not None:
+                held.append(bytes(event.data))
                 size += len(event.data)
-                if size > MOST_ANSWERED:
-                    raise Cut
+                if size > MOST_ANSWERED and requests.size(response.headers.raw_items()) is not None:
+                    near.send(_passed_on(response, size), *(h11.Data(data=part) for part in held))
+                    _stream(far, channel, near)
+                    return
             elif isinstance(event, h11.EndOfMessage) and response is not None:
-                return _passed_on(response, b"".join(body)), b"".join(body)
+                near.answer(_passed_on(response, size), b"".join(held))
+                return
             elif not isinstance(event, h11.InformationalResponse):
                 raise Cut
     except (OSError, EOFError, paramiko.SSHException, h11.RemoteProtocolError):
         raise Cut from None
 
 
-def _passed_on(response: h11.Response, body: bytes) -> h11.Response:
+def _stream(far: h11.Connection, channel: paramiko.Channel, near: Near) -> None:
+    """Pass the rest of an answer on as it comes; when it is cut, the client's connection ends too."""
+    try:
+        while True:
+            event = far.next_event()
+            if event is h11.NEED_DATA:
+                far.receive_data(channel.recv(ALL))
+            elif isinstance(event, h11.Data | h11.EndOfMessage):
+                near.send(event)
+                if isinstance(event, h11.EndOfMessage):
+                    return
+            else:
+                raise Gone
+    except (OSError, EOFError, paramiko.SSHException, h11.RemoteProtocolError):
+        raise Gone from None
+
+
+def _passed_on(response: h11.Response, size: int) -> h11.Response:
     headers = requests.answered(response.headers.raw_items())
     if requests.size(headers) is None:
-        headers.append((b"content-length", str(len(body)).encode()))
+        headers.append((b"content-length", str(size).encode()))
     return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)
 
 

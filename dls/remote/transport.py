@@ -12,6 +12,9 @@ from paramiko.common import cMSG_SERVICE_REQUEST
 # Without a handler of its own, the logging module would print paramiko's tracebacks to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+WINDOW = 16 << 20
+"""Bytes that the host may send on a channel before it hears from us; paramiko's 2 MiB end near 40 MB/s over 50 ms."""
+
 
 class HostTransport(paramiko.Transport):
     """A transport that can open `direct-streamlocal@openssh.com` channels and log in with several methods in turn."""
@@ -20,7 +23,7 @@ class HostTransport(paramiko.Transport):
     _asked_for_service = False
 
     def __init__(self, sock: object) -> None:
-        super().__init__(sock)  # type: ignore[arg-type]
+        super().__init__(sock, default_window_size=WINDOW)  # type: ignore[arg-type]
         self.heard = time.monotonic()
         """When the last packet came, of whatever kind: behind a large upload, an answer can take long."""
         read = self.packetizer.read_message

@@ -16,6 +16,8 @@ from dls.errors import ListenError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BACKLOG = 128
+ALREADY = "Another server of this user runs here already."
+"""The client that starts servers knows this sentence."""
 
 
 @contextlib.contextmanager
@@ -60,7 +62,7 @@ def only_one(path: Path) -> Iterator[None]:
     with path.open("a") as stream:
         path.chmod(0o600)
         if not is_free(stream):
-            raise ListenError("Another server of this user runs here already.", "Stop it first: dls stop.")
+            raise ListenError(ALREADY, "Stop it first: dls stop.")
         yield
 
 

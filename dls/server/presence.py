@@ -22,7 +22,7 @@ from dls.server import listen
 from dls.server.options import Launch
 
 STATE_FORMAT = 1
-STATE, ENDED, LOCK = "state.json", "ended.json", "server.lock"
+STATE, ENDED = "state.json", "ended.json"
 LOOK_SECONDS = 1.0
 FRESHEN_SECONDS = 3600.0
 

@@ -46,13 +46,15 @@ class Listening:
 def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
     """Serve until SIGINT or SIGTERM, or until nobody needs it; raises ListenError or EngineError."""
     with contextlib.ExitStack() as stack:
+        folders = archive.folders(options.session_dir, options.name)
+        kept = Archive(folders, options.session_ttl).open()
         if options.launch is not None:
-            stack.enter_context(listen.only_one(options.launch.folder / presence.LOCK))
+            # Not in the run directory: with that cleaned away, a second server would start beside the first.
+            stack.enter_context(listen.only_one(folders.home / f"{options.launch.request}.lock"))
         sockets, port = stack.enter_context(_bound(options))
         facts = engines.make(options.engine, options.engine_options)
-        kept = Archive(archive.folders(options.session_dir, options.name), options.session_ttl)
         run = _Run(options, port, ProcessEngine(options.engine, options.engine_options, facts))
-        run.serve(sockets, kept.open(), announce)
+        run.serve(sockets, kept, announce)
 
 
 class _Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -456,3 +457,14 @@ def test_a_disk_that_is_full_while_installing(host: sshd.Server, short_folder: P
             opened(host, f"{disk}/host")
         assert "--remote-dir" in caught.value.hint or "room" in caught.value.hint
         assert not list(disk.glob("host/env/*/complete.json")) and not list(disk.glob("host/env/.making*"))
+
+
+def test_a_server_whose_files_were_cleaned_away_is_not_doubled(host: sshd.Server, clean: str) -> None:
+    """A cleaner of /tmp takes state and socket of a server that lives: it is found when it has put them back."""
+    first, _ = opened(host, clean)
+    first.close()
+    shutil.rmtree(first.state.run_dir)
+    second, _ = opened(host, clean)
+    assert second.state.pid == first.state.pid and Snap(second.port).start()
+    assert Path(second.state.run_dir).stat().st_mode & 0o777 == 0o700
+    second.close()
