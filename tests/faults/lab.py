@@ -181,7 +181,9 @@ class Lab:
     def server(self) -> int:
         """The number of the server's process now."""
         for state in Path(self.remote_dir).glob("run/*/state.json"):
-            return int(json.loads(state.read_text())["pid"])
+            pid = int(json.loads(state.read_text())["pid"])
+            if not is_gone(pid):
+                return pid
         raise AssertionError("no server")
 
     def engine(self) -> int:

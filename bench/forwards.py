@@ -1,0 +1,53 @@
+"""Ours and plain sshtunnel as processes of their own, as people run them: `forwards.py ours|plain CONFIG PORT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import paramiko
+import sshtunnel
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dls.remote.connection import Connection
+from dls.remote.forward import Forward
+from dls.remote.link import End, Link
+from dls.remote.probe import ServerState
+from dls.remote.prompts import NoPrompter
+from dls.remote.reach import Reach
+from dls.remote.relay import Relay
+from tests.remote.test_session import free_port
+
+
+def ours(config: Path, port: int) -> None:
+    """Our forward, as `dls connect` makes it, but to a server of any kind."""
+    connection = Connection.open(Reach("dls-demo", ssh_config=config).resolve()[-1], NoPrompter())
+    connection.run("true")  # as `dls connect` does: OpenSSH sends small packets at once only after that
+    state = ServerState(0, "", "", "", "", port, "", "", "", "")
+    link = Link(End(connection, state, ""))
+    forward = Forward.open(connection.transport, Relay(link).serve, free_port())
+    link.opened(link.end)
+    print(forward.port, flush=True)
+    sys.stdin.read()
+
+
+def plain(config: Path, port: int) -> None:
+    """sshtunnel as it comes."""
+    target = Reach("dls-demo", ssh_config=config).resolve()[-1]
+    with sshtunnel.SSHTunnelForwarder(
+        (target.host, target.port),
+        ssh_config_file=None,
+        ssh_username=target.user,
+        ssh_pkey=paramiko.PKey.from_path(target.identities[0]),
+        allow_agent=False,
+        host_pkey_directories=[],
+        local_bind_address=("127.0.0.1", 0),
+        remote_bind_address=("127.0.0.1", port),
+    ) as forwarder:
+        print(forwarder.local_bind_port, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    {"ours": ours, "plain": plain}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
