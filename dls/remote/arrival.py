@@ -11,11 +11,11 @@ from dls.remote import install, launch
 from dls.remote.connection import Connection, Prohibited
 from dls.remote.launch import ServerRequest
 from dls.remote.packages import Code, requirements
-from dls.remote.probe import DEFAULT_REMOTE_DIR, HostReport, ServerState, probe
+from dls.remote.probe import DEFAULT_REMOTE_DIR, Depth, HostReport, ServerState, probe
 from dls.remote.progress import Phases
 from dls.remote.reach import Reach
 
-ENGINE_POLL_SECONDS = 0.3
+ENGINE_POLL_SECONDS = 0.1
 MENDING_SECONDS = 2.5
 IDLE_SECONDS = 20.0
 """A server that nobody has asked anything for so long has no client that is connected."""
@@ -36,11 +36,11 @@ class Arrival:
         self._code = Code.installed()
         self._said: dict[str, object] = {}
         """What the server said when it was asked who it is."""
-        self.report = self._probe(full=False)
+        self.report = self._probe(Depth.SERVER)
 
-    def _probe(self, *, full: bool) -> HostReport:
+    def _probe(self, depth: Depth) -> HostReport:
         with self._phases("probe", f"Looking at {self._connection.target.label}") as phase:
-            report = probe(self._connection, self._reach.remote_dir, full=full)
+            report = probe(self._connection, self._reach.remote_dir, depth)
             phase.result = _described(report)
         return report
 
@@ -102,8 +102,10 @@ class Arrival:
         return False
 
     def _set_up(self, request: ServerRequest) -> ServerState:
-        if not self.report.full:
-            self.report = self._probe(full=True)
+        if not self.report.knows_gpus:
+            self.report = self._probe(Depth.GPUS)
+        if not (self.report.full or install.is_made(self.report, requirements(request.engine))):
+            self.report = self._probe(Depth.ALL)
         plan = install.plan(self.report, requirements(request.engine), self._code.key)
         self._install(plan)
         self._make_way(request)
@@ -115,6 +117,7 @@ class Arrival:
             if not launch.is_damaged(error.detail) or plan.make_environment:
                 raise
         self._phases.reporter.note("What was installed there is damaged: installing it again.")
+        self.report = self._probe(Depth.ALL)
         plan = install.plan_anew(self.report, requirements(request.engine), self._code.key)
         install.set_aside(self._connection, plan)
         self._install(plan)
@@ -124,7 +127,7 @@ class Arrival:
         """Find the server whose files were cleaned away: it puts them back within seconds."""
         self._waited = True
         time.sleep(MENDING_SECONDS)
-        self.report = self._probe(full=False)
+        self.report = self._probe(Depth.SERVER)
         return self._find() or self._set_up(request)
 
     def _install(self, plan: install.InstallPlan) -> None:
@@ -153,7 +156,7 @@ class Arrival:
         gpu = launch.choose_gpu(self.report.gpus, request)
         with self._phases("launch", "Starting the server") as phase:
             state = launch.launch(self._connection, self.report, plan, request, self._code.key, gpu)
-            self.report = replace(self.report, servers=(state,), full=True)
+            self.report = replace(self.report, servers=(state,))
             self._said = launch.identify(self._connection, state)
             if not self._said:
                 raise LaunchError(
@@ -214,7 +217,7 @@ def _described(report: HostReport) -> str:
     parts = [f"{report.hostname}, {report.system} {report.machine}"]
     if report.gpus:
         parts.append("; ".join(str(gpu) for gpu in report.gpus))
-    elif report.full:
+    elif report.knows_gpus:
         parts.append("no NVIDIA GPU")
     if report.servers:
         parts.append("a server is running")

@@ -1,12 +1,9 @@
-"""The one door to the host: log in, run a script, put a file, open a channel."""
+"""The one door to the host: log in, run a script, write a file, open a channel."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import re
 import secrets
-import shlex
 import socket
 import threading
 import time
@@ -107,7 +104,6 @@ class Connection:
         self.how = how
         self.new_host_key = new_host_key
         self._outer: Connection | None = None
-        self._no_sftp = False
 
     @classmethod
     def open(
@@ -193,39 +189,6 @@ class Connection:
                 if not self.is_active():
                     return b""
 
-    def put(self, path: str, data: bytes) -> None:
-        """Write a file on the host, readable by its user only, in place only when it is whole."""
-        part = f"{path}.part-{secrets.token_hex(4)}"
-        if not self._no_sftp:
-            try:
-                self._put_sftp(part, data)
-            except (paramiko.SSHException, EOFError):
-                if not self.is_active():
-                    raise LinkError(
-                        f"The connection to {self.target.label} was lost.", "Run the command again."
-                    ) from None
-                self._no_sftp = True  # the subsystem is off on this host: do not ask again
-            except OSError as error:
-                raise HostError(
-                    f"{path} can't be written on {self.target.label}: {_plain(error)}",
-                    "Is the disk full or read-only? Another place can be named with --remote-dir.",
-                ) from error
-        if self._no_sftp:
-            self._put_exec(part, data)
-        moved = self.run(f"mv -f {shlex.quote(part)} {shlex.quote(path)}")
-        if moved.status:
-            raise HostError(f"{path} can't be written on {self.target.label}.", detail=moved.stderr)
-
-    def _put_sftp(self, path: str, data: bytes) -> None:
-        with contextlib.closing(paramiko.SFTPClient.from_transport(self.transport)) as sftp:  # type: ignore[type-var]
-            with sftp.open(path, "wb") as file:  # type: ignore[union-attr]
-                file.chmod(0o600)
-                file.set_pipelined(True)
-                file.write(data)
-            size = sftp.stat(path).st_size  # type: ignore[union-attr]
-        if size != len(data):
-            raise OSError(0, f"{size} of {len(data)} bytes arrived; the disk may be full")
-
     def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
         """Go on writing a file on the host from an offset on, readable by its user only; needs SFTP."""
         where = self.target.label
@@ -249,17 +212,6 @@ class Connection:
             raise HostError(
                 f"{path} can't be written on {where}: {_plain(error)}", "Is the disk full or read-only?"
             ) from error
-
-    def _put_exec(self, path: str, data: bytes) -> None:
-        text = base64.encodebytes(data).decode()
-        quoted = shlex.quote(path)
-        done = self.run(f"umask 077\nbase64 -d >{quoted} <<'END-OF-FILE'\n{text}END-OF-FILE\nwc -c <{quoted}")
-        if done.status or not re.fullmatch(rf"\s*{len(data)}\s*", done.stdout):
-            raise HostError(
-                f"{path} can't be written on {self.target.label}.",
-                "Is the disk full or read-only? Another place can be named with --remote-dir.",
-                detail=done.stderr,
-            )
 
     def open_unix(self, path: str, timeout: float = 15.0) -> paramiko.Channel:
         """Open a channel to a Unix socket on the host, or raise ForwardError.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections import deque
@@ -69,8 +70,7 @@ def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool 
     A report that is not full (no Pythons looked for) is enough where the environment is in place.
     """
     backend = torch_backend(report, wanted)
-    # A home may serve hosts with and without a GPU, which need different builds of torch.
-    name = "-".join(part for part in (wanted.key, report.platform, {"auto": "cuda"}.get(backend, backend)) if part)
+    name = _name(report, wanted)
     made = name in report.environments
     chosen, python = (Tool.UV, None) if made else _choose(report, wanted, tool)
     return InstallPlan(
@@ -88,6 +88,17 @@ def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool 
         packages=wanted.packages if made else bounded(wanted.packages, report),
         torch_backend=backend,
     )
+
+
+def _name(report: HostReport, wanted: Requirements) -> str:
+    # A home may serve hosts with and without a GPU, which need different builds of torch.
+    backend = torch_backend(report, wanted)
+    return "-".join(part for part in (wanted.key, report.platform, {"auto": "cuda"}.get(backend, backend)) if part)
+
+
+def is_made(report: HostReport, wanted: Requirements) -> bool:
+    """Whether the environment is there."""
+    return _name(report, wanted) in report.environments
 
 
 def plan_anew(report: HostReport, wanted: Requirements, code_key: str) -> InstallPlan:
@@ -233,15 +244,21 @@ rm -rf "$ENV" && mv "$TEMP/env" "$ENV" || exit 73
 """
 
 
-def code_script(plan: InstallPlan, archive: str) -> str:
-    """Return the script that unpacks our code: beside its place, moved there when whole."""
+def code_script(plan: InstallPlan, archive: bytes) -> str:
+    """Return the script that brings our code and unpacks it: beside its place, moved there when whole.
+
+    In one script: each step of its own, such as a transfer by SFTP, would cost some round trips of the link.
+    """
     quote = shlex.quote
     return f"""
 set -eu
 umask 077
+mkdir -p {quote(plan.root)}/code
 T={quote(plan.code)}.making-$$
-trap 'rm -rf "$T" {quote(archive)}' EXIT
-{quote(plan.interpreter)} -m zipfile -e {quote(archive)} "$T"
+trap 'rm -rf "$T" "$T.zip"' EXIT
+base64 -d >"$T.zip" <<'END-OF-ARCHIVE'
+{base64.encodebytes(archive).decode()}END-OF-ARCHIVE
+{quote(plan.interpreter)} -m zipfile -e "$T.zip" "$T"
 [ -d {quote(plan.code)}/dls ] || mv "$T" {quote(plan.code)}
 """
 
@@ -288,11 +305,7 @@ def not_ours(connection: Connection, plan: InstallPlan) -> HostError:
 
 
 def _send_code(connection: Connection, plan: InstallPlan, code: Code) -> None:
-    made = connection.run(f"umask 077; mkdir -p {shlex.quote(plan.root)}/code")
-    archive = f"{plan.root}/code/{code.key}.zip"
-    if made.status == 0:
-        connection.put(archive, code.archive())
-        made = connection.run(code_script(plan, archive))
+    made = connection.run(code_script(plan, code.archive()))
     if made.status:
         raise InstallError(
             f"Our code could not be put on {connection.target.label}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import shlex
@@ -80,7 +81,7 @@ class ServerState:
 
 @dataclass(frozen=True)
 class HostReport:
-    """What a host has; `full` says whether Pythons and GPUs were looked for."""
+    """What a host has; `knows_gpus` and `full` say whether GPUs, and Pythons too, were looked for."""
 
     system: str
     machine: str
@@ -100,6 +101,7 @@ class HostReport:
     servers: tuple[ServerState, ...] = ()
     ended: frozenset[str] = frozenset()
     """The run directories of servers that ended because they were to."""
+    knows_gpus: bool = True
     full: bool = True
     pythons: tuple[Python, ...] = ()
     uv: str = ""
@@ -120,15 +122,28 @@ def remote_dir_words(remote_dir: str) -> str:
     return '"$HOME"/' + shlex.quote(remote_dir.removeprefix("~/"))
 
 
-def script(remote_dir: str, *, full: bool) -> str:
+class Depth(enum.IntEnum):
+    """How deep to look; each look ends when it has found what makes the rest needless."""
+
+    SERVER = 1
+    """A server that runs; else GPUs."""
+    GPUS = 2
+    """GPUs too; and Pythons where there is no environment yet."""
+    ALL = 3
+
+
+def script(remote_dir: str, depth: Depth) -> str:
     """Return the probe as a POSIX script; each line of its answer is a name, a tab and a value.
 
-    Looking for Pythons and GPUs takes most of its time (`nvidia-smi` alone up to a second), so unless it has to be
-    `full` the script ends when it has found a running server.
+    Looking for Pythons and GPUs takes most of its time (`nvidia-smi` alone up to a second).
     """
-    head = _HEAD.format(root=remote_dir_words(remote_dir), key=_key(remote_dir))
-    stop = "" if full else '[ -z "$FOUND" ] || exit 0'
-    return "\n".join([OURS, head, stop, _FULL.format(query=gpus.query(), old_query=gpus.query(gpus.FIELDS[:-1]))])
+    parts = [OURS, _HEAD.format(root=remote_dir_words(remote_dir), key=_key(remote_dir))]
+    if depth is Depth.SERVER:
+        parts.append('[ -z "$FOUND" ] || exit 0')
+    parts.append(_GPUS.format(query=gpus.query(), old_query=gpus.query(gpus.FIELDS[:-1])))
+    if depth is not Depth.ALL:
+        parts.append('[ -z "$MADE" ] || exit 0')
+    return "\n".join([*parts, _PYTHONS])
 
 
 def _key(remote_dir: str) -> str:
@@ -168,6 +183,7 @@ def parse(text: str, remote_dir: str) -> HostReport:
         codes=frozenset(said.get("code", [])),
         servers=tuple(state for state in states if state),
         ended=frozenset(said.get("ended", [])),
+        knows_gpus="gpus" in said,
         full="full" in said,
         pythons=_pythons(said.get("python", [])),
         uv=said.get("uv", [""])[0],
@@ -207,9 +223,9 @@ def _pythons(lines: list[str]) -> tuple[Python, ...]:
     return tuple(found.values())
 
 
-def probe(connection: Connection, remote_dir: str, *, full: bool = False) -> HostReport:
+def probe(connection: Connection, remote_dir: str, depth: Depth = Depth.SERVER) -> HostReport:
     """Look at the host, in one exec."""
-    done = connection.run(script(remote_dir, full=full), timeout=60)
+    done = connection.run(script(remote_dir, depth), timeout=60)
     return parse(done.stdout, remote_dir)
 
 
@@ -217,6 +233,7 @@ _HEAD = r"""
 say() {{ printf '%s\t%s\n' "$1" "$2"; }}
 ROOT={root}
 FOUND=
+MADE=
 UID_=$(id -u)
 say system "$(uname -s)"
 say machine "$(uname -m)"
@@ -241,7 +258,9 @@ for D in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$UID_/{key}" "/tmp/dls-$UID_/{key}"
 done
 for D in "$ROOT"/env/*/complete.json; do
   E=${{D%/complete.json}}
-  [ -f "$D" ] && [ -x "$E/bin/python" ] && say environment "${{E##*/}}"
+  [ -f "$D" ] && [ -x "$E/bin/python" ] || continue
+  say environment "${{E##*/}}"
+  MADE=1
 done
 for D in "$ROOT"/code/*/dls; do
   E=${{D%/dls}}
@@ -250,9 +269,20 @@ done
 :
 """
 
-_FULL = r"""
+_GPUS = r"""
+say gpus 1
+if command -v nvidia-smi >/dev/null 2>&1; then
+  T=
+  command -v timeout >/dev/null 2>&1 && T='timeout 20'
+  G=$($T {query} 2>/dev/null) || G=$($T {old_query} 2>/dev/null) || G=
+  printf '%s\n' "$G" | while IFS= read -r L; do say gpu "$L"; done
+fi
+:
+"""
+
+_PYTHONS = r"""
 say full 1
-look() {{
+look() {
   [ -x "$1" ] && "$1" -c '
 import os, sys
 try:
@@ -263,7 +293,7 @@ try:
 except Exception:
     pass
 ' 2>/dev/null </dev/null
-}}
+}
 for N in python3 python3.12 python3.13 python3.11 python3.10 python3.14 python; do
   P=$(command -v "$N" 2>/dev/null) && look "$P"
 done
@@ -274,11 +304,5 @@ done
 for U in "$(command -v uv 2>/dev/null)" "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv" "$ROOT/uv/bin/uv"; do
   if [ -n "$U" ] && [ -x "$U" ]; then say uv "$U"; break; fi
 done
-if command -v nvidia-smi >/dev/null 2>&1; then
-  T=
-  command -v timeout >/dev/null 2>&1 && T='timeout 20'
-  G=$($T {query} 2>/dev/null) || G=$($T {old_query} 2>/dev/null) || G=
-  printf '%s\n' "$G" | while IFS= read -r L; do say gpu "$L"; done
-fi
 :
 """

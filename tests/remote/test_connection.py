@@ -60,26 +60,13 @@ def test_silence_ends(connection: Connection) -> None:
         connection.run("sleep 30", timeout=0.5)
 
 
-def test_a_file_is_put_whole_and_private(connection: Connection, tmp_path: Path) -> None:
-    """With SFTP, and over exec where SFTP is off; nothing else is left behind."""
-    data = os.urandom(300_000)
-    for no_sftp in (False, True):
-        connection._no_sftp = no_sftp
-        path = tmp_path / f"a file {no_sftp}'s"
-        connection.put(str(path), data)
-        assert path.read_bytes() == data and path.stat().st_mode & 0o777 == 0o600
-    assert len(list(tmp_path.iterdir())) == 2
-    with pytest.raises(HostError):
-        connection.put(str(tmp_path / "no" / "such"), b"x")
-
-
-def test_sftp_that_is_off(short_folder: Path) -> None:
-    """A host whose sshd has no SFTP subsystem."""
+def test_a_large_script_with_sftp_off(short_folder: Path) -> None:
+    """Our code goes over standard input, in one script: a host without the SFTP subsystem takes it too."""
+    text = "x" * 300_000
     with sshd.running(short_folder, options="Subsystem sftp /bin/false") as server:
         connection = opened(server)
-        connection.put(f"{short_folder}/file", b"content")
-        assert (short_folder / "file").read_bytes() == b"content"
-        assert connection._no_sftp
+        done = connection.run(f"wc -c <<'END'\n{text}\nEND")
+        assert done.stdout.split() == ["300001"]
         connection.close()
 
 
@@ -134,7 +121,6 @@ def test_one_session_at_a_time_is_enough(short_folder: Path) -> None:
         connection = opened(server)
         for number in range(20):
             assert connection.run(f"echo {number}").stdout == str(number)
-        connection.put(f"{short_folder}/file", b"content")
         connection.close()
 
 
@@ -289,7 +275,7 @@ def test_login_shells_that_are_not_sh(account: tuple[str, Path], short_folder: P
         connection = Connection.open(Target(**{**target.__dict__, "user": name}), NoPrompter(), password="tr0ub4dor")
         assert connection.run("printf '%s\\n' 'it'\"'\"'s !here' \"$0\"").stdout.splitlines()[0] == "it's !here"
         assert connection.run("exit 7").status == 7
-        connection.put(f"{home}/file", b"content")
+        assert connection.run(f"printf content >{home}/file").status == 0
         assert (home / "file").read_bytes() == b"content"
         connection.close()
 

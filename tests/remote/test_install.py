@@ -18,7 +18,7 @@ from dls.remote import install
 from dls.remote.connection import Connection
 from dls.remote.install import Tool, plan
 from dls.remote.packages import Code, Requirements
-from dls.remote.probe import HostReport, Python, probe
+from dls.remote.probe import Depth, HostReport, Python, probe
 from dls.remote.progress import Phase, Silent
 
 WANTED = Requirements(("numpy",), disk_mib=100)
@@ -112,7 +112,7 @@ class Lines(Silent):
 def made(
     connection: Connection, root: Path, wanted: Requirements = TINY, tool: Tool | None = None
 ) -> tuple[install.InstallPlan, Lines]:
-    report = probe(connection, str(root), full=True)
+    report = probe(connection, str(root), Depth.ALL)
     found = plan(report, wanted, Code.installed().key, tool=tool)
     lines = Lines()
     install.install(connection, found, Code.installed(), Phase(lines), own_caches=True)
@@ -140,10 +140,10 @@ def test_an_environment_that_is_damaged_is_made_again(connection: Connection, sh
     """Without its interpreter or its mark, what stands there is no environment."""
     found, _ = made(connection, short_folder)
     (Path(found.environment) / "complete.json").unlink()
-    assert plan(probe(connection, str(short_folder), full=True), TINY, "x").make_environment
+    assert plan(probe(connection, str(short_folder), Depth.ALL), TINY, "x").make_environment
     found, _ = made(connection, short_folder)
     Path(found.interpreter).unlink()
-    assert plan(probe(connection, str(short_folder), full=True), TINY, "x").make_environment
+    assert plan(probe(connection, str(short_folder), Depth.ALL), TINY, "x").make_environment
     made(connection, short_folder)
     assert json.loads((Path(found.environment) / "complete.json").read_text())["packages"] == ["six"]
 

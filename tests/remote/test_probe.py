@@ -17,7 +17,7 @@ from dls import gpus
 from dls.errors import HostError
 from dls.remote import probe as probing
 from dls.remote.connection import Connection
-from dls.remote.probe import HostReport, ServerState, parse, probe, remote_dir_words, run_dir
+from dls.remote.probe import Depth, HostReport, ServerState, parse, probe, remote_dir_words, run_dir
 
 BASE = (
     "system\tLinux\nmachine\tx86_64\nhostname\tgpu1\nhome\t/home/ann\nuid\t1000\nroot\t/home/ann/.dls\nfree\t2097152\n"
@@ -121,7 +121,7 @@ def test_a_host_with_gpus(connection: Connection, short_folder: Path) -> None:
         'echo "0, Tesla V100, 16160, 16000, 450.1"\n'
     )
     fake.chmod(0o755)
-    text = probing.script(str(short_folder), full=True)
+    text = probing.script(str(short_folder), Depth.ALL)
     done = connection.run(f"PATH={short_folder}/bin:$PATH\n{text}")
     assert [gpu.name for gpu in parse(done.stdout, str(short_folder)).gpus] == ["Tesla V100"]
 

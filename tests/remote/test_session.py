@@ -24,7 +24,7 @@ from dls.remote import install, launch, session
 from dls.remote.connection import Connection
 from dls.remote.launch import ServerRequest
 from dls.remote.packages import Code, requirements
-from dls.remote.probe import probe
+from dls.remote.probe import Depth, probe
 from dls.remote.progress import Phase, Silent
 from dls.remote.prompts import NoPrompter
 from dls.remote.session import Reach, connect
@@ -198,7 +198,7 @@ def _with_code(
     with connection_to(host) as link:  # type: ignore[attr-defined]
         if replacing is not None:
             launch.stop(link, replacing)
-        report = probe(link, remote_dir, full=True)
+        report = probe(link, remote_dir, Depth.ALL)
         plan = install.plan(report, requirements("region"), code.key)
         install.install(link, plan, code, Phase(Silent()), own_caches=True)
         return launch.launch(link, report, plan, request, code.key, None)
