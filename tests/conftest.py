@@ -18,6 +18,17 @@ from dls.remote.prompts import NoPrompter
 from dls.remote.session import Reach, connect
 from tests.live import Live, serving
 
+KEPT = [Path(place) / f"dls-{os.getuid()}" for place in ("/var/tmp", "/dev/shm")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_sessions_left() -> Iterator[None]:
+    """Remove the sessions that servers of the tests kept where servers keep them by default."""
+    before = {path for place in KEPT if place.is_dir() for path in place.iterdir()}
+    yield
+    for path in {path for place in KEPT if place.is_dir() for path in place.iterdir()} - before:
+        shutil.rmtree(path, ignore_errors=True)
+
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
@@ -62,7 +73,7 @@ def remote_dir(host: sshd.Server) -> Iterator[str]:
 def kept_in(remote_dir: str) -> list[Path]:
     """Return where a server of the remote directory keeps its sessions."""
     key = hashlib.sha256(remote_dir.encode()).hexdigest()[:8]
-    return [Path(place) / f"dls-{os.getuid()}" / key for place in ("/var/tmp", "/dev/shm")]
+    return [place / key for place in KEPT]
 
 
 @pytest.fixture(scope="module")

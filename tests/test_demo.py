@@ -16,10 +16,12 @@ from rich.console import Console
 
 from dls.demo import play, sample
 from dls.remote.progress import Silent
+from tests.conftest import KEPT
 
 
 def test_the_demo_ends_with_a_picture_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """From the command line, in a folder for temporary files of its own."""
+    kept = {path for place in KEPT if place.is_dir() for path in place.iterdir()}
     done = subprocess.run(
         [sys.executable, "-m", "dls", "demo", "--once", "--picture", str(tmp_path / "demo.png")],
         capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, check=False,
@@ -31,6 +33,7 @@ def test_the_demo_ends_with_a_picture_and_leaves_nothing_behind(tmp_path: Path) 
         assert re.search(rf"{request} .*ms", done.stderr), done.stderr
     folder = re.search(r"/tmp/dls-demo-\w+", done.stderr)
     assert not list(Path("/tmp").glob("dls-demo-*")) or folder is None
+    assert {path for place in KEPT if place.is_dir() for path in place.iterdir()} <= kept
     with Image.open(tmp_path / "demo.png") as picture:
         colors = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
         assert picture.width > 600 and picture.height > 600

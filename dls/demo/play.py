@@ -18,7 +18,7 @@ from dls.console import show_session, show_table
 from dls.demo import picture as pictures
 from dls.demo import sample, sshd
 from dls.demo.snap import Snap
-from dls.errors import DlsError, LinkError
+from dls.errors import DlsError
 from dls.remote import session as sessions
 from dls.remote.launch import ServerRequest
 from dls.remote.progress import Reporter
@@ -41,10 +41,10 @@ def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, libra
     with _workspace() as folder, sshd.running(folder, library=library) as server:
         reporter.note(f"SSH server of our own on 127.0.0.1:{server.port} ({server.program})")
         reach = sessions.Reach("dls-demo", ssh_config=server.config, remote_dir=f"{folder}/host")
-        request = ServerRequest(stand_in=True)
+        request = ServerRequest(stand_in=True, session_dir=f"{folder}/sessions")
         session = sessions.establish(reach, request, None, NoPrompter(), reporter)
         try:
-            client = Snap(session.port, session.server_field.rpartition("@")[0])
+            client = Snap(session.port)
             reporter.note("Playing ITK-SNAP on a T1 brain: upload, click, scribble, lasso")
             results = play(client)
             volume = sample.load()
@@ -59,8 +59,6 @@ def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, libra
                 session.wait()
         except KeyboardInterrupt:
             reporter.note("Ending the demo.")
-        except LinkError:
-            reporter.note("The demo's SSH server is gone.")
         finally:
             session.close(stop_server=True)
             shutil.rmtree(session.state.run_dir, ignore_errors=True)
