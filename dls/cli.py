@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dls import __version__
+from dls.cli_host import logs, sessions, stop
 from dls.cli_models import models
-from dls.errors import DlsError, TargetError
+from dls.errors import DlsError
 from dls.options import (
     UNCHECKED,
     engine_options,
@@ -31,7 +32,6 @@ from dls.options import (
 )
 
 if TYPE_CHECKING:
-    from dls.remote.kept import KeptSession
     from dls.server.options import ServeOptions
     from dls.server.serve import Listening
 
@@ -111,8 +111,8 @@ def connect(
 ) -> None:
     """Put a segmentation server on HOST and its address on localhost."""
     from dls.console import ready_fields, show_session, write_event
-    from dls.remote import session as sessions
     from dls.remote.launch import ServerRequest
+    from dls.remote.session import establish
 
     with people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
         request = ServerRequest(
@@ -133,7 +133,7 @@ def connect(
         )
         if options["insecure"]:
             reporter.note(UNCHECKED)
-        session = sessions.establish(reach(target, options), request, local_port, prompter, reporter)
+        session = establish(reach(target, options), request, local_port, prompter, reporter)
         try:
             if as_json:
                 write_event("ready", **ready_fields(session))
@@ -172,68 +172,6 @@ def _sigterm_interrupts() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
-
-
-@cli.command()
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
-@reach_options
-def stop(target: str, **options: Any) -> None:
-    """End the server on HOST."""
-    from dls.remote.session import stop_server
-
-    with people() as (_, reporter, prompter):
-        if not stop_server(reach(target, options), prompter, reporter):
-            reporter.note("No server was running there.")
-
-
-@cli.command()
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
-@reach_options
-@click.option(
-    "-n",
-    "--lines",
-    default=50,
-    show_default=True,
-    type=click.IntRange(0),
-    help="How many lines from the end.",
-)
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
-def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
-    """Print the log of the server on HOST."""
-    from dls.remote.session import read_log
-
-    with people() as (_, reporter, prompter):
-        read_log(reach(target, options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
-
-
-@cli.command("sessions")
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
-@click.argument("names", metavar="[SESSION]...", nargs=-1)
-@reach_options
-@click.option("--session-dir", metavar="FOLDER", help="The folder that was named when the server was started.")
-@click.option("--purge", is_flag=True, help="Remove the sessions named, or all.")
-@click.option("--yes", is_flag=True, help="Do not ask before anything is removed.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
-def sessions_(
-    target: str, names: tuple[str, ...], session_dir: str | None, purge: bool, yes: bool, as_json: bool, **options: Any
-) -> None:
-    """List the sessions that are kept on HOST, or remove them."""
-    from dls.console import show_sessions
-    from dls.remote.session import kept_sessions
-
-    if purge and not yes and not sys.stdin.isatty():
-        raise TargetError("Nobody can be asked whether to remove the sessions.", "Say so with --yes.")
-    with people() as (_, reporter, prompter):
-
-        def choose(found: list[KeptSession]) -> list[KeptSession]:
-            named = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
-            reporter.close()
-            show_sessions(named, as_json=as_json)
-            if not purge or not named:
-                return []
-            return named if yes or click.confirm(f"Remove {len(named)} sessions for good?", err=True) else []
-
-        kept_sessions(reach(target, options), prompter, reporter, session_dir=session_dir, choose=choose)
 
 
 @cli.command()
@@ -401,4 +339,5 @@ def demo(once: bool, picture: Path) -> None:
         play.run(screen, reporter, once=once, picture=picture)
 
 
-cli.add_command(models)
+for command in (models, stop, logs, sessions):
+    cli.add_command(command)

@@ -19,13 +19,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from dls.errors import Conflict, Exhausted, ListenError, RequestError
+from dls.errors import Conflict, ListenError, RequestError
 from dls.server import journal, listen, memory
+from dls.server.arriving import Arriving, create, kept, write
 from dls.server.journal import Broken, Image, Manifest, Record
 from dls.server.volume import Geometry
 
@@ -35,7 +36,7 @@ MANIFEST = "session"
 BROKEN = "broken-"
 DEFAULT_TTL = 7 * 86400.0
 """Seconds without use after which a session's files are removed."""
-COPY_BYTES = 1 << 20
+READ_BYTES = 1 << 20
 FAST_SHARE = 0.05
 """Of the memory, how much images in memory-backed files may take; the next ones go to the disk."""
 
@@ -71,86 +72,6 @@ def folders(chosen: Path | None, name: str) -> Folders:
     return Folders((local if local.is_dir() else Path(tempfile.gettempdir())) / own / name, fast)
 
 
-@contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Turn what a disk says into a refusal that changes nothing."""
-    try:
-        yield
-    except OSError as error:
-        log.error("a session's file can't be written or read: %s", error.strerror)
-        raise Exhausted(
-            f"The server can't keep this step in its files ({error.strerror}); nothing was changed. "
-            "Free some space on its disk, or start it with another --session-dir."
-        ) from error
-
-
-class Arriving:
-    """An image's compressed bytes, written as they arrive; where one disk is full, they go on on the next."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._paths = paths
-        self._file: IO[bytes] | None = None
-        self.length = 0
-
-    @property
-    def path(self) -> Path:
-        """Where the file is now."""
-        return self._paths[0]
-
-    def write(self, data: bytes) -> None:
-        """Append bytes."""
-        with kept():
-            while True:
-                try:
-                    self._file = self._file or _create(self.path)
-                    _write(self._file, data)
-                    self.length += len(data)
-                    return
-                except OSError:
-                    if len(self._paths) == 1:
-                        raise
-                    self._move_on()
-
-    def _move_on(self) -> None:
-        full = self._paths.pop(0)
-        log.info("no room for an image in %s: going on in %s", full.parent.parent, self.path.parent.parent)
-        before, self._file = self._file, _create(self.path)
-        if before is not None:
-            with contextlib.suppress(OSError):  # of what it could not write any more
-                before.close()
-            with full.open("rb") as source:
-                shutil.copyfileobj(source, self._file, COPY_BYTES)
-            full.unlink()
-            self._file.truncate(self.length)
-            self._file.seek(self.length)
-
-    def finish(self) -> None:
-        """Close the file, which is whole."""
-        with kept():
-            if self._file is not None:
-                self._file.close()
-
-    def discard(self) -> None:
-        """Remove the file, which will not be used."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            self.path.unlink(missing_ok=True)
-
-
-def _create(path: Path) -> IO[bytes]:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    return os.fdopen(descriptor, "wb", buffering=0)
-
-
-def _write(file: IO[bytes], data: bytes) -> None:
-    """Write all of it: on a disk that gets full, an unbuffered file takes a part, and says so at the next try."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
-
-
 class Kept:
     """One session's files; used by one thread at a time."""
 
@@ -169,8 +90,8 @@ class Kept:
         """Put the manifest in place, whole or not at all."""
         with kept():
             part = self.folder / f"{MANIFEST}.part"
-            with _create(part) as file:
-                _write(file, journal.write_manifest(manifest))
+            with create(part) as file:
+                write(file, journal.write_manifest(manifest))
             part.replace(self.folder / MANIFEST)
         self.manifest = manifest
 
@@ -223,7 +144,7 @@ class Kept:
             with os.fdopen(descriptor, "ab", buffering=0) as file:
                 length = file.tell()
                 try:
-                    _write(file, data)
+                    write(file, data)
                 except OSError:
                     file.truncate(length)
                     raise
@@ -245,7 +166,7 @@ class Kept:
         """Read the compressed image, block by block."""
         assert self.manifest.image is not None
         with kept(), Path(self.manifest.image.path).open("rb") as file:
-            while block := file.read(COPY_BYTES):
+            while block := file.read(READ_BYTES):
                 take(block)
 
     def touch(self) -> None:

@@ -12,18 +12,20 @@ import logging
 import time
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, NotFound, RequestError, TooLarge
 from dls.server import codec
-from dls.server.archive import Archive, Arriving, Kept
+from dls.server.archive import Archive, Kept
+from dls.server.arriving import Arriving
 from dls.server.engines.base import Engine, Model, Segmentation
 from dls.server.engines.messages import EngineFault
 from dls.server.journal import Record
 from dls.server.readiness import Readiness
+from dls.server.revival import Revival
 from dls.server.volume import Geometry, Prompt, Volume
 from dls.server.workers import Workers
 
@@ -33,8 +35,6 @@ log = logging.getLogger("dls.server")
 
 MOST_EMPTY = 500
 """Sessions without an image that are kept: ITK-SNAP starts one and forgets it each time its panel is opened."""
-TRIES = 2
-"""How often a prompt is given to an engine that dies of it."""
 ROUND_SECONDS = 3600.0
 """After so long, up to twice that, without a request, a session goes to sleep whether there is room or not."""
 
@@ -81,15 +81,12 @@ class Sessions:
         self._engine = engine
         self._models = [model.id for model in models]
         self._workers = workers
-        self._readiness = readiness
         self._archive = archive
         self._budget = budget
         self._sessions: dict[str, Session] = {}
         self._clock = itertools.count(1)
         self._room = asyncio.Condition()
-        self._reviving = asyncio.Lock()
-        self._generation = 0
-        """How often the engine has been started anew."""
+        self._revival = Revival(engine, workers, readiness, self._asleep_all)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -113,7 +110,7 @@ class Sessions:
         chosen = self._models[0] if model is None else model
         if chosen not in self._models:
             raise NotFound(f"This server has no model named {chosen[:80]!r}. It has: {', '.join(self._models)}.")
-        await self._ready()
+        await self._revival.ready()
         await self._forget_empty()
         kept = await self._workers.codec(self._archive.create, str(uuid.uuid4()), chosen, self._engine.key)
         return self._remember(Session(kept.manifest.id, kept))
@@ -204,7 +201,7 @@ class Sessions:
         """Give the session its image; the old one stays when the engine can't take the new one."""
         async with self.at_work(session):
             await self._sleep(session)  # what is there now is in its files
-            await self._surviving(lambda: self._open(session, volume))
+            await self._revival.surviving(lambda: self._open(session, volume))
             try:
                 await self._workers.codec(session.kept.take_image, arrived, volume.geometry, request)
             except BaseException:
@@ -213,7 +210,7 @@ class Sessions:
             session.last_request = request
 
     async def _open(self, session: Session, volume: Volume) -> Segmentation:
-        await self._ready()
+        await self._revival.ready()
         await self._make_room(session, volume.geometry)
         try:
             # Beside other sessions' prompts: preparing an image must not wait for a prediction, nor hold one up.
@@ -236,7 +233,7 @@ class Sessions:
                 await self._told(self._workers.engine(segmentation.add, prompt))
             return segmentation
 
-        segmentation = await self._surviving(refined)
+        segmentation = await self._revival.surviving(refined)
         kept = session.kept if is_new else None
         try:
             body = await self._workers.codec(_answer, segmentation, kept, prompt, request)
@@ -246,28 +243,13 @@ class Sessions:
         session.last_request = request
         return body
 
-    async def _surviving(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work; once more on a new engine when the old one dies of it."""
-        for attempt in range(1, TRIES + 1):
-            generation = self._generation
-            try:
-                return await work()
-            except EngineLost as lost:
-                await self._revive(generation, lost)
-                if attempt == TRIES:
-                    raise EngineFailed(
-                        f"The segmentation failed at this step, and again when it was tried anew. {lost.message} "
-                        "Nothing was changed."
-                    ) from lost
-        raise AssertionError("unreachable")
-
     async def _awake(self, session: Session) -> Segmentation:
         """Return what the session works on; from its files when it is asleep."""
         if session.segmentation is not None:
             return session.segmentation
         geometry = session.geometry
         started = time.monotonic()
-        await self._ready()
+        await self._revival.ready()
         if session.kept.manifest.engine != self._engine.key:
             raise Conflict(
                 f"This session was begun with {session.kept.manifest.engine}, and this server runs "
@@ -296,37 +278,23 @@ class Sessions:
                 return
             await self._workers.codec(session.kept.reset)
             session.last_request = ""
-            generation = self._generation
+            generation = self._revival.generation
             try:
                 if session.segmentation is not None:
                     await self._told(self._workers.engine(session.segmentation.reset))
             except EngineLost as lost:
-                await self._revive(generation, lost)
+                await self._revival.revive(generation, lost)
             except RequestError:  # its files say what it is now
                 await self._sleep(session)
 
-    async def _revive(self, generation: int, lost: EngineLost) -> None:
-        """Start the engine anew, once for all who lost it; every session sleeps until its next request."""
-        async with self._reviving:
-            if generation != self._generation:
-                return  # somebody else has done it
-            self._generation += 1
-            log.error("the engine was lost: %s; starting it anew", lost.message)
-            for other in self._sessions.values():
-                if other.segmentation is not None:
-                    other.segmentation.close()
-                    other.segmentation, other.bytes = None, 0
-            await self._readiness.load_again(self._engine, self._workers)
+    async def _asleep_all(self) -> None:
+        """Let go of what a lost engine held; every session wakes at its next request."""
+        for other in self._sessions.values():
+            if other.segmentation is not None:
+                other.segmentation.close()
+                other.segmentation, other.bytes = None, 0
         async with self._room:
             self._room.notify_all()
-
-    async def _ready(self) -> None:
-        """Wait until the engine is ready; one that could not be started anew is tried again."""
-        if self._readiness.may_try_again:
-            async with self._reviving:
-                if self._readiness.may_try_again:
-                    await self._readiness.load_again(self._engine, self._workers)
-        await self._readiness.wait()
 
     async def _told(self, work: Awaitable[T]) -> T:
         try:
