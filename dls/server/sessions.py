@@ -88,17 +88,9 @@ class Sessions:
         self._room = asyncio.Condition()
         self._revival = Revival(engine, workers, readiness, self._asleep_all)
 
-    def __len__(self) -> int:
-        return len(self._sessions)
-
     def about_engine(self) -> dict[str, str]:
         """Return what the client that started this server wants to know of the engine."""
         return {"device": self._engine.device, "notice": self._engine.notice}
-
-    @property
-    def awake(self) -> int:
-        """How many sessions hold memory."""
-        return sum(1 for session in self._sessions.values() if session.bytes)
 
     @property
     def largest_image(self) -> int:
