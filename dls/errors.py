@@ -111,6 +111,9 @@ class EngineError(DlsError):
 class EngineLost(DlsError):
     """The engine's process died or hangs; nobody outside the server sees this one."""
 
+    during_prompt = False
+    """Whether it was at the prompt itself that is asked for now, which may be what ends it."""
+
 
 class RequestError(DlsError):
     """A request the server refuses; the session stays as it was."""

@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 TRIES = 2
 """How often a prompt is given to an engine that dies of it."""
+MOST_TRIES = 6
+"""How often it is tried when the engine dies of something else meanwhile."""
 
 log = logging.getLogger("dls.server")
 
@@ -43,14 +45,16 @@ class Revival:
         await self._readiness.wait()
 
     async def surviving(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work; once more on a new engine when the old one dies of it."""
-        for attempt in range(1, TRIES + 1):
+        """Do the work; once more on a new engine when the old one dies of it, and again when it dies of another's."""
+        blamed = 0
+        for attempt in range(1, MOST_TRIES + 1):
             generation = self.generation
             try:
                 return await work()
             except EngineLost as lost:
                 await self.revive(generation, lost)
-                if attempt == TRIES:
+                blamed += lost.during_prompt
+                if blamed == TRIES or attempt == MOST_TRIES:
                     raise EngineFailed(
                         f"The segmentation failed at this step, and again when it was tried anew. {lost.message} "
                         "Nothing was changed."

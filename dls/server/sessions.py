@@ -222,7 +222,11 @@ class Sessions:
         async def refined() -> Segmentation:
             segmentation = await self._awake(session)
             if is_new:
-                await self._told(self._workers.engine(segmentation.add, prompt))
+                try:
+                    await self._told(self._workers.engine(segmentation.add, prompt))
+                except EngineLost as lost:
+                    lost.during_prompt = True
+                    raise
             return segmentation
 
         segmentation = await self._revival.surviving(refined)
