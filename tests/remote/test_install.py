@@ -178,7 +178,7 @@ def test_a_second_installer_waits_for_the_first(connection: Connection, short_fo
     found, seen = None, []
 
     def first_is_done() -> None:
-        time.sleep(2)
+        time.sleep(10)  # by then the second one has come as far as the lock, also where it is slow
         holder.kill()
         holder.wait()
 

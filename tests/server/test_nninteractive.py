@@ -304,6 +304,7 @@ def test_the_versions_that_we_claim() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
     """The engine in a process of its own, killed; then the server too: the clicks give what they would have given."""
     options = EngineOptions("cpu", Wish(str(MODEL), network=False))
