@@ -56,7 +56,6 @@ def test_the_driver_bounds_torch() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.timeout(900)
 def test_over_openssh_with_torch_in_the_remote_environment(short_folder: Path) -> None:
     """Installed, launched, loaded and clicked; what the model can't do is told by the engine's own sentence."""
     torch = pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
