@@ -17,6 +17,7 @@ from dls.remote.reach import Reach
 
 ENGINE_POLL_SECONDS = 0.1
 MENDING_SECONDS = 2.5
+LAST_WORDS_TRIES = 20
 IDLE_SECONDS = 20.0
 """A server that nobody has asked anything for so long has no client that is connected."""
 
@@ -202,8 +203,12 @@ class Arrival:
             return {}
 
     def _engine_failed(self, state: ServerState, why: str) -> EngineError:
-        tail = self._connection.run(launch.log_script(state.log, launch.LOG_LINES, follow=False), timeout=30).stdout
-        told, hint = launch.last_words(tail)
+        for _ in range(LAST_WORDS_TRIES):
+            tail = self._connection.run(launch.log_script(state.log, launch.LOG_LINES, follow=False), timeout=30).stdout
+            told, hint = launch.last_words(tail)
+            if why or told:
+                break
+            time.sleep(0.5)  # it closes its connections before it says why
         message = why or told or "The server ended while it loaded its engine."
         where = self._connection.target.label
         return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)

@@ -31,6 +31,8 @@ DAMAGE = (
 READY_SECONDS = 60
 """How long a server may take to listen. It loads its engine after that."""
 LOG_LINES = 20
+STARTING = "--- starting dls serve"
+"""A line in the log before each server."""
 ANSWER_SECONDS = 60
 """How long a server may take to say who it is: while it imports torch from a slow disk, it says nothing."""
 
@@ -144,6 +146,7 @@ export PYTHONPATH={quote(plan.code)} PYTHONUNBUFFERED=1
 unset PYTHONHOME
 S=
 command -v setsid >/dev/null 2>&1 && S=setsid
+echo {quote(STARTING)} >>"$LOG"
 $S nohup {quote(plan.interpreter)} -m dls serve --launch-file "$RUN/launch.json" >>"$LOG" 2>&1 </dev/null &
 P=$!
 I=0
@@ -190,18 +193,23 @@ def launch(
 
 def is_there_already(tail: str) -> bool:
     """Whether a server did not start because there is one, though its state file was not."""
-    return "Another server of this user runs here already" in tail
+    return "Another server of this user runs here already" in _since_start(tail)
 
 
 def is_damaged(tail: str) -> bool:
     """Whether a server did not start because something of what was installed is missing or broken."""
-    return any(sign in tail for sign in DAMAGE)
+    return any(sign in _since_start(tail) for sign in DAMAGE)
+
+
+def _since_start(tail: str) -> str:
+    """Return what the last server wrote: earlier ones wrote to the same log."""
+    return tail.rpartition(STARTING)[2]
 
 
 def last_words(tail: str) -> tuple[str, str]:
     """Return the sentence and the hint with which a server ended, as its log has them; empty where it has none."""
     found = ["", ""]
-    for line in tail.splitlines():
+    for line in _since_start(tail).splitlines():
         for place, mark in enumerate(("Error: ", "Hint:  ")):
             if line.startswith(mark):
                 found[place] = line.removeprefix(mark)
