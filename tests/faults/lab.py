@@ -37,9 +37,16 @@ def is_possible() -> bool:
     """Whether this machine lets us make a lab."""
     if os.getuid() != 0 or not all(shutil.which(name) for name in ("ip", "iptables", "unshare")):
         return False
-    done = subprocess.run(["ip", "netns", "add", "dls-try"], capture_output=True)
-    subprocess.run(["ip", "netns", "del", "dls-try"], capture_output=True)
-    return done.returncode == 0
+    space = f"dls-try-{os.getpid()}"
+    tries = (
+        ["ip", "netns", "add", space],
+        ["ip", "netns", "exec", space, "iptables", "-I", "INPUT", "-j", "DROP"],
+        ["unshare", "-m", "true"],
+    )
+    try:
+        return all(subprocess.run(words, capture_output=True).returncode == 0 for words in tries)
+    finally:
+        subprocess.run(["ip", "netns", "del", space], capture_output=True)
 
 
 def run(*words: object) -> None:
