@@ -16,6 +16,7 @@ from dls.demo import sshd
 from dls.remote.connection import Connection
 from dls.remote.prompts import NoPrompter
 from dls.remote.session import Reach, connect
+from dls.server import listen
 from tests.live import Live, serving
 
 KEPT = [Path(place) / f"dls-{os.getuid()}" for place in ("/var/tmp", "/dev/shm")]
@@ -27,7 +28,17 @@ def no_sessions_left() -> Iterator[None]:
     before = {path for place in KEPT if place.is_dir() for path in place.iterdir()}
     yield
     for path in {path for place in KEPT if place.is_dir() for path in place.iterdir()} - before:
-        shutil.rmtree(path, ignore_errors=True)
+        if not is_served(KEPT[0] / path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_served(home: Path) -> bool:
+    """Whether a server runs that keeps its sessions there: of another run of the tests, say."""
+    for lock in home.glob("*.lock"):
+        with lock.open("a") as stream:
+            if not listen.is_free(stream):
+                return True
+    return False
 
 
 @pytest.fixture
