@@ -10,6 +10,8 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, fields
 
+import paramiko
+
 from dls.errors import HostError, LaunchError
 from dls.gpus import Gpu, most_free
 from dls.remote.connection import Connection
@@ -235,18 +237,23 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
     return said if isinstance(said, dict) else {}
 
 
+def open_channel(connection: Connection, state: ServerState) -> paramiko.Channel:
+    """Open a channel to the server: to its socket, or to its port where sockets can't be forwarded."""
+    if state.port is None:
+        return connection.open_unix(state.socket)
+    return connection.open_tcp("127.0.0.1", state.port)
+
+
 def ask(connection: Connection, state: ServerState, path: str) -> tuple[int, bytes]:
     """Ask the server something and return the answer's status and body; status 0 when there was no whole answer."""
-    channel = connection.open_unix(state.socket) if state.port is None else connection.open_tcp("127.0.0.1", state.port)
-    with contextlib.closing(channel):
+    with contextlib.closing(open_channel(connection, state)) as channel:
         channel.settimeout(ANSWER_SECONDS)
         # http.client asks for no more of a socket than a channel has: sendall and makefile. It must not be told to
         # close: it would close the channel before it reads the body.
         asking = http.client.HTTPConnection("localhost")
         asking.sock = channel
-        token = base64.b64encode(f"snap:{state.secret}".encode()).decode()
         try:
-            asking.request("GET", path, headers={"Authorization": f"Basic {token}"})
+            asking.request("GET", path, headers={"Authorization": f"Basic {state.credentials}"})
             answer = asking.getresponse()
             return answer.status, answer.read(65536)
         except (OSError, EOFError, http.client.HTTPException):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import paramiko
 
 from dls.errors import DlsError, LinkError
+from dls.remote import launch
 from dls.remote.connection import Connection
 from dls.remote.probe import ServerState
 
@@ -44,9 +45,7 @@ class End:
 
     def open(self) -> paramiko.Channel:
         """Open a channel to the server, or raise a DlsError."""
-        if self.state.port is None:
-            return self.connection.open_unix(self.state.socket)
-        return self.connection.open_tcp("127.0.0.1", self.state.port)
+        return launch.open_channel(self.connection, self.state)
 
 
 class Link:

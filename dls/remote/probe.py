@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 import hashlib
 import json
@@ -60,6 +61,11 @@ class ServerState:
     log: str
     run_dir: str
     version: str = ""
+
+    @property
+    def credentials(self) -> str:
+        """The secret as HTTP's Basic credentials carry it."""
+        return base64.b64encode(f"snap:{self.secret}".encode()).decode()
 
     @classmethod
     def parse(cls, text: str, run_dir: str) -> ServerState | None:

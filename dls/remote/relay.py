@@ -6,7 +6,6 @@ no harm: it changes nothing, or the server knows it by its name and does not app
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import secrets
@@ -252,6 +251,4 @@ def _passed_on(response: h11.Response, size: int) -> h11.Response:
 
 def credentials(state: ServerState) -> str | None:
     """Return what the server wants to see on a port, which everybody on its host can reach; a socket is guarded."""
-    if state.port is None:
-        return None
-    return base64.b64encode(f"snap:{state.secret}".encode()).decode()
+    return None if state.port is None else state.credentials

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,6 @@ class Lab:
         self.near, self.far = f"dn{os.getpid() % 10**7}", f"df{os.getpid() % 10**7}"
         self.config = folder / "ssh_config"
         self.hosts = folder / "hosts"
-        self.options = ""
         self._sshd: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -128,15 +128,9 @@ class Lab:
         command = ["ip", "netns", "exec", self.space, program, "-D", "-f", config, "-E", self.folder / "log"]
         self._sshd = subprocess.Popen([str(word) for word in command], start_new_session=True)
         for _ in range(100):
-            listening = subprocess.run(
-                ["ip", "netns", "exec", self.space, "sh", "-c", "exec 3<>/dev/tcp/127.0.0.1/22"], capture_output=True
-            )
             with contextlib.suppress(OSError):
-                import socket
-
                 socket.create_connection((HOST, 22), 1).close()
                 return
-            del listening
             time.sleep(0.05)
 
     def sshd_children(self) -> list[int]:
