@@ -124,6 +124,15 @@ def peak_of(look: Callable[[], int]) -> Iterator[list[int]]:
         watching.join()
 
 
+def through(config: Path, folder: Path, port: int) -> Path:
+    """Return the configuration that goes through another port; the key is known under the old one."""
+    text = config.read_text()
+    before = next(line.split()[1] for line in text.splitlines() if line.strip().startswith("Port"))
+    far = folder / "far_config"
+    far.write_text(text.replace(f"Port {before}", f"Port {port}\n  HostKeyAlias [127.0.0.1]:{before}"))
+    return far
+
+
 class Table:
     """Prints rows as they are measured, and keeps them for a file."""
 
