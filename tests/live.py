@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,3 +184,20 @@ def described(shape: tuple[int, ...], **changes: Any) -> bytes:
     }
     said.update(changes)
     return json.dumps({key: value for key, value in said.items() if value is not None}).encode()
+
+
+def form(parts: list[tuple[str, bytes]], boundary: str = "B0undary") -> tuple[bytes, str]:
+    """Return a multipart body and its content type."""
+    text = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + data + b"\r\n"
+        for name, data in parts
+    )
+    return text + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)

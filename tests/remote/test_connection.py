@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import shutil
 import socket
@@ -17,6 +19,7 @@ import pytest
 
 from dls.demo import sshd
 from dls.errors import ForwardError, HostError, LinkError, LoginError, ReachError
+from dls.remote import transport
 from dls.remote.connection import Connection, Prohibited
 from dls.remote.progress import Phases, Silent
 from dls.remote.prompts import NoPrompter
@@ -31,6 +34,30 @@ def opened(server: sshd.Server) -> Connection:
 def test_aes_gcm_comes_first(connection: Connection) -> None:
     """paramiko would choose AES-CTR."""
     assert connection.transport.remote_cipher == "aes128-gcm@openssh.com"
+
+
+def test_a_window_of_the_links_size(connection: Connection) -> None:
+    """As much as a gigabit needs, within bounds: OpenSSH copies all that it may read ahead, again and again."""
+    assert [transport.window(trip) >> 20 for trip in (0.0, 0.01, 0.05, 0.1, 0.3)] == [2, 2, 6, 12, 16]
+    trip = connection.transport.round_trip
+    assert 0 < trip < 5
+    with contextlib.closing(connection.transport.open_session()) as channel:
+        assert channel.in_window_size == transport.window(trip)
+
+
+def test_a_socket_is_read_in_large_pieces() -> None:
+    """Nothing is lost between them, and the end is the end."""
+    near, far = socket.socketpair()
+    said = random.Random(0).randbytes(transport.READ_BYTES + 100_000)
+    writing = threading.Thread(target=lambda: (far.sendall(said), far.close()))
+    writing.start()
+    reader, heard = transport.Buffered(near), b""
+    while data := reader.recv(1 + len(heard) % 40_000):
+        heard += data
+    writing.join()
+    assert heard == said
+    reader.close()
+    assert near.fileno() == -1
 
 
 def test_a_script_and_what_it_prints(connection: Connection) -> None:

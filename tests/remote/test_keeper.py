@@ -20,7 +20,7 @@ from dls.remote.keeper import Clock
 from dls.remote.launch import ServerRequest
 from dls.remote.prompts import CannotAsk, NoPrompter
 from dls.remote.reach import Reach
-from tests.live import Snap
+from tests.live import Snap, until
 from tests.remote.test_session import Story, free_port, opened
 
 
@@ -64,13 +64,6 @@ class WithCode:
 
 CUT_SHORT = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """asyncssh leaves a channel's coroutine behind when its connection is cut."""
-
-
-def until(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 @CUT_SHORT

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from dls.errors import ForwardError
-from dls.remote import requests
+from dls.remote import near, requests
 from dls.remote.link import Link, Way
 from dls.remote.probe import ServerState
 from dls.remote.relay import Relay
-from tests.live import Live, Snap
+from tests.live import Live, Snap, described, form, packed, until
 
 STATE = ServerState(1, "secret", "c", "r", "/s", None, "region", "cpu", "/l", "/r")
 
@@ -217,12 +217,74 @@ def test_credentials_are_shown_for_local_names_only() -> None:
         assert b"Expect" not in said and said[b"X-Dls-Request"] == b"n"
 
 
+def connected(relayed: Relayed) -> socket.socket:
+    """A connection to the local port, for what curl does not do."""
+    return socket.create_connection(("127.0.0.1", int(relayed.snap.url.rpartition(":")[2])), 10)
+
+
+def all_of(sock: socket.socket) -> bytes:
+    """Whatever is said until the end."""
+    said = b""
+    while data := sock.recv(4096):
+        said += data
+    return said
+
+
+def test_several_requests_on_one_connection(relayed: Relayed) -> None:
+    """Also when they come at once, bodies and all: sized, in chunks, empty."""
+    requests_ = (
+        b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+        b"POST /status HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        b"GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    with connected(relayed) as sock:
+        sock.sendall(requests_)
+        said = all_of(sock)
+    assert [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]] == [b"404", b"404", b"200", b"200"], said
+    assert b"hello" in relayed.far.pipes[0].sent and b"3\r\nabc\r\n0\r\n\r\n" in relayed.far.pipes[1].sent
+
+
+def test_a_large_upload_in_chunks_is_the_same_upload(relayed: Relayed) -> None:
+    """Held, cut and sent again as one with a length is."""
+    volume = np.random.default_rng(0).normal(size=(20, 128, 128)).astype(np.float32)
+    relayed.snap.start()
+    relayed.snap.shape = volume.shape
+    body, kind = form([("file", packed(volume)), ("metadata", described(volume.shape))])
+    head = (
+        f"POST /upload_raw/{relayed.snap.session} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+        "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    assert len(body) > near.LARGE
+    relayed.far.cuts = [0]
+    with connected(relayed) as sock:
+        sock.sendall(head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        assert all_of(sock).startswith(b"HTTP/1.1 200")
+    assert relayed.snap.mask(relayed.snap.point(1, 1, 1))[1, 1, 1] == 1
+
+
+@pytest.mark.parametrize("size", [1000, near.LARGE + 1000])
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(relayed: Relayed, size: int) -> None:
+    """Its thread ends, and its channel."""
+    with connected(relayed) as sock:
+        sock.sendall(b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\nhello" % size)
+        until(lambda: bool(relayed.far.pipes))
+    until(lambda: relayed.far.pipes[0].closed)
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "dls-body"])
+
+
+def test_what_is_too_large_to_be_held_is_sent_once(relayed: Relayed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passes all the same."""
+    monkeypatch.setattr(near, "MOST_HELD", 10_000)
+    volume = np.random.default_rng(0).normal(size=(20, 128, 128)).astype(np.float32)
+    relayed.snap.start()
+    assert relayed.snap.upload(volume).status == 200
+    relayed.far.cuts = [0]
+    assert relayed.snap.upload(volume).status == 502
+
+
 def test_what_is_no_http_is_refused(relayed: Relayed) -> None:
     """400, and the connection ends."""
-    port = int(relayed.snap.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port)) as sock:
+    with connected(relayed) as sock:
         sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
-        said = b""
-        while data := sock.recv(4096):
-            said += data
-    assert said.startswith(b"HTTP/1.1 400")
+        assert all_of(sock).startswith(b"HTTP/1.1 400")

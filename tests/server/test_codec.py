@@ -15,18 +15,9 @@ from dls.errors import BadRequest, TooLarge
 from dls.server import codec
 from dls.server.codec import DrawingSink, ImageSink, Inflater, Upload
 from dls.server.volume import Geometry
-from tests.live import described, packed, unpacked
+from tests.live import described, form, packed, unpacked
 
 LIMIT = 1 << 30
-
-
-def body(parts: list[tuple[str, bytes]], boundary: str = "B0undary") -> tuple[bytes, str]:
-    """Return a multipart body and its content type."""
-    text = b"".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + data + b"\r\n"
-        for name, data in parts
-    )
-    return text + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:
@@ -50,7 +41,7 @@ def test_an_image_comes_through_however_it_is_cut(size: int, order: str) -> None
     """Whatever pieces the body arrives in, and whichever part comes first."""
     parts = [("file", packed(VOLUME)), ("metadata", described(VOLUME.shape))]
     sink = ImageSink(LIMIT)
-    geometry = take(sink, *body(parts if order == "file first" else parts[::-1]), size=size)
+    geometry = take(sink, *form(parts if order == "file first" else parts[::-1]), size=size)
     volume = sink.volume(geometry)
     assert volume.data.dtype == np.float32 and volume.data.flags.writeable
     np.testing.assert_array_equal(volume.data, VOLUME)
@@ -64,7 +55,7 @@ def test_a_drawing_comes_through_as_its_smallest_crop(size: int) -> None:
         for voxel in where:
             drawn[voxel] = 1
         sink = DrawingSink()
-        geometry = take(sink, *body([("file", packed(drawn)), ("metadata", described(drawn.shape))]), size=size)
+        geometry = take(sink, *form([("file", packed(drawn)), ("metadata", described(drawn.shape))]), size=size)
         found = sink.crop(geometry)
         assert found is not None
         origin, mask = found
@@ -78,7 +69,7 @@ def test_an_empty_drawing_has_no_crop() -> None:
     """Nothing drawn, nothing kept."""
     sink = DrawingSink()
     empty = np.zeros((5, 7, 9), np.float32)
-    assert sink.crop(take(sink, *body([("file", packed(empty)), ("metadata", described(empty.shape))]))) is None
+    assert sink.crop(take(sink, *form([("file", packed(empty)), ("metadata", described(empty.shape))]))) is None
 
 
 GOOD = described(VOLUME.shape)
@@ -106,7 +97,7 @@ RAW = VOLUME.tobytes()
 def test_a_bad_file_is_refused(file: bytes, error: type[Exception], size: int) -> None:
     """Not gzip, cut short, checksum wrong, too short, too long, more than one member."""
     with pytest.raises(error):
-        take(ImageSink(LIMIT), *body([("file", file), ("metadata", GOOD)]), size=size)
+        take(ImageSink(LIMIT), *form([("file", file), ("metadata", GOOD)]), size=size)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +113,12 @@ def test_a_bad_file_is_refused(file: bytes, error: type[Exception], size: int) -
 def test_missing_and_doubled_parts_are_refused(parts: list[tuple[str, bytes]]) -> None:
     """With a sentence each."""
     with pytest.raises(BadRequest):
-        take(ImageSink(LIMIT), *body(parts))
+        take(ImageSink(LIMIT), *form(parts))
 
 
 def test_a_body_cut_short_is_refused() -> None:
     """Wherever it is cut: even the end of the multipart body has to be there."""
-    data, content_type = body([("file", packed(VOLUME)), ("metadata", GOOD)])
+    data, content_type = form([("file", packed(VOLUME)), ("metadata", GOOD)])
     for length in range(0, len(data) - 4, 37):
         with pytest.raises(BadRequest):
             take(ImageSink(LIMIT), data[:length], content_type)
@@ -150,7 +141,7 @@ def test_a_bomb_costs_no_memory(fill: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
-            take(ImageSink(LIMIT), *body([("file", bomb), ("metadata", GOOD)]), size=1 << 16, limit=8 << 30)
+            take(ImageSink(LIMIT), *form([("file", bomb), ("metadata", GOOD)]), size=1 << 16, limit=8 << 30)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -161,14 +152,14 @@ def test_an_image_of_zeros_is_no_bomb() -> None:
     """It shrinks as much as one, but its dimensions say what it is."""
     zeros = np.zeros((128, 512, 512), np.float32)
     sink = ImageSink(LIMIT)
-    geometry = take(sink, *body([("file", packed(zeros)), ("metadata", described(zeros.shape))]), size=1 << 16)
+    geometry = take(sink, *form([("file", packed(zeros)), ("metadata", described(zeros.shape))]), size=1 << 16)
     assert sink.volume(geometry).data.shape == zeros.shape
 
 
 def test_what_passes_the_memory_limit_is_refused() -> None:
     """By the metadata before a byte is inflated, by the bytes before the metadata is there."""
     with pytest.raises(TooLarge):
-        take(ImageSink(LIMIT), *body([("metadata", described((100, 100, 100))), ("file", b"")]), limit=1 << 20)
+        take(ImageSink(LIMIT), *form([("metadata", described((100, 100, 100))), ("file", b"")]), limit=1 << 20)
     inflater = Inflater(ImageSink(LIMIT), 1 << 16)
     with pytest.raises(TooLarge):
         inflater.feed(gzip.compress(np.random.default_rng(0).bytes(1 << 17)))
@@ -178,7 +169,7 @@ def test_several_components_are_refused_with_advice() -> None:
     """The engines take one."""
     two = np.zeros((5, 7, 18), np.float32)
     sink = ImageSink(LIMIT)
-    geometry = take(sink, *body([("file", packed(two)), ("metadata", described((5, 7, 9), components_per_pixel=2))]))
+    geometry = take(sink, *form([("file", packed(two)), ("metadata", described((5, 7, 9), components_per_pixel=2))]))
     with pytest.raises(BadRequest, match="single component"):
         sink.volume(geometry)
 

@@ -20,7 +20,7 @@ from dls.server.engines.base import Engine
 from dls.server.engines.region import RegionEngine
 from dls.server.progress import Step, Tell
 from dls.server.readiness import Readiness
-from tests.live import Snap, serving
+from tests.live import Snap, serving, until
 
 
 class Slow(RegionEngine):
@@ -35,15 +35,6 @@ class Slow(RegionEngine):
         self.go_on.wait(20)
         if self.failure:
             raise self.failure
-
-
-def until(condition: object) -> None:
-    assert callable(condition)
-    for _ in range(200):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came")
 
 
 def test_status_answers_at_once_and_a_session_waits() -> None:
