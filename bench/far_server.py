@@ -30,7 +30,10 @@ class Handler(socketserver.BaseRequestHandler):
         left = int(fields.get(b"content-length", 0)) - len(body)
         room = bytearray(1 << 20)
         while left > 0:
-            left -= self.request.recv_into(room, min(left, len(room)))
+            count = self.request.recv_into(room, min(left, len(room)))
+            if count == 0:
+                return
+            left -= count
         path = head.split(b" ", 2)[1]
         size = int(path.rpartition(b"/")[2]) if path.startswith(b"/bytes/") else 2
         self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % size)

@@ -25,7 +25,7 @@ AGAIN_HEADER = "x-dls-again"
 """Says that it is sent again."""
 ENDED = {"message": "Session ended"}
 FEED_BYTES = 1 << 20
-"""How much of a body is handed to a worker at a time; the next lot arrives meanwhile."""
+"""How much of a body is handed on at a time; the next lot arrives meanwhile."""
 
 
 class Endpoints:
@@ -67,6 +67,8 @@ class Endpoints:
         """Take the image, and keep it as it comes."""
         session = await self._session(request)
         arrived = await self._sessions.arriving(session, _content_length(request))
+        # The old image's memory serves the new one; should that be refused, the next prompt wakes the old one.
+        emptying = asyncio.create_task(self._sessions.sleep(session))
         sink = ImageSink(self._sessions.largest_image)
         behind = Behind()
         try:
@@ -84,6 +86,7 @@ class Endpoints:
             raise
         finally:
             sink.close()
+            await emptying
         return JSONResponse({"message": "NIFTI file uploaded and stored in GPU memory"})
 
     async def point(self, request: Request) -> Response:
@@ -159,22 +162,25 @@ class Endpoints:
 
         kind = request.headers.get("content-type", "")
         upload = Upload(kind, sink, self._sessions.largest_image, on_the_loop, keep)
-        feeding: asyncio.Future[None] | None = None
-        lot = bytearray()
+        feeding = Behind()
+        lot: list[bytes] = []
+        size = 0
         try:
             async for chunk in request.stream():
-                lot += chunk
-                if len(lot) < FEED_BYTES and chunk:
+                lot.append(chunk)
+                size += len(chunk)
+                if size < FEED_BYTES and chunk:
                     continue
-                if feeding is not None:
-                    await feeding
-                feeding = asyncio.ensure_future(self._workers.codec(upload.feed, bytes(lot)))
-                lot.clear()
+                if feeding.is_full:
+                    await self._workers.codec(feeding.do, upload.feed, b"".join(lot))
+                else:
+                    feeding.do(upload.feed, b"".join(lot))
+                lot, size = [], 0
+            await self._workers.codec(feeding.finish)
         except ClientDisconnect:
             raise BadRequest("The client went away in the middle of the request.") from None
         finally:
-            if feeding is not None:
-                await feeding
+            await self._workers.codec(feeding.close)
         return await self._workers.codec(upload.finish)
 
 

@@ -141,6 +141,11 @@ class Sessions:
         await self._sleep(session)
         await self._workers.codec(session.kept.remove)
 
+    async def sleep(self, session: Session) -> None:
+        """Give back what the engine holds of the session; its next prompt wakes it."""
+        async with self.at_work(session):
+            await self._sleep(session)
+
     async def _sleep(self, session: Session) -> None:
         """Give back what the engine holds of it."""
         segmentation, session.segmentation, session.bytes = session.segmentation, None, 0

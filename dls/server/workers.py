@@ -30,6 +30,11 @@ class Behind:
         self._thread = threading.Thread(target=self._run, name="dls-behind", daemon=True)
         self._thread.start()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `do` would wait."""
+        return self._queue.full()
+
     def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do it soon; raises what earlier work raised."""
         if self._error is not None:
