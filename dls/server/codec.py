@@ -1,4 +1,4 @@
-"""Bytes to arrays and back: what ITK-SNAP sends and expects, with no sockets, clocks or threads.
+"""Bytes to arrays: what ITK-SNAP sends, with no sockets, clocks or threads; `masks` is the way back.
 
 An upload is `multipart/form-data` with the part `file` first and `metadata` after it, so the size of the volume is
 known only when the pixels have passed. `file` is one gzip member of little-endian float32, x fastest.
@@ -6,7 +6,6 @@ known only when the pixels have passed. `file` is one gzip member of little-endi
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable
 from typing import Protocol
@@ -18,7 +17,7 @@ from isal import igzip_lib, isal_zlib
 from dls.errors import BadRequest, TooLarge
 from dls.server import metadata
 from dls.server.shared import SPARSE, Shared
-from dls.server.volume import Bool, Geometry, Mask, Volume
+from dls.server.volume import Bool, Geometry, Volume
 
 BLOCK = 1 << 20
 """Bytes inflated at a time."""
@@ -30,8 +29,6 @@ Deflate shrinks up to 1032 times, so a bomb would be swallowed whole before its 
 shrink 1.5 to 10 times and never meet this limit; what is held back (an image of zeros, say) waits, still compressed.
 """
 METADATA_BYTES = 1 << 16
-GZIP_LEVEL = 1
-"""ISA-L's: 11 ms for a mask of 512 x 512 x 300, where gzip level 9 takes 705."""
 INVALID: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub calls the class an instance
 
 
@@ -260,21 +257,3 @@ def _boundary(content_type: str) -> str:
     if kind != "multipart/form-data" or not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?", boundary):
         raise BadRequest("The request's body must be multipart/form-data with a boundary.")
     return str(boundary)
-
-
-def encode_mask(mask: Mask) -> bytes:
-    """Return the mask as one gzip member of one byte a voxel.
-
-    shape (z, y, x), 0 or 1. The client stops at the first end of stream, so there is never a second member.
-    """
-    return isal_zlib.compress(np.ascontiguousarray(mask).data, GZIP_LEVEL, 31)
-
-
-def checksum(member: bytes) -> int:
-    """Return the CRC-32 of what a gzip member holds, as it stands at its end (RFC 1952)."""
-    return int.from_bytes(member[-8:-4], "little")
-
-
-def mask_answer(member: bytes) -> bytes:
-    """Return the body of an answer to a prompt, its keys in upstream's order."""
-    return b'{"status":"success","result":"' + base64.b64encode(member) + b'"}'

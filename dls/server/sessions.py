@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, NotFound, RequestError, TooLarge
-from dls.server import codec
+from dls.server import codec, masks
 from dls.server.archive import Archive, Kept
 from dls.server.arriving import Arriving
 from dls.server.engines.base import Engine, Model, Segmentation
@@ -26,7 +26,7 @@ from dls.server.engines.messages import EngineFault
 from dls.server.journal import Record
 from dls.server.readiness import Readiness
 from dls.server.revival import Revival
-from dls.server.volume import Geometry, Prompt, Volume
+from dls.server.volume import Box, Geometry, Mask, Prompt, Volume, extent, union
 from dls.server.workers import Workers
 
 T = TypeVar("T")
@@ -49,6 +49,8 @@ class Session:
     """The request whose prompt was the last to be answered; sent again, it is not applied again."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     segmentation: Segmentation | None = None
+    drawn: Box | None = None
+    """Holds all that is not 0 in the segmentation's mask."""
     last_used: int = 0
     bytes: int = 0
     """The memory it holds, or is about to."""
@@ -212,6 +214,7 @@ class Sessions:
         try:
             # Beside other sessions' prompts: preparing an image must not wait for a prediction, nor hold one up.
             session.segmentation = await self._told(self._workers.prepare(self._engine.open, volume))
+            session.drawn = None
         except BaseException:
             session.bytes = 0
             raise
@@ -228,16 +231,17 @@ class Sessions:
             segmentation = await self._awake(session)
             if is_new:
                 try:
-                    await self._told(self._workers.engine(segmentation.add, prompt))
+                    changed = await self._told(self._workers.engine(segmentation.add, prompt))
                 except EngineLost as lost:
                     lost.during_prompt = True
                     raise
+                session.drawn = union(session.drawn, changed)
             return segmentation
 
         segmentation = await self._revival.surviving(refined)
         kept = session.kept if is_new else None
         try:
-            body = await self._workers.codec(_answer, segmentation, kept, prompt, request)
+            body = await self._workers.codec(_answer, segmentation.mask, session.drawn, kept, prompt, request)
         except RequestError:
             await self._sleep(session)  # its files do not have the prompt, so it must not have it either
             raise
@@ -265,6 +269,7 @@ class Sessions:
                 mask = await self._workers.codec(zlib.crc32, segmentation.mask.data)
                 if mask != records[-1].mask:
                     log.warning("session %s: the mask is not what it was before it slept", session.id[:8])
+                session.drawn = await self._workers.codec(extent, segmentation.mask)
         except BaseException:
             await self._sleep(session)
             raise
@@ -283,6 +288,7 @@ class Sessions:
             try:
                 if session.segmentation is not None:
                     await self._told(self._workers.engine(session.segmentation.reset))
+                    session.drawn = None
             except EngineLost as lost:
                 await self._revival.revive(generation, lost)
             except RequestError:  # its files say what it is now
@@ -353,9 +359,9 @@ def _read(kept: Kept, geometry: Geometry) -> Volume:
     return sink.volume(geometry)
 
 
-def _answer(segmentation: Segmentation, kept: Kept | None, prompt: Prompt, request: str) -> bytes:
+def _answer(mask: Mask, drawn: Box | None, kept: Kept | None, prompt: Prompt, request: str) -> bytes:
     """Encode the mask, and keep the prompt that gave it before anybody is told."""
-    member = codec.encode_mask(segmentation.mask)
+    member = masks.encode_mask(mask, drawn)
     if kept is not None:
-        kept.append(Record(prompt, request, codec.checksum(member)))
-    return codec.mask_answer(member)
+        kept.append(Record(prompt, request, masks.checksum(member)))
+    return masks.answer(member)

@@ -74,3 +74,11 @@ def union(first: Box | None, second: Box | None) -> Box | None:
         return first or second
     z, y, x = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
     return z, y, x
+
+
+def extent(mask: Mask) -> Box | None:
+    """Return the box of the slices with anything in them; None for an empty mask."""
+    found = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not found.size:
+        return None
+    return slice(int(found[0]), int(found[-1]) + 1), slice(0, mask.shape[1]), slice(0, mask.shape[2])

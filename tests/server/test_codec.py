@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from dls.errors import BadRequest, TooLarge
 from dls.server import codec
 from dls.server.codec import DrawingSink, ImageSink, Inflater, Upload
 from dls.server.volume import Geometry
-from tests.live import described, form, packed, unpacked
+from tests.live import described, form, packed
 
 LIMIT = 1 << 30
 
@@ -172,14 +171,3 @@ def test_several_components_are_refused_with_advice() -> None:
     geometry = take(sink, *form([("file", packed(two)), ("metadata", described((5, 7, 9), components_per_pixel=2))]))
     with pytest.raises(BadRequest, match="single component"):
         sink.volume(geometry)
-
-
-def test_a_mask_is_one_gzip_member_in_base64() -> None:
-    """The client stops at the first end of stream."""
-    mask = (np.random.default_rng(1).random((5, 7, 9)) > 0.5).astype(np.uint8)
-    said = json.loads(codec.mask_answer(codec.encode_mask(mask)))
-    np.testing.assert_array_equal(unpacked(said["result"], mask.shape), mask)
-    flipped = codec.encode_mask(mask[::-1])
-    said = json.loads(codec.mask_answer(flipped))
-    np.testing.assert_array_equal(unpacked(said["result"], mask.shape), mask[::-1])
-    assert codec.checksum(flipped) == zlib.crc32(np.ascontiguousarray(mask[::-1]).data)

@@ -74,7 +74,8 @@ def test_a_request_sent_again_is_not_applied_again(tmp_path: Path) -> None:
         assert first.body == again.body
     with serving(folder=tmp_path) as server:
         snap.url = f"http://127.0.0.1:{server.port}"
-        assert snap.get(path.format(snap.session), ("X-Dls-Request: one",)).body == first.body
+        later = snap.get(path.format(snap.session), ("X-Dls-Request: one",))
+        np.testing.assert_array_equal(snap.mask(later), snap.mask(first))
         kept = list(tmp_path.glob(f"own/home/{snap.session}/prompts-*"))
         assert len(journal.read_journal(kept[0].read_bytes()).records) == 1
         assert snap.get(f"/end_session/{snap.session}").status == 200
