@@ -17,7 +17,7 @@ from dls.remote.probe import ServerState
 from dls.remote.prompts import NoPrompter
 from dls.remote.reach import Reach
 from dls.remote.relay import Relay
-from tests.remote.test_session import free_port
+from tests.clients import free_port
 
 
 def ours(config: Path, port: int) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from dls.demo import sshd
+from dls.remote import session
 from dls.remote.connection import Connection
+from dls.remote.progress import Silent
 from dls.remote.prompts import NoPrompter
 from dls.remote.session import Reach, connect
 from dls.server import listen
@@ -79,6 +81,15 @@ def remote_dir(host: sshd.Server) -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
     for place in kept_in(f"{folder}/host"):
         shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def clean(host: sshd.Server, remote_dir: str) -> Iterator[str]:
+    """The remote directory, with no server running before or after."""
+    reach = Reach("dls-demo", ssh_config=host.config, remote_dir=remote_dir)
+    session.stop_server(reach, NoPrompter(), Silent())
+    yield remote_dir
+    session.stop_server(reach, NoPrompter(), Silent())
 
 
 def kept_in(remote_dir: str) -> list[Path]:

@@ -25,8 +25,8 @@ from dls.demo import sshd
 from dls.demo.sshd import _write_key
 from dls.server.engines.region import RegionEngine
 from dls.server.volume import Geometry, Prompt, Volume
+from tests.clients import free_port, interruptible, is_gone
 from tests.live import Snap
-from tests.remote.test_session import free_port, interruptible, is_gone
 from tests.shapes import ellipsoid, noisy
 from tests.slow_link import slow_link
 

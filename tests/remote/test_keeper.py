@@ -20,8 +20,8 @@ from dls.remote.keeper import Clock
 from dls.remote.launch import ServerRequest
 from dls.remote.prompts import CannotAsk, NoPrompter
 from dls.remote.reach import Reach
+from tests.clients import Story, free_port, opened
 from tests.live import Snap, until
-from tests.remote.test_session import Story, free_port, opened
 
 
 class Person(NoPrompter):

@@ -271,7 +271,7 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    from tests.remote.test_session import free_port
+    from tests.clients import free_port
 
     port = free_port()
     environment = {**os.environ, TROUBLE: str(tmp_path)}
@@ -325,7 +325,7 @@ def test_an_engine_that_is_stopped_is_replaced(served: Served) -> None:
 
 def test_the_engine_ends_with_its_server(served: Served) -> None:
     """However that ends."""
-    from tests.remote.test_session import is_gone
+    from tests.clients import is_gone
 
     engine = served.engine()
     served.process.kill()
