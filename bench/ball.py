@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dls.server.engines.base import EngineOptions, Model
+from dls.server.engines.base import Model
+from dls.server.options import EngineOptions
 from dls.server.progress import Tell
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume
 

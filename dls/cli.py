@@ -207,29 +207,32 @@ def _sigterm_interrupts() -> Iterator[None]:
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
 def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **options: Any) -> None:
     """Run the segmentation server on this machine."""
+    from dls.server import child
+    from dls.server.options import from_launch_file
+
+    _log_to_stderr()
+    chosen = _serve_options(options) if launch_file is None else from_launch_file(launch_file)
     try:
+        begun = None if setup_only else child.begin(chosen.engine)  # before the imports: it has more of them
+        from dls.server import engines
         from dls.server import serve as server
-        from dls.server.options import from_launch_file
     except ImportError as error:
         raise DlsError(
             f"The server's packages are not installed here ({error.name}).",
             'Install them: pip install "dls[server]"',
         ) from error
-    _log_to_stderr()
-    if launch_file is not None:
-        with _ended_by_signal():
-            server.serve(from_launch_file(launch_file), announce=lambda listening: None)
-        return
-    chosen = _serve_options(options)
     if setup_only:
-        from dls.server import engines
-
         engine = engines.make(chosen.engine, chosen.engine_options)
         engine.load(lambda step: click.echo(f"{step.text} ...", err=True))
         click.echo(f"The {engine.name} engine has everything it needs.", err=True)
         return
+
+    def announce(listening: Listening) -> None:
+        if launch_file is None:
+            _announce(listening, use_colors, options)
+
     with _ended_by_signal():
-        server.serve(chosen, announce=lambda listening: _announce(listening, use_colors, options))
+        server.serve(chosen, announce, begun)
 
 
 @contextlib.contextmanager
@@ -251,8 +254,7 @@ def _log_to_stderr() -> None:
 
 
 def _serve_options(options: dict[str, Any]) -> ServeOptions:
-    from dls.server.engines.base import EngineOptions
-    from dls.server.options import ServeOptions
+    from dls.server.options import EngineOptions, ServeOptions
 
     uds, memory = options["uds"], options["max_memory"]
     return ServeOptions(

@@ -7,9 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-from dls.server.engines.base import EngineOptions
 from dls.server.engines.region import RegionEngine
 from dls.server.engines.region.engine import RegionSegmentation
+from dls.server.options import EngineOptions
 from dls.server.volume import Box, Mask, Prompt, Volume
 
 TROUBLE = "DLS_TEST_TROUBLE"

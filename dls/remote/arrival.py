@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from dls import __version__
 from dls.errors import EngineError, ForwardError, LaunchError
@@ -18,6 +21,7 @@ from dls.remote.reach import Reach
 ENGINE_POLL_SECONDS = 0.1
 MENDING_SECONDS = 2.5
 LAST_WORDS_TRIES = 20
+REPLACING = "Starting the server anew, with other code: the one that runs finishes its requests first"
 IDLE_SECONDS = 20.0
 """A server that nobody has asked anything for so long has no client that is connected."""
 
@@ -109,9 +113,9 @@ class Arrival:
             self.report = self._probe(Depth.ALL)
         plan = install.plan(self.report, requirements(request.engine), self._code.key)
         self._install(plan)
-        self._make_way(request)
+        replaced = self._make_way(request)
         try:
-            return self._launch(request, plan)
+            return self._launch(request, plan, replaced)
         except LaunchError as error:
             if launch.is_there_already(error.detail) and not self._waited:
                 return self._after_mending(request)
@@ -139,24 +143,30 @@ class Arrival:
             install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
             phase.result = "Installed the packages and our code" if plan.make_environment else "Sent our code"
 
-    def _make_way(self, request: ServerRequest) -> None:
-        """End the server that the new one replaces, and those with other options that nobody uses; sessions stay."""
-        replaced = request.run_dir(self.report.run_dir)
+    def _make_way(self, request: ServerRequest) -> ServerState | None:
+        """End servers with other options that nobody uses; return the one that the new one replaces. Sessions stay."""
+        replaced = None
         for state in self.report.servers:
-            if state.run_dir in (replaced, self.report.run_dir) or self._is_idle(state):
-                with self._phases("stop", "Ending the server that runs, with other code or options") as phase:
+            if state.run_dir == request.run_dir(self.report.run_dir):
+                replaced = state
+            elif state.run_dir == self.report.run_dir or self._is_idle(state):
+                with self._phases("stop", "Ending a server with other options that nobody uses") as phase:
                     launch.stop(self._connection, state)
-                    phase.result = f"Ended a server with other code or options ({state.engine}); its sessions stay"
+                    phase.result = f"Ended a server with other options ({state.engine}); its sessions stay"
+        return replaced
 
     def _is_idle(self, state: ServerState) -> bool:
         """Whether nobody is connected to the server: every client asks how it is every few seconds."""
         idle = self._ask(state).get("idle")
         return not isinstance(idle, int | float) or idle > IDLE_SECONDS
 
-    def _launch(self, request: ServerRequest, plan: install.InstallPlan) -> ServerState:
+    def _launch(
+        self, request: ServerRequest, plan: install.InstallPlan, replaced: ServerState | None = None
+    ) -> ServerState:
         gpu = launch.choose_gpu(self.report.gpus, request)
-        with self._phases("launch", "Starting the server") as phase:
-            state = launch.launch(self._connection, self.report, plan, request, self._code.key, gpu)
+        start = partial(launch.launch, self._connection, self.report, plan, request, self._code.key, gpu)
+        with self._phases("launch", "Starting the server" if replaced is None else REPLACING) as phase:
+            state = start() if replaced is None else self._replace(replaced, start)
             self.report = replace(self.report, servers=(state,))
             self._said = launch.identify(self._connection, state)
             if not self._said:
@@ -164,8 +174,18 @@ class Arrival:
                     f"The server on {self._connection.target.label} started but does not answer.",
                     f"Its log: {state.log}",
                 )
-            phase.result = f"Started the server ({state.engine})"
+            again = "" if replaced is None else " anew, with other code; its sessions stay"
+            phase.result = f"Started the server ({state.engine}){again}"
         return state
+
+    def _replace(self, replaced: ServerState, start: Callable[[int], ServerState]) -> ServerState:
+        """End a server while the next one starts, which has much to import before it needs the other one's place."""
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(launch.stop, self._connection, replaced)
+            try:
+                return start(replaced.pid)
+            finally:
+                ending.result()
 
     def wait_for_engine(self, state: ServerState) -> ServerState:
         """Wait until the server has fetched, loaded and warmed up its model, showing how far it is.

@@ -100,8 +100,13 @@ def choose_gpu(gpus: tuple[Gpu, ...], request: ServerRequest) -> Gpu | None:
     raise HostError(f"The host has no GPU number {wanted}; it has: {there}.", "Choose another one with --gpu.")
 
 
-def launch_file(request: ServerRequest, plan: InstallPlan, code_key: str, log: str) -> dict[str, object]:
-    """Return what the server is told at its start; it travels on standard input, never in argv."""
+def launch_file(
+    request: ServerRequest, plan: InstallPlan, code_key: str, log: str, replaces: int = 0
+) -> dict[str, object]:
+    """Return what the server is told at its start; it travels on standard input, never in argv.
+
+    `replaces` is the process number of a server that is being ended: the new one waits for that, its imports done.
+    """
     run = request.run_dir(plan.run_dir)
     return {
         **asdict(request),
@@ -115,6 +120,7 @@ def launch_file(request: ServerRequest, plan: InstallPlan, code_key: str, log: s
         "code": code_key,
         "request": request.key,
         "log": log,
+        "replaces": replaces,
     }
 
 
@@ -139,8 +145,8 @@ if [ -n "$P" ] && ours "$P" && grep -q {quote(str(told["request"]))} "$RUN/state
    && grep -q {quote(str(told["code"]))} "$RUN/state.json"; then
   cat "$RUN/state.json"; exit 0
 fi
-printf %s {text} | base64 -d >"$RUN/launch.json" || exit 73
 rm -f "$RUN/state.json"
+printf %s {text} | base64 -d >"$RUN/launch.json" || exit 73
 [ "$(wc -c <"$LOG" 2>/dev/null || echo 0)" -lt 5000000 ] || mv "$LOG" "$LOG.1"
 cd /
 {visible}
@@ -153,7 +159,9 @@ $S nohup {quote(plan.interpreter)} -m dls serve --launch-file "$RUN/launch.json"
 P=$!
 I=0
 while [ $I -lt {READY_SECONDS * 20} ]; do
-  if [ -s "$RUN/state.json" ]; then cat "$RUN/state.json"; exit 0; fi
+  if [ -s "$RUN/state.json" ] && [ "$(pid_in "$RUN/state.json")" != {told["replaces"]} ]; then
+    cat "$RUN/state.json"; exit 0
+  fi
   if ! kill -0 $P 2>/dev/null; then tail -n {LOG_LINES} "$LOG"; exit 75; fi
   sleep 0.05 2>/dev/null || sleep 1
   I=$((I + 1))
@@ -171,10 +179,11 @@ def launch(
     request: ServerRequest,
     code_key: str,
     gpu: Gpu | None,
+    replaces: int = 0,
 ) -> ServerState:
     """Start the server on the host and return how it is reached, or raise LaunchError with the log's last lines."""
     log = log_path(report)
-    told = launch_file(request, plan, code_key, log)
+    told = launch_file(request, plan, code_key, log, replaces)
     done = connection.run(launch_script(plan, told, gpu), timeout=READY_SECONDS + 30)
     where = connection.target.label
     if done.status == 71:
@@ -275,10 +284,10 @@ if ours $P; then
   kill -TERM $P
   kill -CONT $P
   I=0
-  while ours $P && [ $I -lt 400 ]; do sleep 0.1; I=$((I + 1)); done
+  while ours $P && [ $I -lt 800 ]; do sleep 0.05 2>/dev/null || sleep 1; I=$((I + 1)); done
   ours $P && kill -KILL $P && sleep 0.2
 fi
-[ "$(pid_in "$RUN/state.json")" != $P ] || rm -f "$RUN/state.json" "$RUN/server.sock" "$RUN/launch.json"
+[ "$(pid_in "$RUN/state.json")" != $P ] || rm -f "$RUN/state.json" "$RUN/server.sock"
 ! ours $P
 """
 

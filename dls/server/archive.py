@@ -28,14 +28,13 @@ from dls.errors import Conflict, ListenError, RequestError
 from dls.server import journal, listen, memory
 from dls.server.arriving import Arriving, create, kept, write
 from dls.server.journal import Broken, Image, Manifest, Record
+from dls.server.options import DEFAULT_TTL
 from dls.server.volume import Geometry
 
 NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Of a session; anything else never comes near a path."""
 MANIFEST = "session"
 BROKEN = "broken-"
-DEFAULT_TTL = 7 * 86400.0
-"""Seconds without use after which a session's files are removed."""
 READ_BYTES = 1 << 20
 FAST_SHARE = 0.05
 """Of the memory, how much images in memory-backed files may take; the next ones go to the disk."""

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from dls.errors import ListenError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BACKLOG = 128
+LOOK_SECONDS = 0.02
 ALREADY = "Another server of this user runs here already."
 """The client that starts servers knows this sentence."""
 
@@ -57,11 +59,18 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Hold the lock that one server at a time may hold; it goes with the process, however that ends."""
+def only_one(path: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock that one server at a time may hold; it goes with the process, however that ends.
+
+    Raises ListenError when another one still holds it after so many seconds.
+    """
     with path.open("a") as stream:
         path.chmod(0o600)
-        if not is_free(stream):
+        deadline = time.monotonic() + wait
+        while not is_free(stream):
+            if time.monotonic() < deadline:
+                time.sleep(LOOK_SECONDS)
+                continue
             raise ListenError(ALREADY, "Stop it first: dls stop.")
         yield
 

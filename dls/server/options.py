@@ -1,4 +1,7 @@
-"""What a server is told to do: by its command line, or by the client that starts it."""
+"""What a server is told to do: by its command line, or by the client that starts it.
+
+Imports nothing that takes long: the engine's process is begun as soon as this is read.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,24 @@ from pathlib import Path
 from dls.errors import ListenError
 from dls.server import listen
 from dls.server.access import make_secret
-from dls.server.archive import DEFAULT_TTL
-from dls.server.engines.base import EngineOptions
 from dls.server.models import Wish
 
 DEFAULT_PORT = 8911
 LAUNCH_FORMAT = 1
+DEFAULT_TTL = 7 * 86400.0
+"""Seconds without use after which a session's files are removed."""
 PATHS = ("models_path", "ca_bundle", "session_dir")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the user chose; an engine takes what concerns it."""
+
+    device: str = "auto"
+    models: Wish = field(default_factory=Wish)
+    compile: bool = False
+    other_door: bool = True
+    """Whether the engine's own protocol is served too, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,8 @@ class Launch:
     code: str
     request: str
     log: str
+    replaces: int = 0
+    """The process number of a server that is being ended; this one waits for it."""
 
 
 def from_launch_file(path: Path) -> ServeOptions:
@@ -69,7 +85,8 @@ def from_launch_file(path: Path) -> ServeOptions:
         said = json.loads(path.read_text())
         if said["format"] != LAUNCH_FORMAT:
             raise ValueError("format")
-        launch = Launch(Path(said["run_dir"]), said["name"], said["code"], said["request"], said["log"])
+        known = (said["name"], said["code"], said["request"], said["log"], int(said.get("replaces", 0)))
+        launch = Launch(Path(said["run_dir"]), *known)
         tcp = bool(said["tcp"])
         models_path, ca_bundle, session_dir = (Path(said[name]).expanduser() if said[name] else None for name in PATHS)
         wish = Wish(said["model"], models_path, said["network"], said["insecure"], ca_bundle)

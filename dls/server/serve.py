@@ -20,6 +20,7 @@ from dls.server import archive, engines, listen, memory, presence
 from dls.server.access import Policy, make_secret
 from dls.server.app import listed, make_app
 from dls.server.archive import Archive
+from dls.server.child import Child
 from dls.server.engines.base import Engine
 from dls.server.engines.process import ProcessEngine
 from dls.server.options import Launch, ServeOptions
@@ -28,6 +29,9 @@ from dls.server.readiness import Readiness
 
 GRACE_SECONDS = 30
 """For requests under way when the server is told to end; by itself uvicorn waits for them for ever."""
+
+REPLACED_SECONDS = 45.0
+"""For a server to end that this one replaces: it is killed after 40 s."""
 
 log = logging.getLogger("dls.server")
 
@@ -43,17 +47,21 @@ class Listening:
     models: tuple[str, ...]
 
 
-def serve(options: ServeOptions, announce: Callable[[Listening], None]) -> None:
-    """Serve until SIGINT or SIGTERM, or until nobody needs it; raises ListenError or EngineError."""
+def serve(options: ServeOptions, announce: Callable[[Listening], None], begun: Child | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, or until nobody needs it; raises ListenError or EngineError.
+
+    `begun` is the engine's process, where it was begun already.
+    """
     with contextlib.ExitStack() as stack:
         folders = archive.folders(options.session_dir, options.name)
         kept = Archive(folders, options.session_ttl).open()
         if options.launch is not None:
             # Not in the run directory: with that cleaned away, a second server would start beside the first.
-            stack.enter_context(listen.only_one(folders.home / f"{options.launch.request}.lock"))
+            wait = REPLACED_SECONDS if options.launch.replaces else 0.0
+            stack.enter_context(listen.only_one(folders.home / f"{options.launch.request}.lock", wait))
         sockets, port = stack.enter_context(_bound(options))
         facts = engines.make(options.engine, options.engine_options)
-        run = _Run(options, port, ProcessEngine(options.engine, options.engine_options, facts))
+        run = _Run(options, port, ProcessEngine(options.engine, options.engine_options, facts, begun))
         run.serve(sockets, kept, announce)
 
 

@@ -50,8 +50,8 @@ def test_a_server_of_newer_code_stays(host: sshd.Server, clean: str) -> None:
     with opened(host, clean)[0] as second:
         assert second.state.pid == first.pid and second.state.version == newest
     third = _with_code(host, clean, Code((*code.files, ("dls/older.py", b""))), older, replacing=first)
-    fourth, story = opened(host, clean)
-    assert fourth.state.pid != third.pid and is_gone(third.pid) and "stop" in story.phases
+    fourth, _ = opened(host, clean)
+    assert fourth.state.pid != third.pid and is_gone(third.pid)
     fourth.close()
 
 
@@ -233,3 +233,20 @@ def test_a_server_whose_files_were_cleaned_away_is_not_doubled(host: sshd.Server
     assert second.state.pid == first.state.pid and Snap(second.port).start()
     assert Path(second.state.run_dir).stat().st_mode & 0o777 == 0o700
     second.close()
+
+
+def test_a_new_server_waits_for_the_one_that_it_replaces(host: sshd.Server, clean: str) -> None:
+    """That one finishes what it is at; the new one has its place only then, and never two of them at once."""
+    first, _ = opened(host, clean)
+    first.close()
+    os.kill(first.state.pid, signal.SIGSTOP)  # it is let go on when it is to end
+    state = Path(first.state.run_dir) / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "code": "other"}))
+    second, story = opened(host, clean)
+    with second:
+        assert is_gone(first.state.pid) and story.phases.count("launch") == 1
+        assert json.loads(state.read_text())["pid"] == second.state.pid
+        assert Snap(second.port).start()
+        time.sleep(1.5)  # both look after their files once a second
+        assert json.loads(state.read_text())["pid"] == second.state.pid
+        assert Path(second.state.socket).is_socket()

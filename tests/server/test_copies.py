@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dls.server import masks
-from dls.server.engines.base import EngineOptions
 from dls.server.engines.process import ProcessEngine
 from dls.server.engines.region import RegionEngine
+from dls.server.options import EngineOptions
 from dls.server.shared import Shared
 from tests.live import Snap, described, packed, serving
 

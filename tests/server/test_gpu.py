@@ -11,8 +11,9 @@ import pytest
 
 from dls.errors import Exhausted
 from dls.server.engines import make
-from dls.server.engines.base import Engine, EngineOptions
+from dls.server.engines.base import Engine
 from dls.server.models import Wish
+from dls.server.options import EngineOptions
 from dls.server.volume import Geometry, Prompt, Volume
 from tests.shapes import dice, ellipsoid, noisy
 

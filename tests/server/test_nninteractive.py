@@ -15,9 +15,9 @@ from scipy import ndimage
 
 from dls.errors import BadRequest, EngineError, Exhausted
 from dls.server.engines import make
-from dls.server.engines.base import EngineOptions
 from dls.server.engines.process import ProcessEngine
 from dls.server.models import Wish
+from dls.server.options import EngineOptions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt, Volume
 from tests.live import Live, Snap, described, packed, serving
 from tests.phantoms import phantom

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 
 from dls.errors import EngineError
-from dls.server.engines.base import Engine, EngineOptions
+from dls.server.engines.base import Engine
+from dls.server.options import EngineOptions
 
 NAMES = ("region", "nninteractive")
+
+
+HEAVY = {"region": "dls.server.engines.region.grow", "nninteractive": "torch"}
+"""What takes longest to import."""
+
+
+def prefetch(name: str) -> None:
+    """Import what the engine will need when it is loaded; whatever is wrong with it shows then."""
+    with contextlib.suppress(ImportError, OSError):
+        importlib.import_module(HEAVY.get(name, "numpy"))
 
 
 def make(name: str, options: EngineOptions) -> Engine:

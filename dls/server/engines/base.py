@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dls.server.models import Wish
 from dls.server.progress import Tell
 from dls.server.volume import Box, Mask, Prompt, Volume
 
@@ -20,17 +19,6 @@ class Model:
     interactions: tuple[str, ...]
     channels: tuple[int, ...] = (1,)
     dimensions: int = 3
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """What the user chose; an engine takes what concerns it."""
-
-    device: str = "auto"
-    models: Wish = field(default_factory=Wish)
-    compile: bool = False
-    other_door: bool = True
-    """Whether the engine's own protocol is served too, where it has one."""
 
 
 class Segmentation(Protocol):

@@ -18,8 +18,9 @@ from dls import gpus
 from dls.errors import BadRequest, EngineError, Exhausted
 from dls.server import models
 from dls.server.engines import devices
-from dls.server.engines.base import EngineOptions, Model, Segmentation
+from dls.server.engines.base import Model, Segmentation
 from dls.server.engines.clean import clean
+from dls.server.options import EngineOptions
 from dls.server.progress import Step, Tell
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Bool, Box, Mask, Prompt, Volume
 

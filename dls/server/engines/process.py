@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing import connection
 from typing import Any
 
 from starlette.requests import Request
@@ -25,8 +21,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dls.errors import EngineLost
-from dls.server.engines.base import Engine, EngineOptions, Segmentation
+from dls.server import child
+from dls.server.child import Child
+from dls.server.engines.base import Engine, Segmentation
 from dls.server.engines.messages import DONE, FAILED, LOST, TELL
+from dls.server.options import EngineOptions
 from dls.server.progress import Step, Tell
 from dls.server.shared import Shared
 from dls.server.volume import Box, Mask, Prompt, Volume
@@ -47,8 +46,8 @@ log = logging.getLogger("dls.server")
 class Process:
     """The engine's process and the calls that wait for its answers."""
 
-    def __init__(self, name: str, options: EngineOptions) -> None:
-        self._pipe, self._process = _start()
+    def __init__(self, name: str, options: EngineOptions, begun: Child) -> None:
+        self._pipe, self._process = begun
         self._numbers = iter(range(1, 1 << 62))
         self._waiting: dict[int, Future[Any]] = {}
         self._lock = threading.Lock()
@@ -156,32 +155,17 @@ class Process:
         self._pipe.close()
 
 
-def _start() -> tuple[connection.Connection, subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "dls.server.engines.worker"]
-    if sys.platform == "win32":
-        # A pipe that only who knows the key can use; the key travels on standard input.
-        key = secrets.token_bytes(32)
-        with connection.Listener(None, "AF_PIPE", authkey=key) as listener:
-            process = subprocess.Popen([*command, str(listener.address)], stdin=subprocess.PIPE)
-            assert process.stdin is not None
-            process.stdin.write(key)
-            process.stdin.close()
-            return listener.accept(), process
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-        )
-    return connection.Connection(ours.detach()), process
-
-
 class ProcessEngine:
-    """An engine whose work is done in a process of its own; `load` starts it, and after a loss another one."""
+    """An engine whose work is done in a process of its own; `load` starts it, and after a loss another one.
 
-    def __init__(self, name: str, options: EngineOptions, facts: Engine) -> None:
+    The first one may have been `begun` already.
+    """
+
+    def __init__(self, name: str, options: EngineOptions, facts: Engine, begun: Child | None = None) -> None:
         self._name, self._options, self._facts = name, options, facts
         self.name, self.key, self.device, self.notice = facts.name, facts.key, facts.device, facts.notice
         self.threads, self.models = facts.threads, facts.models
+        self._begun = begun
         self._process: Process | None = None
         self._numbers = iter(range(1, 1 << 62))
         self._has_door = False
@@ -195,7 +179,8 @@ class ProcessEngine:
         """Start the process and load the engine there."""
         self.close()
         tell(Step("load", "starting the engine"))
-        self._process = Process(self._name, self._options)
+        begun, self._begun = self._begun or child.begin(self._name), None
+        self._process = Process(self._name, self._options, begun)
         self._process.tell = tell
         self.key, self.device, self.notice, self._has_door = self._process.call("load")
         self._process.silence = SILENT_SECONDS

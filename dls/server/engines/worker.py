@@ -158,8 +158,8 @@ class Door:
         answer((status, headers, b"".join(parts)))
 
 
-def main(place: str) -> None:
-    """Serve the engine that the first message names, on the pipe that is inherited or named."""
+def main(name: str, place: str) -> None:
+    """Serve the engine of that name with the options in the first message, on the pipe that is inherited or named."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     # Ctrl-C reaches every process of the terminal; the other side says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -171,10 +171,14 @@ def main(place: str) -> None:
         pipe = connection.Connection(int(place))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_SCORE))
-    name, options = pipe.recv()
+    engines.prefetch(name)
+    try:
+        name, options = pipe.recv()
+    except (EOFError, OSError):  # the other side could not start
+        return
     Worker(pipe, engines.make(name, options)).run()
     os._exit(0)  # whatever its threads are at
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
