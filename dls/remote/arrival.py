@@ -10,7 +10,7 @@ from functools import partial
 
 from dls import __version__
 from dls.errors import EngineError, ForwardError, LaunchError
-from dls.remote import install, launch
+from dls.remote import inquiry, install, launch
 from dls.remote.connection import Connection, Prohibited
 from dls.remote.launch import ServerRequest
 from dls.remote.packages import Code, requirements
@@ -85,7 +85,7 @@ class Arrival:
         for state in self.report.servers:
             if state.request in keys and self._is_good_enough(state):
                 try:
-                    self._said = launch.identify(self._connection, state)
+                    self._said = inquiry.identify(self._connection, state)
                 except Prohibited:
                     raise
                 except ForwardError:  # nobody listens there any more
@@ -168,7 +168,7 @@ class Arrival:
         with self._phases("launch", "Starting the server" if replaced is None else REPLACING) as phase:
             state = start() if replaced is None else self._replace(replaced, start)
             self.report = replace(self.report, servers=(state,))
-            self._said = launch.identify(self._connection, state)
+            self._said = inquiry.identify(self._connection, state)
             if not self._said:
                 raise LaunchError(
                     f"The server on {self._connection.target.label} started but does not answer.",
@@ -218,7 +218,7 @@ class Arrival:
 
     def _ask(self, state: ServerState) -> dict[str, object]:
         try:
-            return launch.ask_status(self._connection, state)
+            return inquiry.ask_status(self._connection, state)
         except ForwardError:  # it ended: nobody listens there any more
             return {}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import paramiko
 
 from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginError
-from dls.remote import launch
+from dls.remote import inquiry, launch
 from dls.remote.arrival import Arrival
 from dls.remote.asking import Relayed, Remembering
 from dls.remote.connection import Connection
@@ -304,7 +304,7 @@ class _Probe(threading.Thread):
 
     def run(self) -> None:
         with contextlib.suppress(DlsError, OSError, EOFError, paramiko.SSHException):
-            self.answered = bool(launch.identify(self._end.connection, self._end.state))
+            self.answered = bool(inquiry.identify(self._end.connection, self._end.state))
         self.ended.set()
 
 

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from dls.errors import DlsError, HostError
-from dls.remote import launch
+from dls.remote import inquiry
 from dls.remote.connection import Connection
 from dls.remote.probe import HostReport
 
@@ -97,7 +97,7 @@ def remove(connection: Connection, report: HostReport, session_dir: str | None, 
     for state in report.servers:
         for name in names:
             try:
-                launch.ask(connection, state, f"/v2/end_session/{name}")
+                inquiry.ask(connection, state, f"/v2/end_session/{name}")
             except DlsError:
                 break  # it does not answer; the files are ours all the same
     folders = places(report, session_dir)

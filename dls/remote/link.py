@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import paramiko
 
 from dls.errors import DlsError, LinkError
-from dls.remote import launch
+from dls.remote import inquiry
 from dls.remote.connection import Connection
 from dls.remote.probe import ServerState
 
@@ -45,7 +45,7 @@ class End:
 
     def open(self) -> paramiko.Channel:
         """Open a channel to the server, or raise a DlsError."""
-        return launch.open_channel(self.connection, self.state)
+        return inquiry.open_channel(self.connection, self.state)
 
 
 class Link:

@@ -211,6 +211,9 @@ class Archive:
 
     def create(self, session: str, model: str, engine: str) -> Kept:
         """Begin a session's files."""
+        for root in self._folders.roots:
+            if not root.is_dir():  # somebody cleaned up
+                _make_private(root)
         folder = self._folders.home / session
         with kept():
             folder.mkdir(mode=0o700, exist_ok=True)

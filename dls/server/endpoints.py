@@ -13,7 +13,8 @@ from dls.errors import BadRequest, NotFound
 from dls.server.codec import DrawingSink, ImageSink, Sink, Upload
 from dls.server.presence import Activity
 from dls.server.readiness import Readiness
-from dls.server.sessions import Session, Sessions
+from dls.server.session import Session
+from dls.server.sessions import Sessions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt
 from dls.server.workers import Behind, Workers
 

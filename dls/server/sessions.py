@@ -14,19 +14,17 @@ import uuid
 import zlib
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, NotFound, RequestError, TooLarge
-from dls.server import codec, masks
-from dls.server.archive import Archive, Kept
+from dls.server.archive import Archive
 from dls.server.arriving import Arriving
 from dls.server.engines.base import Engine, Model, Segmentation
 from dls.server.engines.messages import EngineFault
-from dls.server.journal import Record
 from dls.server.readiness import Readiness
 from dls.server.revival import Revival
-from dls.server.volume import Box, Geometry, Mask, Prompt, Volume, extent, union
+from dls.server.session import Session, answered, read_image
+from dls.server.volume import Geometry, Prompt, Volume, extent, union
 from dls.server.workers import Workers
 
 T = TypeVar("T")
@@ -37,31 +35,6 @@ MOST_EMPTY = 500
 """Sessions without an image that are kept: ITK-SNAP starts one and forgets it each time its panel is opened."""
 ROUND_SECONDS = 3600.0
 """After so long, up to twice that, without a request, a session goes to sleep whether there is room or not."""
-
-
-@dataclass
-class Session:
-    """One client's image and what has been drawn on it."""
-
-    id: str
-    kept: Kept
-    last_request: str = ""
-    """The request whose prompt was the last to be answered; sent again, it is not applied again."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    segmentation: Segmentation | None = None
-    drawn: Box | None = None
-    """Holds all that is not 0 in the segmentation's mask."""
-    last_used: int = 0
-    bytes: int = 0
-    """The memory it holds, or is about to."""
-
-    @property
-    def geometry(self) -> Geometry:
-        """The image's grid; raises Conflict before an image has come."""
-        image = self.kept.manifest.image
-        if image is None:
-            raise Conflict("This session has no image yet. Send the image again from ITK-SNAP.")
-        return image.geometry
 
 
 class Sessions:
@@ -241,7 +214,7 @@ class Sessions:
         segmentation = await self._revival.surviving(refined)
         kept = session.kept if is_new else None
         try:
-            body = await self._workers.codec(_answer, segmentation.mask, session.drawn, kept, prompt, request)
+            body = await self._workers.codec(answered, segmentation.mask, session.drawn, kept, prompt, request)
         except RequestError:
             await self._sleep(session)  # its files do not have the prompt, so it must not have it either
             raise
@@ -260,7 +233,7 @@ class Sessions:
                 f"This session was begun with {session.kept.manifest.engine}, and this server runs "
                 f"{self._engine.key}. In ITK-SNAP, choose the model again in the deep learning panel."
             )
-        volume = await self._workers.codec(_read, session.kept, geometry)
+        volume = await self._workers.codec(read_image, session.kept, geometry)
         segmentation = await self._open(session, volume)
         records = await self._workers.codec(session.kept.records)
         try:
@@ -346,22 +319,3 @@ class Sessions:
                 session.segmentation.close()
             session.kept.release()
         self._sessions.clear()
-
-
-def _read(kept: Kept, geometry: Geometry) -> Volume:
-    """Read a session's image back from its file."""
-    size = 4 * geometry.voxels
-    sink = codec.ImageSink(size)
-    inflater = codec.Inflater(sink, size)
-    inflater.expect(size)
-    kept.image(inflater.feed)
-    inflater.finish()
-    return sink.volume(geometry)
-
-
-def _answer(mask: Mask, drawn: Box | None, kept: Kept | None, prompt: Prompt, request: str) -> bytes:
-    """Encode the mask, and keep the prompt that gave it before anybody is told."""
-    member = masks.encode_mask(mask, drawn)
-    if kept is not None:
-        kept.append(Record(prompt, request, masks.checksum(member)))
-    return masks.answer(member)

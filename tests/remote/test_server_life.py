@@ -17,7 +17,7 @@ import pytest
 
 from dls.demo import sshd
 from dls.errors import DlsError, HostError, LaunchError, TargetError
-from dls.remote import install, launch
+from dls.remote import inquiry, install, launch
 from dls.remote.connection import Connection
 from dls.remote.launch import ServerRequest
 from dls.remote.packages import Code, requirements
@@ -95,7 +95,7 @@ def test_servers_with_other_options_run_side_by_side(host: sshd.Server, clean: s
 def is_alive(link: Connection, state: launch.ServerState) -> bool:
     """Whether the server of the state answers as itself."""
     try:
-        return bool(launch.identify(link, state))
+        return bool(inquiry.identify(link, state))
     except DlsError:
         return False
 

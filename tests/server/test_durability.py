@@ -62,6 +62,22 @@ def test_a_session_outlives_the_server(tmp_path: Path) -> None:
         assert ended.point(*CLICKS[1]).status == 404
 
 
+def test_folders_that_somebody_removed_are_made_again(tmp_path: Path) -> None:
+    """A session whose files are gone says so at its next step; the next one works, and is private as before."""
+    fast = tmp_path / "fast" / "dls-0" / "x"
+    with serving(folder=tmp_path, fast=fast) as server:
+        snap = Snap(server.port)
+        snap.start()
+        snap.upload(IMAGE)
+        shutil.rmtree(tmp_path / "own")
+        shutil.rmtree(tmp_path / "fast")
+        assert snap.point(*CLICKS[0]).status == 503
+        snap.start()
+        assert snap.upload(IMAGE).status == 200
+        np.testing.assert_array_equal(snap.mask(snap.point(*CLICKS[0])), expected(CLICKS[:1]))
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "own" / "home", fast)} == {0o700}
+
+
 def test_a_request_sent_again_is_not_applied_again(tmp_path: Path) -> None:
     """A prompt whose answer was lost, with the same name: the mask as it is, also from the next process."""
     path = "/v2/process_point_interaction/{}?point=25&point=20&point=15&foreground=true"
