@@ -55,13 +55,13 @@ class Near:
         request = self.next_event()
         if not isinstance(request, h11.Request):
             return None
-        size = requests.size(request.headers.raw_items())
-        if size is None and any(key.lower() == b"transfer-encoding" for key, _ in request.headers.raw_items()):
+        headers = request.headers.raw_items()
+        if requests.is_chunked(headers):
             self._body = Chunked(self)
         else:
             # h11 sees no more than the head of these: each byte that goes through it is copied three times.
-            come, _ = self._talk.trailing_data
-            self._body, self._after = Sized(self, size or 0, come[: size or 0]), come[size or 0 :]
+            size, (come, _) = requests.size(headers) or 0, self._talk.trailing_data
+            self._body, self._after = Sized(self, size, come[:size]), come[size:]
         return request, self._body
 
     def next_event(self) -> object:

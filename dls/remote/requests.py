@@ -45,6 +45,8 @@ def forwarded(headers: Headers, name: str, credentials: str | None, *, again: bo
     for this computer by its own name: a web page can make its own name mean 127.0.0.1.
     """
     dropped = {*HOP_HEADERS, REQUEST_HEADER.lower(), AGAIN_HEADER.lower()}
+    if is_chunked(headers):
+        dropped.add(b"content-length")
     if credentials is not None and is_local(_first(headers, b"host")):
         dropped.add(b"authorization")
     kept = [(key, value) for key, value in headers if key.lower() not in dropped]
@@ -69,6 +71,11 @@ def is_local(host: bytes) -> bool:
 
 def _first(headers: Headers, wanted: bytes) -> bytes:
     return next((value for key, value in headers if key.lower() == wanted), b"")
+
+
+def is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a body comes in chunks, whatever a length beside that says (RFC 9112, section 6.3)."""
+    return any(key.lower() == b"transfer-encoding" for key, _ in headers)
 
 
 def size(headers: Iterable[tuple[bytes, bytes]]) -> int | None:

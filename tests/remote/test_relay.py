@@ -234,7 +234,8 @@ def test_several_requests_on_one_connection(relayed: Relayed) -> None:
     """Also when they come at once, bodies and all: sized, in chunks, empty."""
     requests_ = (
         b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
-        b"POST /status HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n0\r\n\r\n"
         b"GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
         b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
