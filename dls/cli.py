@@ -213,7 +213,8 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
     _log_to_stderr()
     chosen = _serve_options(options) if launch_file is None else from_launch_file(launch_file)
     try:
-        begun = None if setup_only else child.begin(chosen.engine)  # before the imports: it has more of them
+        # Before the imports: it has more of them. On Windows that would have to wait until it has connected.
+        begun = None if setup_only or sys.platform == "win32" else child.begin(chosen.engine)
         from dls.server import engines
         from dls.server import serve as server
     except ImportError as error:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 
 from dls import __version__
 from dls.errors import EngineError, ForwardError, LaunchError
@@ -21,7 +18,7 @@ from dls.remote.reach import Reach
 ENGINE_POLL_SECONDS = 0.1
 MENDING_SECONDS = 2.5
 LAST_WORDS_TRIES = 20
-REPLACING = "Starting the server anew, with other code: the one that runs finishes its requests first"
+REPLACING = "Starting the server anew: the one that runs finishes its requests first"
 IDLE_SECONDS = 20.0
 """A server that nobody has asked anything for so long has no client that is connected."""
 
@@ -164,9 +161,8 @@ class Arrival:
         self, request: ServerRequest, plan: install.InstallPlan, replaced: ServerState | None = None
     ) -> ServerState:
         gpu = launch.choose_gpu(self.report.gpus, request)
-        start = partial(launch.launch, self._connection, self.report, plan, request, self._code.key, gpu)
         with self._phases("launch", "Starting the server" if replaced is None else REPLACING) as phase:
-            state = start() if replaced is None else self._replace(replaced, start)
+            state = launch.launch(self._connection, self.report, plan, request, self._code.key, gpu, replaced)
             self.report = replace(self.report, servers=(state,))
             self._said = inquiry.identify(self._connection, state)
             if not self._said:
@@ -174,18 +170,9 @@ class Arrival:
                     f"The server on {self._connection.target.label} started but does not answer.",
                     f"Its log: {state.log}",
                 )
-            again = "" if replaced is None else " anew, with other code; its sessions stay"
+            again = "" if replaced is None else " anew; its sessions stay"
             phase.result = f"Started the server ({state.engine}){again}"
         return state
-
-    def _replace(self, replaced: ServerState, start: Callable[[int], ServerState]) -> ServerState:
-        """End a server while the next one starts, which has much to import before it needs the other one's place."""
-        with ThreadPoolExecutor(1) as pool:
-            ending = pool.submit(launch.stop, self._connection, replaced)
-            try:
-                return start(replaced.pid)
-            finally:
-                ending.result()
 
     def wait_for_engine(self, state: ServerState) -> ServerState:
         """Wait until the server has fetched, loaded and warmed up its model, showing how far it is.

@@ -28,6 +28,8 @@ DAMAGE = (
 """What the log of a server says whose Python, packages or code are missing or broken."""
 READY_SECONDS = 60
 """How long a server may take to listen. It loads its engine after that."""
+STOP_SECONDS = 40
+"""How long a server may take to end; it gives its requests 30."""
 LOG_LINES = 20
 STARTING = "--- starting dls serve"
 """A line in the log before each server."""
@@ -95,12 +97,9 @@ def choose_gpu(gpus: tuple[Gpu, ...], request: ServerRequest) -> Gpu | None:
 
 
 def launch_file(
-    request: ServerRequest, plan: InstallPlan, code_key: str, log: str, replaces: int = 0
+    request: ServerRequest, plan: InstallPlan, code_key: str, log: str, replaced: ServerState | None = None
 ) -> dict[str, object]:
-    """Return what the server is told at its start; it travels on standard input, never in argv.
-
-    `replaces` is the process number of a server that is being ended: the new one waits for that, its imports done.
-    """
+    """Return what the server is told at its start; it travels on standard input, never in argv."""
     run = request.run_dir(plan.run_dir)
     return {
         **asdict(request),
@@ -114,15 +113,21 @@ def launch_file(
         "code": code_key,
         "request": request.key,
         "log": log,
-        "replaces": replaces,
+        "replaces": replaced.pid if replaced else 0,
     }
 
 
-def launch_script(plan: InstallPlan, told: dict[str, object], gpu: Gpu | None) -> str:
-    """Return the script that starts the server detached and waits until it has written its state file."""
+def launch_script(
+    plan: InstallPlan, told: dict[str, object], gpu: Gpu | None, replaced: ServerState | None = None
+) -> str:
+    """Return the script that starts the server detached and waits until it has written its state file.
+
+    A server that it replaces is ended meanwhile: the new one has much to import before it needs the other one's place.
+    """
     quote = shlex.quote
     run, log = quote(str(told["run_dir"])), quote(str(told["log"]))
     text = base64.b64encode(json.dumps(told).encode()).decode()
+    ending = f"({stop_script(replaced)}) </dev/null >/dev/null 2>&1 &" if replaced else ""
     visible = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={gpu.index}" if gpu else ":"
     return f"""
 set -u
@@ -135,10 +140,12 @@ LOG={log}
 mkdir -p "$(dirname "$LOG")" || exit 73
 lock "$RUN/launch.lock"
 P=$(pid_in "$RUN/state.json")
-if [ -n "$P" ] && ours "$P" && grep -q {quote(str(told["request"]))} "$RUN/state.json" \\
+if [ -n "$P" ] && [ "$P" != {told["replaces"]} ] && ours "$P" \\
+   && grep -q {quote(str(told["request"]))} "$RUN/state.json" \\
    && grep -q {quote(str(told["code"]))} "$RUN/state.json"; then
   cat "$RUN/state.json"; exit 0
 fi
+{ending}
 rm -f "$RUN/state.json"
 printf %s {text} | base64 -d >"$RUN/launch.json" || exit 73
 [ "$(wc -c <"$LOG" 2>/dev/null || echo 0)" -lt 5000000 ] || mv "$LOG" "$LOG.1"
@@ -173,12 +180,12 @@ def launch(
     request: ServerRequest,
     code_key: str,
     gpu: Gpu | None,
-    replaces: int = 0,
+    replaced: ServerState | None = None,
 ) -> ServerState:
     """Start the server on the host and return how it is reached, or raise LaunchError with the log's last lines."""
     log = log_path(report)
-    told = launch_file(request, plan, code_key, log, replaces)
-    done = connection.run(launch_script(plan, told, gpu), timeout=READY_SECONDS + 30)
+    told = launch_file(request, plan, code_key, log, replaced)
+    done = connection.run(launch_script(plan, told, gpu, replaced), timeout=READY_SECONDS + 30)
     where = connection.target.label
     if done.status == 71:
         raise not_ours(connection, plan)
@@ -222,7 +229,7 @@ def last_words(tail: str) -> tuple[str, str]:
 
 
 def stop_script(state: ServerState) -> str:
-    """Return the script that ends the server: asked first, to finish what it works on, and killed after 40 s.
+    """Return the script that ends the server: asked first, to finish what it works on, and killed after a while.
 
     It says that the server was to end: a client that is connected then starts another only when there is a request.
     """
@@ -235,8 +242,8 @@ if ours $P; then
   echo '{{"format": 1, "why": "stopped"}}' >"$RUN/ended.json" 2>/dev/null
   kill -TERM $P
   kill -CONT $P
-  I=0
-  while ours $P && [ $I -lt 800 ]; do sleep 0.05 2>/dev/null || sleep 1; I=$((I + 1)); done
+  T=$(($(date +%s) + {STOP_SECONDS}))
+  while ours $P && [ "$(date +%s)" -lt $T ]; do sleep 0.05 2>/dev/null || sleep 1; done
   ours $P && kill -KILL $P && sleep 0.2
 fi
 [ "$(pid_in "$RUN/state.json")" != $P ] || rm -f "$RUN/state.json" "$RUN/server.sock"

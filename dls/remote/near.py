@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import socket
 import threading
@@ -46,7 +47,6 @@ class Near:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._talk = h11.Connection(h11.SERVER)
-        self._body: Body = Sized(self, 0, b"")
         self._after = b""
         """What came after the body: the next request's beginning."""
 
@@ -57,12 +57,11 @@ class Near:
             return None
         headers = request.headers.raw_items()
         if requests.is_chunked(headers):
-            self._body = Chunked(self)
-        else:
-            # h11 sees no more than the head of these: each byte that goes through it is copied three times.
-            size, (come, _) = requests.size(headers) or 0, self._talk.trailing_data
-            self._body, self._after = Sized(self, size, come[:size]), come[size:]
-        return request, self._body
+            return request, Chunked(self)
+        # h11 sees no more than the head of these: each byte that goes through it is copied three times.
+        size, (come, _) = requests.size(headers) or 0, self._talk.trailing_data
+        self._after = come[size:]
+        return request, Sized(self, size, come[:size])
 
     def next_event(self) -> object:
         """Return what the client says next; raises Gone when it says no more."""
@@ -91,6 +90,11 @@ class Near:
         except OSError:
             raise Gone from None
 
+    def read_no_more(self) -> None:
+        """Let nobody wait for what is still to come of a body."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
+
     def go_on(self) -> None:
         """Tell a client that waits for it to send the body: the answer need not come from far away."""
         if self._talk.they_are_waiting_for_100_continue:
@@ -105,11 +109,11 @@ class Near:
         """Whether no answer has begun."""
         return self._talk.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
-    def goes_on(self) -> bool:
-        """Whether another request may come on the connection."""
-        if self._talk.our_state is not h11.DONE or not self._body.is_whole:
+    def goes_on(self, body: Body) -> bool:
+        """Whether another request may come on the connection, after one with that body."""
+        if self._talk.our_state is not h11.DONE or not body.is_whole:
             return False
-        rest = self._after if isinstance(self._body, Sized) else self._talk.trailing_data[0]
+        rest = self._after if isinstance(body, Sized) else self._talk.trailing_data[0]
         self._talk = h11.Connection(h11.SERVER)
         if rest:
             self._talk.receive_data(rest)

@@ -48,13 +48,23 @@ class Relay:
         near = Near(sock)
         with contextlib.suppress(Gone):
             try:
-                while (asked := near.next_request()) is not None:
-                    self._answer(near, *asked)
-                    if not near.goes_on():
-                        return
+                while self._serve_next(near):
+                    pass
             except h11.RemoteProtocolError:
                 if near.can_be_answered:
                     near.answer(*requests.refusal(400, "This is not an HTTP request."))
+
+    def _serve_next(self, near: Near) -> bool:
+        asked = near.next_request()
+        if asked is None:
+            return False
+        request, body = asked
+        try:
+            self._answer(near, request, body)
+        finally:
+            if not body.is_whole:
+                near.read_no_more()
+        return near.goes_on(body)
 
     def _answer(self, near: Near, request: h11.Request, body: Body) -> None:
         only_asks = requests.is_status(request.method, request.target)

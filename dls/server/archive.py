@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from dls.errors import Conflict, ListenError, RequestError
+from dls.errors import Conflict, Exhausted, ListenError, RequestError
 from dls.server import journal, listen, memory
 from dls.server.arriving import Arriving, create, kept, write
 from dls.server.journal import Broken, Image, Manifest, Record
@@ -213,7 +213,10 @@ class Archive:
         """Begin a session's files."""
         for root in self._folders.roots:
             if not root.is_dir():  # somebody cleaned up
-                _make_private(root)
+                try:
+                    _make_private(root)
+                except ListenError as error:
+                    raise Exhausted(error.message) from error
         folder = self._folders.home / session
         with kept():
             folder.mkdir(mode=0o700, exist_ok=True)

@@ -80,8 +80,8 @@ class Presence:
     def withdraw(self, why: str) -> None:
         """Say that the server ended because it was to; one that crashed says nothing."""
         with contextlib.suppress(OSError):
-            self._write(ENDED, {"format": STATE_FORMAT, "why": why})
-            if self._is_ours():
+            if self._is_ours():  # else another one has its place already
+                self._write(ENDED, {"format": STATE_FORMAT, "why": why})
                 (self._folder / STATE).unlink(missing_ok=True)
 
     def _is_ours(self) -> bool:

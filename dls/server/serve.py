@@ -30,7 +30,7 @@ from dls.server.readiness import Readiness
 GRACE_SECONDS = 30
 """For requests under way when the server is told to end; by itself uvicorn waits for them for ever."""
 
-REPLACED_SECONDS = 45.0
+REPLACED_SECONDS = 50.0
 """For a server to end that this one replaces: it is killed after 40 s."""
 
 log = logging.getLogger("dls.server")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -272,6 +273,20 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(relayed: Relay
         until(lambda: bool(relayed.far.pipes))
     until(lambda: relayed.far.pipes[0].closed)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "dls-body"])
+
+
+def test_a_body_goes_with_its_request(relayed: Relayed) -> None:
+    """At once: it is as large as an image, and an idle client collects no garbage for hours."""
+    relayed.snap.start()
+    gc.collect()
+    gc.disable()
+    try:
+        assert (
+            relayed.snap.upload(np.random.default_rng(0).normal(size=(20, 128, 128)).astype(np.float32)).status == 200
+        )
+        until(lambda: not any(isinstance(each, near.Sized) for each in gc.get_objects()), 5)
+    finally:
+        gc.enable()
 
 
 def test_what_is_too_large_to_be_held_is_sent_once(relayed: Relayed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,16 +235,24 @@ def test_a_server_whose_files_were_cleaned_away_is_not_doubled(host: sshd.Server
     second.close()
 
 
-def test_a_new_server_waits_for_the_one_that_it_replaces(host: sshd.Server, clean: str) -> None:
-    """That one finishes what it is at; the new one has its place only then, and never two of them at once."""
+@pytest.mark.parametrize("code", ["other", None])
+def test_a_new_server_waits_for_the_one_that_it_replaces(
+    host: sshd.Server, clean: str, code: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one finishes what it is at; the new one has its place only then, and never two of them at once.
+
+    Also where the old one has the same code, but does not answer.
+    """
+    monkeypatch.setattr(inquiry, "ANSWER_SECONDS", 1.0)
     first, _ = opened(host, clean)
     first.close()
     os.kill(first.state.pid, signal.SIGSTOP)  # it is let go on when it is to end
     state = Path(first.state.run_dir) / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_text()), "code": "other"}))
+    if code:
+        state.write_text(json.dumps({**json.loads(state.read_text()), "code": code}))
     second, story = opened(host, clean)
     with second:
-        assert is_gone(first.state.pid) and story.phases.count("launch") == 1
+        assert is_gone(first.state.pid) and story.phases.count("launch") == 1 and story.notes == []
         assert json.loads(state.read_text())["pid"] == second.state.pid
         assert Snap(second.port).start()
         time.sleep(1.5)  # both look after their files once a second

@@ -18,7 +18,7 @@ HEAVY = {"region": "dls.server.engines.region.grow", "nninteractive": "torch"}
 
 def prefetch(name: str) -> None:
     """Import what the engine will need when it is loaded; whatever is wrong with it shows then."""
-    with contextlib.suppress(ImportError, OSError):
+    with contextlib.suppress(Exception):
         importlib.import_module(HEAVY.get(name, "numpy"))
 
 

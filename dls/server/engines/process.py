@@ -7,6 +7,7 @@ pipe: (number, name, arguments) there, (number, kind, value) back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 import threading
@@ -57,7 +58,8 @@ class Process:
         self.silence = SILENT_SECONDS_LOADING
         """Seconds it may say nothing."""
         self.tell: Tell = lambda step: None
-        self._pipe.send((name, options))
+        with contextlib.suppress(OSError):  # it has ended already; the reader sees how
+            self._pipe.send((name, options))
         threading.Thread(target=self._read, name="dls-engine-answers", daemon=True).start()
         threading.Thread(target=self._watch, name="dls-engine-watch", daemon=True).start()
 
