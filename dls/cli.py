@@ -18,7 +18,7 @@ import click
 from dls import __version__
 from dls.cli_host import logs, sessions, stop
 from dls.cli_models import models
-from dls.errors import DlsError
+from dls.errors import DlsError, HostError
 from dls.options import (
     UNCHECKED,
     engine_options,
@@ -218,7 +218,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
         from dls.server import engines
         from dls.server import serve as server
     except ImportError as error:
-        raise DlsError(
+        raise HostError(
             f"The server's packages are not installed here ({error.name}).",
             'Install them: pip install "dls[server]"',
         ) from error
@@ -334,7 +334,7 @@ def demo(once: bool, picture: Path) -> None:
     try:
         from dls.demo import play
     except ImportError as error:
-        raise DlsError(
+        raise HostError(
             f"The demo's packages are not installed here ({error.name}).",
             'Install them: pip install "dls[demo]"',
         ) from error

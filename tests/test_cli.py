@@ -188,6 +188,15 @@ def test_a_secret_of_ones_own_and_none(tmp_path: Path) -> None:
         assert status(serving.port) == 200
 
 
+@pytest.mark.parametrize("package", ["numpy", "uvicorn", "httptools"])
+def test_packages_that_are_not_installed(tmp_path: Path, package: str) -> None:
+    """Said before anything is begun, and how to install them."""
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
+    done = dls_("serve", "--port", "0", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 14 and "Traceback" not in done.stderr
+    assert f"not installed here ({package})" in done.stderr and "dls[server]" in done.stderr
+
+
 def test_a_port_in_use() -> None:
     """One sentence and the option to use."""
     with socket.socket() as taken:

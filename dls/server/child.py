@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from multiprocessing import connection
 from typing import NamedTuple
 
-PACKAGES = ("numpy", "starlette", "uvicorn")
-"""Without these it could not even say what is wrong."""
+PACKAGES = ("httptools", "isal", "multipart", "numpy", "starlette", "uvicorn")
+"""Without these it could not even say what is wrong; those of the engines show when they are loaded."""
 
 
 class Child(NamedTuple):

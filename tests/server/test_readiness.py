@@ -10,14 +10,18 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dls.errors import EngineError
+from dls.errors import EngineError, EngineLost
+from dls.server.child import Child
 from dls.server.engines.base import Engine
+from dls.server.engines.process import ProcessEngine
 from dls.server.engines.region import RegionEngine
+from dls.server.options import EngineOptions
 from dls.server.progress import Step, Tell
 from dls.server.readiness import Readiness
 from tests.live import Snap, serving, until
@@ -106,3 +110,17 @@ def test_an_engine_that_can_not_be_loaded(failure: Exception) -> None:
         assert answer.status == 503 and "could not be loaded" in answer.error
         assert snap.get("/status").json["state"] == "failed"
         assert len(told) == 1
+
+
+def test_a_process_that_dies_before_it_is_told_anything_says_how() -> None:
+    """As when the machine's memory runs out, or a library can't be loaded, while it imports."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+        process.wait()
+    begun = Child(connection.Connection(ours.detach()), process)
+    engine = ProcessEngine("region", EngineOptions(), RegionEngine(), begun)
+    with pytest.raises(EngineLost, match="status 3"):
+        engine.load(lambda step: None)
+    engine.load(lambda step: None)  # another one
+    engine.close()
