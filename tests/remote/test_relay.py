@@ -284,7 +284,7 @@ def test_a_body_goes_with_its_request(relayed: Relayed) -> None:
         assert (
             relayed.snap.upload(np.random.default_rng(0).normal(size=(20, 128, 128)).astype(np.float32)).status == 200
         )
-        until(lambda: not any(isinstance(each, near.Sized) for each in gc.get_objects()), 5)
+        until(lambda: not any(type(each) is near.Sized for each in gc.get_objects()), 5)
     finally:
         gc.enable()
 
