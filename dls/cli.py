@@ -32,6 +32,7 @@ from dls.options import (
 )
 
 if TYPE_CHECKING:
+    from dls.remote.launch import ServerRequest
     from dls.server.options import ServeOptions
     from dls.server.serve import Listening
 
@@ -111,29 +112,12 @@ def connect(
 ) -> None:
     """Put a segmentation server on HOST and its address on localhost."""
     from dls.console import ready_fields, show_session, write_event
-    from dls.remote.launch import ServerRequest
     from dls.remote.session import establish
 
     with people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
-        request = ServerRequest(
-            engine=options["engine"],
-            device=options["device"],
-            gpu=gpu,
-            stand_in=options["stand_in"],
-            model=options["model"],
-            models_path=options["models_path"],
-            network=not options["no_network"],
-            insecure=options["insecure"],
-            ca_bundle=options["ca_bundle"],
-            compile=options["compile"],
-            other_door=options["nninteractive_api"],
-            session_dir=options["session_dir"],
-            session_ttl=86400 * options["session_ttl"],
-            idle=60 * options["idle"],
-        )
         if options["insecure"]:
             reporter.note(UNCHECKED)
-        session = establish(reach(target, options), request, local_port, prompter, reporter)
+        session = establish(reach(target, options), _server_request(gpu, options), local_port, prompter, reporter)
         try:
             if as_json:
                 write_event("ready", **ready_fields(session))
@@ -151,6 +135,27 @@ def connect(
             raise
         finally:
             session.close(stop_server=stop_server)
+
+
+def _server_request(gpu: int | None, options: dict[str, Any]) -> ServerRequest:
+    from dls.remote.launch import ServerRequest
+
+    return ServerRequest(
+        engine=options["engine"],
+        device=options["device"],
+        gpu=gpu,
+        stand_in=options["stand_in"],
+        model=options["model"],
+        models_path=options["models_path"],
+        network=not options["no_network"],
+        insecure=options["insecure"],
+        ca_bundle=options["ca_bundle"],
+        compile=options["compile"],
+        other_door=options["nninteractive_api"],
+        session_dir=options["session_dir"],
+        session_ttl=86400 * options["session_ttl"],
+        idle=60 * options["idle"],
+    )
 
 
 @contextlib.contextmanager

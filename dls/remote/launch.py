@@ -128,7 +128,6 @@ def launch_script(
     run, log = quote(str(told["run_dir"])), quote(str(told["log"]))
     text = base64.b64encode(json.dumps(told).encode()).decode()
     ending = f"({stop_script(replaced)}) </dev/null >/dev/null 2>&1 &" if replaced else ""
-    visible = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={gpu.index}" if gpu else ":"
     return f"""
 set -u
 umask 077
@@ -149,6 +148,16 @@ fi
 rm -f "$RUN/state.json"
 printf %s {text} | base64 -d >"$RUN/launch.json" || exit 73
 [ "$(wc -c <"$LOG" 2>/dev/null || echo 0)" -lt 5000000 ] || mv "$LOG" "$LOG.1"
+{_start(plan, gpu)}
+{_await_state(replaced.pid if replaced else 0)}
+"""
+
+
+def _start(plan: InstallPlan, gpu: Gpu | None) -> str:
+    """Return the part of the script that starts the server, with its process number in P."""
+    quote = shlex.quote
+    visible = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={gpu.index}" if gpu else ":"
+    return f"""
 cd /
 {visible}
 export PYTHONPATH={quote(plan.code)} PYTHONUNBUFFERED=1
@@ -158,9 +167,15 @@ command -v setsid >/dev/null 2>&1 && S=setsid
 echo {quote(STARTING)} >>"$LOG"
 $S nohup {quote(plan.interpreter)} -m dls serve --launch-file "$RUN/launch.json" >>"$LOG" 2>&1 </dev/null &
 P=$!
+"""
+
+
+def _await_state(replaces: int) -> str:
+    """Return the part that waits for its state file, or for its end; one of the server that it replaces is not it."""
+    return f"""
 I=0
 while [ $I -lt {READY_SECONDS * 20} ]; do
-  if [ -s "$RUN/state.json" ] && [ "$(pid_in "$RUN/state.json")" != {told["replaces"]} ]; then
+  if [ -s "$RUN/state.json" ] && [ "$(pid_in "$RUN/state.json")" != {replaces} ]; then
     cat "$RUN/state.json"; exit 0
   fi
   if ! kill -0 $P 2>/dev/null; then tail -n {LOG_LINES} "$LOG"; exit 75; fi

@@ -172,11 +172,11 @@ class Endpoints:
                 size += len(chunk)
                 if size < FEED_BYTES and chunk:
                     continue
-                if feeding.is_full:
-                    await self._workers.codec(feeding.do, upload.feed, b"".join(lot))
+                data, lot, size = b"".join(lot), [], 0
+                if feeding.is_full:  # the event loop never waits for room
+                    await self._workers.codec(feeding.do, upload.feed, data)
                 else:
-                    feeding.do(upload.feed, b"".join(lot))
-                lot, size = [], 0
+                    feeding.do(upload.feed, data)
             await self._workers.codec(feeding.finish)
         except ClientDisconnect:
             raise BadRequest("The client went away in the middle of the request.") from None

@@ -68,10 +68,9 @@ def only_one(path: Path, wait: float = 0.0) -> Iterator[None]:
         path.chmod(0o600)
         deadline = time.monotonic() + wait
         while not is_free(stream):
-            if time.monotonic() < deadline:
-                time.sleep(LOOK_SECONDS)
-                continue
-            raise ListenError(ALREADY, "Stop it first: dls stop.")
+            if time.monotonic() >= deadline:
+                raise ListenError(ALREADY, "Stop it first: dls stop.")
+            time.sleep(LOOK_SECONDS)
         yield
 
 

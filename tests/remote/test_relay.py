@@ -277,13 +277,12 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(relayed: Relay
 
 def test_a_body_goes_with_its_request(relayed: Relayed) -> None:
     """At once: it is as large as an image, and an idle client collects no garbage for hours."""
+    volume = np.random.default_rng(0).normal(size=(20, 128, 128)).astype(np.float32)
     relayed.snap.start()
     gc.collect()
     gc.disable()
     try:
-        assert (
-            relayed.snap.upload(np.random.default_rng(0).normal(size=(20, 128, 128)).astype(np.float32)).status == 200
-        )
+        assert relayed.snap.upload(volume).status == 200
         until(lambda: not any(type(each) is near.Sized for each in gc.get_objects()), 5)
     finally:
         gc.enable()

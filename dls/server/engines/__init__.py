@@ -10,8 +10,6 @@ from dls.server.engines.base import Engine
 from dls.server.options import EngineOptions
 
 NAMES = ("region", "nninteractive")
-
-
 HEAVY = {"region": "dls.server.engines.region.grow", "nninteractive": "torch"}
 """What takes longest to import."""
 
