@@ -54,10 +54,11 @@ class Buffered:
 class HostTransport(paramiko.Transport):
     """A transport that can open `direct-streamlocal@openssh.com` channels and log in with several methods in turn."""
 
-    _opening = threading.local()
     _asked_for_service = False
 
     def __init__(self, sock: socket.socket | paramiko.Channel) -> None:
+        # Of this transport alone: when it runs through a jump host, the same thread writes to the outer one meanwhile.
+        self._opening = threading.local()
         super().__init__(Buffered(sock) if isinstance(sock, socket.socket) else sock)  # type: ignore[arg-type]
         self.heard = time.monotonic()
         """When the last packet came, of whatever kind: behind a large upload, an answer can take long."""

@@ -59,6 +59,8 @@ class Sessions:
         self._archive = archive
         self._budget = budget
         self._sessions: dict[str, Session] = {}
+        self._finding: dict[str, asyncio.Task[Session]] = {}
+        """Sessions that are being read from their files: several requests may ask for one at once."""
         self._clock = itertools.count(1)
         self._room = asyncio.Condition()
         self._revival = Revival(engine, workers, readiness, self._asleep_all)
@@ -98,16 +100,26 @@ class Sessions:
         """Return the session, from its files where this process has not seen it yet, or raise NotFound."""
         session = self._sessions.get(session_id)
         if session is None:
-            kept = await self._workers.codec(self._archive.find, session_id)
-            if kept is None:
-                raise NotFound(
-                    "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep "
-                    "learning panel: that starts a new session and sends the image again."
-                )
-            session = Session(session_id, kept)
-            records = await self._workers.codec(kept.records)
-            session.last_request = records[-1].request if records else ""
-            await self._workers.codec(kept.touch)
+            finding = self._finding.get(session_id)
+            if finding is None:
+                finding = self._finding[session_id] = asyncio.create_task(self._find(session_id))
+                finding.add_done_callback(lambda _: self._finding.pop(session_id))
+            # Shielded: the client of one request may go away while others wait for the same session.
+            session = await asyncio.shield(finding)
+        return self._remember(session)
+
+    async def _find(self, session_id: str) -> Session:
+        """Read the session from its files, once for all who ask for it; its lock can be taken only once."""
+        kept = await self._workers.codec(self._archive.find, session_id)
+        if kept is None:
+            raise NotFound(
+                "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep "
+                "learning panel: that starts a new session and sends the image again."
+            )
+        session = Session(session_id, kept)
+        records = await self._workers.codec(kept.records)
+        session.last_request = records[-1].request if records else ""
+        await self._workers.codec(kept.touch)
         return self._remember(session)
 
     async def end(self, session: Session) -> None:

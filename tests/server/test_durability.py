@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def test_a_session_outlives_the_server(tmp_path: Path) -> None:
         assert empty.upload(IMAGE).status == 200
         np.testing.assert_array_equal(empty.mask(empty.point(*CLICKS[0])), expected(CLICKS[:1]))
         assert ended.point(*CLICKS[1]).status == 404
+
+
+def test_first_requests_that_come_at_once_all_find_the_session(tmp_path: Path) -> None:
+    """After a restart, eight requests of one session wait for the one that opens its files; none gets 409."""
+    with serving(folder=tmp_path) as server:
+        snaps = [Snap(server.port) for _ in range(6)]
+        for snap in snaps:
+            snap.start()
+            snap.upload(IMAGE)
+            snap.point(*CLICKS[0])
+    with serving(folder=tmp_path) as server, futures.ThreadPoolExecutor(8) as pool:
+        for snap in snaps:
+            snap.url = f"http://127.0.0.1:{server.port}"
+            asked = [pool.submit(snap.point, *CLICKS[1]) for _ in range(8)]
+            assert [answer.result().status for answer in asked] == [200] * 8
 
 
 def test_folders_that_somebody_removed_are_made_again(tmp_path: Path) -> None:

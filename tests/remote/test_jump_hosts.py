@@ -1,0 +1,52 @@
+"""`dls connect` through jump hosts, to an answer through the local port."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dls.demo import sshd
+from tests.clients import opened
+from tests.live import Snap
+from tests.shapes import ellipsoid, noisy
+
+NAMES = ("dls-demo", "inner", "outer")
+"""The target, the jump host next to it, and the one next to the laptop."""
+
+
+@contextlib.contextmanager
+def chain(folder: Path, jumps: int) -> Iterator[sshd.Server]:
+    """Run an SSH server for the target and for each jump host; yield the target, with a configuration for all."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name in NAMES[: jumps + 1]:
+            (folder / name).mkdir()
+            servers.append(stack.enter_context(sshd.running(folder / name)))
+        sections = [
+            server.config.read_text().replace("Host dls-demo", f"Host {name}")
+            for server, name in zip(servers, NAMES, strict=False)
+        ]
+        sections[0] += f"  ProxyJump {','.join(reversed(NAMES[1 : jumps + 1]))}\n"
+        config = folder / "config"
+        config.write_text("".join(sections))
+        yield sshd.Server(servers[0].program, servers[0].port, config)
+
+
+@pytest.mark.parametrize("jumps", [1, 2])
+def test_connect_through_jump_hosts(clean: str, short_folder: Path, jumps: int) -> None:
+    """A status, an upload and a click are answered through the local port; each server is logged in to once."""
+    truth = ellipsoid((30, 40, 50), (15, 20, 25), (8, 9, 10))
+    image = noisy(truth, 5, np.random.default_rng(0))
+    with chain(short_folder, jumps) as server:
+        with opened(server, clean)[0] as made:
+            snap = Snap(made.port)
+            assert snap.get("/status").json["status"] == "ok"
+            snap.start()
+            assert snap.upload(image).status == 200
+            assert snap.mask(snap.point(15, 20, 25))[15, 20, 25] == 1
+        logs = [(short_folder / name / "sshd.log").read_text() for name in NAMES[: jumps + 1]]
+        assert [log.count("Accepted publickey") for log in logs] == [1] * (jumps + 1)
