@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dls.server.engines.base import Model
+from dls.server.engines.base import Model, Tell
 from dls.server.options import EngineOptions
-from dls.server.progress import Tell
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume
 
 RADIUS = 20
@@ -37,7 +36,7 @@ class BallEngine:
         """Keep the image, as an engine would."""
         return BallSegmentation(volume, np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask)
 
-    def other_door(self, queue: ThreadPoolExecutor) -> Any:
+    def native_api(self, queue: ThreadPoolExecutor) -> Any:
         """There is none."""
 
     def close(self) -> None:

@@ -10,23 +10,23 @@ import sshtunnel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dls.remote.connection import Connection
-from dls.remote.forward import Forward
-from dls.remote.link import End, Link
-from dls.remote.probe import ServerState
-from dls.remote.prompts import NoPrompter
-from dls.remote.reach import Reach
-from dls.remote.relay import Relay
-from tests.clients import free_port
+from dls.remote.host.probe import ServerState
+from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.prompts import NoPrompter
+from dls.remote.tunnel.link import Endpoint, Link
+from dls.remote.tunnel.listener import Listener
+from dls.remote.tunnel.proxy import Proxy
+from tests.support.clients import free_port
 
 
 def ours(config: Path, port: int) -> None:
     """Our forward, as `dls connect` makes it, but to a server of any kind."""
-    connection = Connection.open(Reach("dls-demo", ssh_config=config).resolve()[-1], NoPrompter())
+    connection = Connection.open(LoginOptions("dls-demo", ssh_config=config).resolve()[-1], NoPrompter())
     connection.run("true")  # as `dls connect` does: OpenSSH sends small packets at once only after that
     state = ServerState(0, "", "", "", "", port, "", "", "", "")
-    link = Link(End(connection, state, ""))
-    forward = Forward.open(connection.transport, Relay(link).serve, free_port())
+    link = Link(Endpoint(connection, state, ""))
+    forward = Listener.open(connection.transport, Proxy(link).serve, free_port())
     link.opened(link.end)
     print(forward.port, flush=True)
     sys.stdin.read()
@@ -34,7 +34,7 @@ def ours(config: Path, port: int) -> None:
 
 def plain(config: Path, port: int) -> None:
     """sshtunnel as it comes."""
-    target = Reach("dls-demo", ssh_config=config).resolve()[-1]
+    target = LoginOptions("dls-demo", ssh_config=config).resolve()[-1]
     with sshtunnel.SSHTunnelForwarder(
         (target.host, target.port),
         ssh_config_file=None,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.live import Answer, Snap, described
+from tests.support.live import Answer, Snap, described
 
 KEPT = Path(__file__).resolve().parent.parent / ".bench"
 """Where benchmarks keep what is worth keeping."""

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients import free_port
-from tests.live import Snap
+from tests.support.clients import free_port
+from tests.support.live import Snap
 
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / ".bench" / "itksnap-dls"

@@ -1,5 +1,5 @@
 """`python -m dls`, the way the host runs our code."""
 
-from dls.cli import main
+from dls.cli.main import main
 
 main()

@@ -48,7 +48,7 @@ class TargetError(DlsError):
     exit_code = 10
 
 
-class ReachError(DlsError):
+class ConnectError(DlsError):
     """The host can't be reached."""
 
     exit_code = 11

@@ -14,12 +14,13 @@ import pytest
 
 from dls.demo import sshd
 from dls.remote import session
-from dls.remote.connection import Connection
 from dls.remote.progress import Silent
-from dls.remote.prompts import NoPrompter
-from dls.remote.session import Reach, connect
-from dls.server import listen
-from tests.live import Live, serving
+from dls.remote.session import connect
+from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.prompts import NoPrompter
+from dls.server import locks
+from tests.support.live import Live, serving
 
 KEPT = [Path(place) / f"dls-{os.getuid()}" for place in ("/var/tmp", "/dev/shm")]
 
@@ -38,7 +39,7 @@ def is_served(home: Path) -> bool:
     """Whether a server runs that keeps its sessions there: of another run of the tests, say."""
     for lock in home.glob("*.lock"):
         with lock.open("a") as stream:
-            if not listen.is_free(stream):
+            if not locks.is_free(stream):
                 return True
     return False
 
@@ -65,7 +66,7 @@ def host() -> Iterator[sshd.Server]:
 @pytest.fixture
 def connection(host: sshd.Server) -> Iterator[Connection]:
     """A connection to it."""
-    target = Reach("dls-demo", ssh_config=host.config).resolve()[-1]
+    target = LoginOptions("dls-demo", ssh_config=host.config).resolve()[-1]
     opened = Connection.open(target, NoPrompter())
     yield opened
     opened.close()
@@ -86,7 +87,7 @@ def remote_dir(host: sshd.Server) -> Iterator[str]:
 @pytest.fixture
 def clean(host: sshd.Server, remote_dir: str) -> Iterator[str]:
     """The remote directory, with no server running before or after."""
-    reach = Reach("dls-demo", ssh_config=host.config, remote_dir=remote_dir)
+    reach = LoginOptions("dls-demo", ssh_config=host.config, remote_dir=remote_dir)
     session.stop_server(reach, NoPrompter(), Silent())
     yield remote_dir
     session.stop_server(reach, NoPrompter(), Silent())

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import dls
-from dls import cli, errors
+from dls import errors
+from dls.cli import main
 from dls.demo import sshd
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -50,16 +51,16 @@ def test_help_and_version() -> None:
 def test_every_exit_code_is_documented() -> None:
     """In the README, with the error it belongs to; no two errors of the client share one."""
     codes = {kind.exit_code for kind in kinds() if not issubclass(kind, errors.RequestError)}
-    for code in codes | {cli.INTERRUPTED, 2}:
+    for code in codes | {main.INTERRUPTED, 2}:
         assert re.search(rf"^\| {code} \|", README, re.M), code
 
 
 def test_every_option_is_documented_by_its_help() -> None:
     """No option without a sentence, and every command named in the README."""
-    for name, command in cli.cli.commands.items():
+    for name, command in main.cli.commands.items():
         assert f"dls {name}" in README
         for option in command.params:
-            if isinstance(option, cli.click.Option):
+            if isinstance(option, main.click.Option):
                 assert option.hidden or option.help, (name, option.name)
 
 
@@ -73,10 +74,10 @@ def test_every_option_is_documented_by_its_help() -> None:
         (["connect", "--device", "toaster", "host"], 2, "toaster"),
         (["connect", "no-such-host.invalid"], 11, "No host is known as 'no-such-host.invalid'"),
         (["connect", "--password-file", "/no/such/file", "host"], 10, "--password-file"),
-        (["serve", "--engine", "magic"], 21, "no engine named 'magic'"),
+        (["serve", "-p", "0", "--engine", "magic"], 21, "no engine named 'magic'"),
         (["serve", "--host", "no-such-host.invalid"], 20, "no address of this computer"),
         (["serve", "--secret", "a b"], 2, "a secret is made of"),
-        (["serve", "--device", "cuda"], 21, "CPU only"),
+        (["serve", "-p", "0", "--device", "cuda"], 21, "CPU only"),
         (["serve", "--uds", "/no/such/folder/s"], 20, "can't be made"),
     ],
 )
@@ -111,8 +112,8 @@ def test_a_mistake_of_ours_is_told_without_a_traceback(
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("x")
 
-    monkeypatch.setitem(cli.cli.commands, "stop", cli.click.Command("stop", callback=broken))
-    assert cli.run(["stop"]) == 1
+    monkeypatch.setitem(main.cli.commands, "stop", main.click.Command("stop", callback=broken))
+    assert main.run(["stop"]) == 1
     assert "DLS_DEBUG=1" in capsys.readouterr().err
 
 
@@ -147,7 +148,7 @@ class Serving:
 
 
 def status(port: int, server: str = "127.0.0.1") -> int:
-    from tests.live import Snap
+    from tests.support.live import Snap
 
     for _ in range(100):
         try:

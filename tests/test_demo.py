@@ -58,7 +58,7 @@ def test_the_sample_is_a_brain() -> None:
 def test_the_masks_make_sense(results: int) -> None:
     """Each holds its voxel, and has a size an anatomist would believe."""
     from dls.demo.snap import Snap
-    from tests.live import serving
+    from tests.support.live import serving
 
     with serving() as server:
         ventricle, white, thalamus = play.play(Snap(server.port))

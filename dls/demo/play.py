@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from dls.console import show_session, show_table
+from dls.cli.console import show_session, show_table
 from dls.demo import picture as pictures
 from dls.demo import sample, sshd
 from dls.demo.snap import Snap
 from dls.errors import DlsError
 from dls.remote import session as sessions
-from dls.remote.launch import ServerRequest
+from dls.remote.host.launch import ServerRequest
 from dls.remote.progress import Reporter
-from dls.remote.prompts import NoPrompter
+from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.prompts import NoPrompter
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, libra
         raise DlsError("The demo needs Linux or macOS: it starts the server on this computer.", "Try dls connect HOST.")
     with _workspace() as folder, sshd.running(folder, library=library) as server:
         reporter.note(f"SSH server of our own on 127.0.0.1:{server.port} ({server.program})")
-        reach = sessions.Reach("dls-demo", ssh_config=server.config, remote_dir=f"{folder}/host")
+        reach = LoginOptions("dls-demo", ssh_config=server.config, remote_dir=f"{folder}/host")
         request = ServerRequest(stand_in=True, session_dir=f"{folder}/sessions")
         session = sessions.establish(reach, request, None, NoPrompter(), reporter)
         try:

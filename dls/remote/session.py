@@ -9,27 +9,29 @@ from pathlib import Path
 from types import TracebackType
 
 from dls.errors import LaunchError
-from dls.remote import kept, launch
-from dls.remote.arrival import Arrival
-from dls.remote.asking import Relayed, Remembering
-from dls.remote.connection import Connection
-from dls.remote.forward import DEFAULT_PORT, Forward
-from dls.remote.keeper import Keeper
-from dls.remote.kept import KeptSession
-from dls.remote.launch import DEFAULT_IDLE, DEFAULT_TTL, ServerRequest
-from dls.remote.link import End, Link, Way
-from dls.remote.packages import requirements
-from dls.remote.probe import DEFAULT_REMOTE_DIR, HostReport, ServerState, probe
+from dls.remote.host import launch, stored_sessions
+from dls.remote.host.deploy import Deployment
+from dls.remote.host.launch import DEFAULT_IDLE, DEFAULT_TTL, ServerRequest
+from dls.remote.host.packages import requirements
+from dls.remote.host.probe import DEFAULT_REMOTE_DIR, HostReport, ServerState, probe
+from dls.remote.host.stored_sessions import StoredSession
 from dls.remote.progress import Phases, Reporter, Silent
-from dls.remote.prompts import NoPrompter, Prompter
-from dls.remote.reach import Reach, log_in
-from dls.remote.relay import Relay
+from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.login import LoginOptions, log_in
+from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
+from dls.remote.ssh.prompts import NoPrompter, Prompter
+from dls.remote.tunnel.link import Endpoint, Link, LinkState
+from dls.remote.tunnel.listener import DEFAULT_PORT, Listener
+from dls.remote.tunnel.proxy import Proxy
+from dls.remote.tunnel.supervisor import Supervisor
 
 
 class Session:
     """A server on a host and the local port that leads to it; a context manager that closes both ends."""
 
-    def __init__(self, reach: Reach, link: Link, forward: Forward, keeper: Keeper, asking: Relayed) -> None:
+    def __init__(
+        self, reach: LoginOptions, link: Link, forward: Listener, keeper: Supervisor, asking: ThreadedPrompter
+    ) -> None:
         self.reach = reach
         self.report: HostReport
         self.seconds: dict[str, float]
@@ -52,7 +54,7 @@ class Session:
     @property
     def is_up(self) -> bool:
         """Whether the way to the server is open."""
-        return self._link.way is Way.OPEN
+        return self._link.way is LinkState.OPEN
 
     @property
     def port(self) -> int:
@@ -132,7 +134,7 @@ def connect(
     forgets a session `session_ttl` seconds after its last use. Raises a DlsError that says what failed; nothing is left
     open then.
     """
-    reach = Reach(target, ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
+    reach = LoginOptions(target, ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
     request = ServerRequest(
         engine, device, gpu, stand_in, model=model, network=network,
         session_dir=session_dir, session_ttl=session_ttl, idle=idle,
@@ -141,20 +143,20 @@ def connect(
 
 
 def establish(
-    reach: Reach, request: ServerRequest, local_port: int | None, prompter: Prompter, reporter: Reporter
+    reach: LoginOptions, request: ServerRequest, local_port: int | None, prompter: Prompter, reporter: Reporter
 ) -> Session:
     """Run the phases; the engine's name is checked before anybody logs in."""
     requirements(request.engine)
     phases = Phases(reporter)
-    memory = Remembering(prompter)
-    asking = Relayed(memory)
+    memory = CachingPrompter(prompter)
+    asking = ThreadedPrompter(memory)
     connection = log_in(reach, asking, phases)
     memory.judged(accepted=True)
     try:
-        arrival = Arrival(reach, request, connection, phases)
+        arrival = Deployment(reach, request, connection, phases)
         state = arrival.server()
-        link = Link(End(connection, state, arrival.protocol))
-        forward = _open_port(connection, Relay(link), local_port, phases)
+        link = Link(Endpoint(connection, state, arrival.protocol))
+        forward = _open_port(connection, Proxy(link), local_port, phases)
         try:
             link.opened(replace(link.end, state=arrival.wait_for_engine(state)))
         except BaseException:
@@ -163,23 +165,23 @@ def establish(
     except BaseException:
         connection.close()
         raise
-    keeper = Keeper(reach, request, link, asking, memory, reporter)
+    keeper = Supervisor(reach, request, link, asking, memory, reporter)
     session = Session(reach, link, forward, keeper, asking)
     session.report, session.seconds = arrival.report, phases.seconds
     keeper.start()
     return session
 
 
-def _open_port(connection: Connection, relay: Relay, local_port: int | None, phases: Phases) -> Forward:
+def _open_port(connection: Connection, relay: Proxy, local_port: int | None, phases: Phases) -> Listener:
     with phases("forward", "Opening the local port") as phase:
-        forward = Forward.open(connection.transport, relay.serve, local_port)
+        forward = Listener.open(connection.transport, relay.serve, local_port)
         phase.result = f"Forwarding localhost:{forward.port}"
     if local_port is None and forward.port != DEFAULT_PORT:
         phases.reporter.note(f"Port {DEFAULT_PORT} is taken on this computer: using {forward.port}.")
     return forward
 
 
-def stop_server(reach: Reach, prompter: Prompter, reporter: Reporter) -> bool:
+def stop_server(reach: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:
     """End the server on the host; False when none was running."""
     phases = Phases(reporter)
     connection = log_in(reach, prompter, phases)
@@ -193,29 +195,29 @@ def stop_server(reach: Reach, prompter: Prompter, reporter: Reporter) -> bool:
 
 
 def kept_sessions(
-    reach: Reach,
+    reach: LoginOptions,
     prompter: Prompter,
     reporter: Reporter,
     *,
     session_dir: str | None = None,
-    choose: Callable[[list[KeptSession]], list[KeptSession]] = lambda found: [],
-) -> tuple[list[KeptSession], list[KeptSession]]:
+    choose: Callable[[list[StoredSession]], list[StoredSession]] = lambda found: [],
+) -> tuple[list[StoredSession], list[StoredSession]]:
     """Return the sessions that are kept on the host, and of them those that `choose` chose, which are removed."""
     phases = Phases(reporter)
     connection = log_in(reach, prompter, phases)
     with contextlib.closing(connection):
         report = probe(connection, reach.remote_dir)
-        found = kept.look(connection, report, session_dir)
+        found = stored_sessions.look(connection, report, session_dir)
         chosen = choose(found)
         if chosen:
             with phases("purge", "Removing sessions") as phase:
-                kept.remove(connection, report, session_dir, [session.id for session in chosen])
+                stored_sessions.remove(connection, report, session_dir, [session.id for session in chosen])
                 phase.result = f"Removed {len(chosen)} of {len(found)} sessions"
     return found, chosen
 
 
 def read_log(
-    reach: Reach,
+    reach: LoginOptions,
     prompter: Prompter,
     reporter: Reporter,
     *,
@@ -233,4 +235,4 @@ def read_log(
         raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")
 
 
-__all__ = ["Reach", "Session", "connect", "establish", "log_in", "read_log", "stop_server"]
+__all__ = ["Session", "connect", "establish", "read_log", "stop_server"]

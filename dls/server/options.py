@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dls.errors import ListenError
-from dls.server import listen
-from dls.server.access import make_secret
-from dls.server.models import Wish
+from dls.server import sockets
+from dls.server.http.access import make_secret
+from dls.weights import ModelSpec
 
 DEFAULT_PORT = 8911
 LAUNCH_FORMAT = 1
@@ -26,9 +26,9 @@ class EngineOptions:
     """What the user chose; an engine takes what concerns it."""
 
     device: str = "auto"
-    models: Wish = field(default_factory=Wish)
+    models: ModelSpec = field(default_factory=ModelSpec)
     compile: bool = False
-    other_door: bool = True
+    native_api: bool = True
     """Whether the engine's own protocol is served too, where it has one."""
 
 
@@ -57,7 +57,7 @@ class ServeOptions:
     @property
     def is_public(self) -> bool:
         """Whether other computers can reach it."""
-        return self.host is not None and self.host not in listen.LOOPBACK
+        return self.host is not None and self.host not in sockets.LOOPBACK
 
     @property
     def name(self) -> str:
@@ -89,7 +89,7 @@ def from_launch_file(path: Path) -> ServeOptions:
         launch = Launch(Path(said["run_dir"]), *known)
         tcp = bool(said["tcp"])
         models_path, ca_bundle, session_dir = (Path(said[name]).expanduser() if said[name] else None for name in PATHS)
-        wish = Wish(said["model"], models_path, said["network"], said["insecure"], ca_bundle)
+        wish = ModelSpec(said["model"], models_path, said["network"], said["insecure"], ca_bundle)
         return ServeOptions(
             host="127.0.0.1" if tcp else None,
             port=0,

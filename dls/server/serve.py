@@ -16,16 +16,18 @@ from starlette.types import ASGIApp
 
 from dls import __version__
 from dls.errors import DlsError, ListenError
-from dls.server import archive, engines, listen, memory, presence
-from dls.server.access import Policy, make_secret
-from dls.server.app import listed, make_app
-from dls.server.archive import Archive
-from dls.server.child import Child
+from dls.server import engines, locks, memory, sockets
 from dls.server.engines.base import Engine
 from dls.server.engines.process import ProcessEngine
+from dls.server.engines.readiness import Readiness
+from dls.server.http.access import Policy, make_secret
+from dls.server.http.activity import Activity, watch_idle
+from dls.server.http.app import listed, make_app
 from dls.server.options import Launch, ServeOptions
-from dls.server.presence import Activity, Presence
-from dls.server.readiness import Readiness
+from dls.server.registration import Registration
+from dls.server.sessions import store
+from dls.server.sessions.store import SessionStore
+from dls.server.spawn import SpawnedWorker
 
 GRACE_SECONDS = 30
 """For requests under way when the server is told to end; by itself uvicorn waits for them for ever."""
@@ -47,22 +49,22 @@ class Listening:
     models: tuple[str, ...]
 
 
-def serve(options: ServeOptions, announce: Callable[[Listening], None], begun: Child | None = None) -> None:
+def serve(options: ServeOptions, announce: Callable[[Listening], None], begun: SpawnedWorker | None = None) -> None:
     """Serve until SIGINT or SIGTERM, or until nobody needs it; raises ListenError or EngineError.
 
     `begun` is the engine's process, where it was begun already.
     """
     with contextlib.ExitStack() as stack:
-        folders = archive.folders(options.session_dir, options.name)
-        kept = Archive(folders, options.session_ttl).open()
+        folders = store.folders(options.session_dir, options.name)
+        kept = SessionStore(folders, options.session_ttl).open()
         if options.launch is not None:
             # Not in the run directory: with that cleaned away, a second server would start beside the first.
             wait = REPLACED_SECONDS if options.launch.replaces else 0.0
-            stack.enter_context(listen.only_one(folders.home / f"{options.launch.request}.lock", wait))
-        sockets, port = stack.enter_context(_bound(options))
+            stack.enter_context(locks.only_one(folders.home / f"{options.launch.request}.lock", wait))
+        listeners, port = stack.enter_context(_bound(options))
         facts = engines.make(options.engine, options.engine_options)
         run = _Run(options, port, ProcessEngine(options.engine, options.engine_options, facts, begun))
-        run.serve(sockets, kept, announce)
+        run.serve(listeners, kept, announce)
 
 
 class _Run:
@@ -86,7 +88,7 @@ class _Run:
         self._why = why
         self._server.should_exit = True
 
-    def serve(self, sockets: list[socket.socket], kept: Archive, announce: Callable[[Listening], None]) -> None:
+    def serve(self, sockets: list[socket.socket], kept: SessionStore, announce: Callable[[Listening], None]) -> None:
         """Serve; an engine that can't be loaded ends it with its error."""
         options, listening = self._options, self._listening
         launch = options.launch
@@ -99,9 +101,9 @@ class _Run:
             identity={"pid": os.getpid(), "code": launch.code if launch else ""},
             readiness=self._readiness,
             activity=self._activity,
-            other_door=options.engine_options.other_door,
+            native_api=options.engine_options.native_api,
         )
-        there = Presence(launch, _state(listening, launch)) if launch else None
+        there = Registration(launch, _state(listening, launch)) if launch else None
 
         def ready() -> None:
             if there is not None:
@@ -120,13 +122,13 @@ class _Run:
             raise self._failures[0]
         log.info("the server ended")
 
-    def _chores(self, there: Presence | None) -> list[Coroutine[Any, Any, None]]:
+    def _chores(self, there: Registration | None) -> list[Coroutine[Any, Any, None]]:
         options = self._options
         chores: list[Coroutine[Any, Any, None]] = []
         if there is not None and options.uds is not None:
             chores.append(there.look_after(options.uds, lambda listener: self._server.listen_too(listener)))
         if options.idle is not None:
-            chores.append(presence.watch_idle(self._activity, options.idle, lambda: self._end("idle")))
+            chores.append(watch_idle(self._activity, options.idle, lambda: self._end("idle")))
         return chores
 
 
@@ -168,7 +170,7 @@ class _Server(uvicorn.Server):
             return made
 
         loop = asyncio.get_running_loop()
-        self.servers.append(await loop.create_server(protocol, sock=listener, backlog=listen.BACKLOG))
+        self.servers.append(await loop.create_server(protocol, sock=listener, backlog=sockets.BACKLOG))
 
 
 def _configured(app: ASGIApp) -> uvicorn.Config:
@@ -178,7 +180,7 @@ def _configured(app: ASGIApp) -> uvicorn.Config:
         ws="none",
         log_config=None,
         access_log=False,
-        backlog=listen.BACKLOG,
+        backlog=sockets.BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
 
@@ -215,16 +217,16 @@ def _state(listening: Listening, launch: Launch) -> dict[str, object]:
 def _bound(options: ServeOptions) -> Iterator[tuple[list[socket.socket], int | None]]:
     """Bind the sockets, or raise ListenError; the Unix socket's file goes when it is done."""
     with contextlib.ExitStack() as stack:
-        sockets: list[socket.socket] = []
+        listeners: list[socket.socket] = []
         port = None
         if options.uds is not None:
-            sockets.append(stack.enter_context(listen.unix_socket(options.uds)))
+            listeners.append(stack.enter_context(sockets.unix_socket(options.uds)))
         if options.host is not None:
-            listener = stack.enter_context(listen.tcp_socket(options.host, options.port))
-            sockets.append(listener)
+            listener = stack.enter_context(sockets.tcp_socket(options.host, options.port))
+            listeners.append(listener)
             port = int(listener.getsockname()[1])
-        if not sockets:
+        if not listeners:
             raise ListenError(
                 "The server has nothing to listen on.", "Name an address with --host or a socket with --uds."
             )
-        yield sockets, port
+        yield listeners, port

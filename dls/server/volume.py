@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dls.server.shared import Shared
+from dls.server.shared_memory import Shared
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]

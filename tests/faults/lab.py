@@ -25,10 +25,10 @@ from dls.demo import sshd
 from dls.demo.sshd import _write_key
 from dls.server.engines.region import RegionEngine
 from dls.server.volume import Geometry, Prompt, Volume
-from tests.clients import free_port, interruptible, is_gone
-from tests.live import Snap
-from tests.shapes import ellipsoid, noisy
-from tests.slow_link import slow_link
+from tests.support.clients import free_port, interruptible, is_gone
+from tests.support.live import Snap
+from tests.support.shapes import ellipsoid, noisy
+from tests.support.slow_link import slow_link
 
 NAME = "lab-gpuhost"
 CLIENT, HOST, OTHER = "10.213.7.1", "10.213.7.2", "10.213.7.3"

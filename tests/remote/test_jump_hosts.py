@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dls.demo import sshd
-from tests.clients import opened
-from tests.live import Snap
-from tests.shapes import ellipsoid, noisy
+from tests.support.clients import opened
+from tests.support.live import Snap
+from tests.support.shapes import ellipsoid, noisy
 
 NAMES = ("dls-demo", "inner", "outer")
 """The target, the jump host next to it, and the one next to the laptop."""

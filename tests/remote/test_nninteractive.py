@@ -10,12 +10,12 @@ import pytest
 
 from dls.demo import sshd
 from dls.errors import EngineError, LaunchError
-from dls.remote.install import bounded, plan, torch_backend
-from dls.remote.packages import requirements
+from dls.remote.host.install import bounded, plan, torch_backend
+from dls.remote.host.packages import requirements
 from dls.remote.session import connect
-from tests.live import Snap
 from tests.remote.test_install import REPORT, python
-from tests.shapes import dice, ellipsoid, noisy
+from tests.support.live import Snap
+from tests.support.shapes import dice, ellipsoid, noisy
 
 MODEL = Path(__file__).parents[1] / "tiny_model" / "model"
 WANTED = requirements("nninteractive")

@@ -16,9 +16,9 @@ from dls.demo import sshd
 from dls.errors import ForwardError, LaunchError
 from dls.server.engines.region import RegionEngine
 from dls.server.volume import SCRIBBLE, Geometry, Prompt, Volume
-from tests.clients import command, free_port, interruptible, is_gone, opened
-from tests.live import Snap
-from tests.shapes import ellipsoid, noisy
+from tests.support.clients import command, free_port, interruptible, is_gone, opened
+from tests.support.live import Snap
+from tests.support.shapes import ellipsoid, noisy
 
 
 def test_a_server_is_started_once_and_found_again(host: sshd.Server, clean: str) -> None:

@@ -22,8 +22,8 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from scipy import ndimage
 from torch.nn import functional
 
-from tests.phantoms import phantom
-from tests.shapes import deepest
+from tests.support.phantoms import phantom
+from tests.support.shapes import deepest
 
 PATCH = 80
 """The library's refinement has a margin of 24 voxels a side, so a patch must be larger than 48."""

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dls.server.progress import Tell
 from dls.server.volume import Box, Mask, Prompt, Volume
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an engine does while it gets ready; `total` 0 where it is not known how far that goes."""
+
+    name: str
+    text: str
+    done: int = 0
+    total: int = 0
+
+
+Tell = Callable[[Step], None]
+"""Takes each step of a long piece of work, as it begins and as it goes on."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Engine(Protocol):
         `mask`, all zeros, is where the segmentation's mask is to be kept; by default in memory of its own.
         """
 
-    def other_door(self, queue: ThreadPoolExecutor) -> Any:
+    def native_api(self, queue: ThreadPoolExecutor) -> Any:
         """Return an ASGI application for another protocol that works on the same queue, or None; called once loaded."""
 
     def close(self) -> None:

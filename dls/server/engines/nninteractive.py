@@ -14,19 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from dls import gpus
+from dls import gpus, weights
 from dls.errors import BadRequest, EngineError, Exhausted
-from dls.server import models
 from dls.server.engines import devices
-from dls.server.engines.base import Model, Segmentation
-from dls.server.engines.clean import clean
+from dls.server.engines.base import Model, Segmentation, Step, Tell
+from dls.server.engines.sanitize import clean
 from dls.server.options import EngineOptions
-from dls.server.progress import Step, Tell
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Bool, Box, Mask, Prompt, Volume
 
 DENSE_VOXELS = 512**3
 """Up to here the library keeps its interactions dense: 7 channels of float16. Above, compressed in memory."""
-OTHER_DOOR_SESSIONS = 8
+NATIVE_API_SESSIONS = 8
 """Sessions of nnInteractive's own protocol at once."""
 CPU_WARNING = "nnInteractive runs on the CPU here: a click takes from half a minute on, not a second."
 
@@ -45,18 +43,20 @@ class NnInteractiveEngine:
         self.key = self.name
         self.device = options.device
         self.notice = ""
-        self.folder = models.locate(options.models)
+        self.folder = weights.locate(options.models)
         if self.folder is None and not options.models.network:
-            raise models.not_here(options.models)
+            raise weights.not_here(options.models)
         self._artifacts: dict[str, Any] = {}
         self._torch_device: Any = None
 
     def load(self, tell: Tell) -> None:
         """Fetch the model if it is not here, load it, and run it once."""
         fetched = self.folder is None
-        self.folder = self.folder or models.fetch(self._options.models, tell)
+        self.folder = self.folder or weights.fetch(
+            self._options.models, lambda text, size: tell(Step("download", text, size))
+        )
         if fetched:
-            self.notice = f"Licence of the weights: {models.license_of(self.folder)}. Please cite: {models.CITATION}"
+            self.notice = f"Licence of the weights: {weights.license_of(self.folder)}. Please cite: {weights.CITATION}"
             log.info("%s", self.notice)
         self.key = f"{self.name} {self.folder.name}"
         tell(Step("load", "starting torch"))
@@ -149,16 +149,16 @@ class NnInteractiveEngine:
             raise
         return NnInteractiveSegmentation(session, mask)
 
-    def other_door(self, queue: ThreadPoolExecutor) -> Any:
+    def native_api(self, queue: ThreadPoolExecutor) -> Any:
         """The library's own server app (napari, 3D Slicer and MITK speak to it), on the same network and queue."""
-        if not self._options.other_door:
+        if not self._options.native_api:
             return None
         from nnInteractive.inference.server.app import make_app
 
         return make_app(
             self._artifacts,
             self._torch_device,
-            max_sessions=OTHER_DOOR_SESSIONS,
+            max_sessions=NATIVE_API_SESSIONS,
             torch_n_threads=os.cpu_count() or 1,
             use_torch_compile=self._options.compile,
             gpu_executor=queue,

@@ -22,13 +22,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dls.errors import EngineLost
-from dls.server import child
-from dls.server.child import Child
-from dls.server.engines.base import Engine, Segmentation
+from dls.server import spawn
+from dls.server.engines.base import Engine, Segmentation, Step, Tell
 from dls.server.engines.messages import DONE, FAILED, LOST, TELL
 from dls.server.options import EngineOptions
-from dls.server.progress import Step, Tell
-from dls.server.shared import Shared
+from dls.server.shared_memory import Shared
+from dls.server.spawn import SpawnedWorker
 from dls.server.volume import Box, Mask, Prompt, Volume
 
 PING_SECONDS = 5.0
@@ -47,7 +46,7 @@ log = logging.getLogger("dls.server")
 class Process:
     """The engine's process and the calls that wait for its answers."""
 
-    def __init__(self, name: str, options: EngineOptions, begun: Child) -> None:
+    def __init__(self, name: str, options: EngineOptions, begun: SpawnedWorker) -> None:
         self._pipe, self._process = begun
         self._numbers = iter(range(1, 1 << 62))
         self._waiting: dict[int, Future[Any]] = {}
@@ -163,7 +162,7 @@ class ProcessEngine:
     The first one may have been `begun` already.
     """
 
-    def __init__(self, name: str, options: EngineOptions, facts: Engine, begun: Child | None = None) -> None:
+    def __init__(self, name: str, options: EngineOptions, facts: Engine, begun: SpawnedWorker | None = None) -> None:
         self._name, self._options, self._facts = name, options, facts
         self.name, self.key, self.device, self.notice = facts.name, facts.key, facts.device, facts.notice
         self.threads, self.models = facts.threads, facts.models
@@ -181,7 +180,7 @@ class ProcessEngine:
         """Start the process and load the engine there."""
         self.close()
         tell(Step("load", "starting the engine"))
-        begun, self._begun = self._begun or child.begin(self._name), None
+        begun, self._begun = self._begun or spawn.begin(self._name), None
         self._process = Process(self._name, self._options, begun)
         self._process.tell = tell
         self.key, self.device, self.notice, self._has_door = self._process.call("load")
@@ -209,7 +208,7 @@ class ProcessEngine:
     def _limit(self) -> float:
         return HUNG_SECONDS.get(self.device, HUNG_SECONDS_GPU)
 
-    def other_door(self, queue: ThreadPoolExecutor) -> Any:
+    def native_api(self, queue: ThreadPoolExecutor) -> Any:
         """Return an application that hands requests on to the engine's own one, or None."""
         return self._pass_on if self._has_door else None
 

@@ -18,12 +18,11 @@ from typing import Any
 
 from dls.errors import DlsError
 from dls.server import engines
-from dls.server.engines.base import Engine, Segmentation
+from dls.server.engines.base import Engine, Segmentation, Step
 from dls.server.engines.messages import DONE, FAILED, LOST, PONG, TELL, EngineFault
-from dls.server.progress import Step
-from dls.server.shared import attached
+from dls.server.executors import PREPARE_THREADS
+from dls.server.shared_memory import attached
 from dls.server.volume import Box, Geometry, Prompt, Volume
-from dls.server.workers import PREPARE_THREADS
 
 STICKY = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "an illegal memory access")
 """After these a process can't use the GPU any more, whatever it does."""
@@ -92,7 +91,7 @@ class Worker:
     def load(self) -> tuple[str, str, str, bool]:
         """Load the engine and open its other door; returns what is known of it only now."""
         self._engine.load(self._tell)
-        app = self._engine.other_door(self._queue)
+        app = self._engine.native_api(self._queue)
         if app is not None:
             self._door = Door(app)
         return self._engine.key, self._engine.device, self._engine.notice, app is not None

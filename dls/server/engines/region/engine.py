@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from dls.server.engines.base import Model
-from dls.server.engines.clean import clean
-from dls.server.progress import Tell
+from dls.server.engines.base import Model, Tell
+from dls.server.engines.sanitize import clean
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume, union
 
 
@@ -38,7 +37,7 @@ class RegionEngine:
         clean(volume.data)
         return RegionSegmentation(volume, np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask)
 
-    def other_door(self, queue: ThreadPoolExecutor) -> None:
+    def native_api(self, queue: ThreadPoolExecutor) -> None:
         """There is none."""
 
     def close(self) -> None:

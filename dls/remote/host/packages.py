@@ -1,0 +1,90 @@
+"""Which third-party packages each engine needs on the host, and the bundle of our own code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import dls
+from dls.errors import TargetError
+
+SERVER = (
+    "click>=8.1",
+    "httptools>=0.6",
+    "isal>=1.7",
+    "multipart>=2,<3",
+    "numpy>=1.26",
+    "scikit-image>=0.25",
+    "scipy>=1.13",
+    "starlette>=0.46",
+    "uvicorn>=0.34",
+)
+"""The server with its region engine: the extra `server` of pyproject.toml, and click to start it."""
+
+ENVIRONMENT_FORMAT = 1
+"""Part of every environment's key; raised when what is made there changes."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """The packages an engine needs, and the room they take."""
+
+    packages: tuple[str, ...]
+    disk_mib: int
+
+    @property
+    def key(self) -> str:
+        """Name the environment by what was asked for, so that equal wishes share one."""
+        text = "\n".join([f"format {ENVIRONMENT_FORMAT}", *sorted(self.packages)])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+NNINTERACTIVE = (*SERVER, "nninteractive>=2.6,<3", "torch>=2.6,!=2.9.*")
+"""The extra `nninteractive`. nninteractive excludes torch 2.9 itself: its conv3d takes too much memory."""
+
+ENGINES = {
+    "region": Requirements(SERVER, disk_mib=600),
+    "nninteractive": Requirements(NNINTERACTIVE, disk_mib=3000),
+}
+
+
+def requirements(engine: str) -> Requirements:
+    """Return what the engine needs, or raise TargetError for an engine nobody has heard of."""
+    if engine not in ENGINES:
+        raise TargetError(f"There is no engine named {engine!r}.", f"Choose one of: {', '.join(sorted(ENGINES))}.")
+    return ENGINES[engine]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Our own package as it travels to the host: a zip archive, keyed by its content."""
+
+    files: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def installed(cls) -> Code:
+        """Collect the package that runs right now, from a wheel and from a checkout alike."""
+        package = Path(dls.__file__).resolve().parent
+        names = sorted(path for path in package.rglob("*.py") if "__pycache__" not in path.parts)
+        return cls(tuple((f"dls/{path.relative_to(package).as_posix()}", path.read_bytes()) for path in names))
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all names and contents."""
+        digest = hashlib.sha256()
+        for name, content in self.files:
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
+        return digest.hexdigest()[:16]
+
+    def archive(self) -> bytes:
+        """Return the zip archive; equal content gives equal bytes."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in self.files:
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""SSH to the host: configuration, host keys, authentication, and the connection that runs scripts there."""

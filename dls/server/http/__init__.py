@@ -1,0 +1,1 @@
+"""The HTTP side: application, middleware, and one short coroutine a route."""

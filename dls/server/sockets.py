@@ -1,0 +1,127 @@
+"""Sockets to listen on, and the addresses that lead to them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dls.errors import ListenError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+BACKLOG = 128
+
+
+@contextlib.contextmanager
+def unix_socket(path: Path) -> Iterator[socket.socket]:
+    """Listen on a Unix socket that only its user can open; its file goes when it is done. Raises ListenError."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise ListenError("This system has no Unix sockets.", "Use --host and --port.")
+    if path.is_socket():
+        if _is_listening(path):
+            raise ListenError(f"Another server listens on {path}.", "Name another one with --uds, or stop that server.")
+        path.unlink()  # left by a server that was killed
+    umask = os.umask(0o177)  # before the file is there: only its user can ever open it
+    try:
+        listener = bind_unix(path)
+    finally:
+        os.umask(umask)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Make the socket's file and listen on it. Raises ListenError."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+    except OSError as error:
+        listener.close()
+        raise ListenError(
+            f"The socket {path} can't be made: {error.strerror or error}.", "Name another one with --uds."
+        ) from error
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def tcp_socket(host: str, port: int) -> socket.socket:
+    """Listen on an address, or raise ListenError with the option to use."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ListenError(f"{host!r} is no address of this computer.", "Name another one with --host.") from error
+    listener = socket.socket(family, kind, protocol)
+    if sys.platform != "win32":  # there it would let two programs share the port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _refused(host, port, error) from error
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _refused(host: str, port: int, error: OSError) -> ListenError:
+    if error.errno == errno.EADDRINUSE:
+        return ListenError(
+            f"Port {port} is in use.", "Choose another one with --port, or end the program that uses it."
+        )
+    if error.errno == errno.EACCES:
+        return ListenError(f"Port {port} is forbidden to you.", "Choose one from 1024 on with --port.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ListenError(f"{host} is no address of this computer.", "Name another one with --host.")
+    return ListenError(f"The server can't listen on {host} port {port}: {error.strerror}.", "Try --host and --port.")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One way to reach the server, as the user types it into ITK-SNAP."""
+
+    server: str
+    port: int
+    local_only: bool
+
+
+def addresses(host: str | None, port: int | None, secret: str | None) -> list[Address]:
+    """Return every `Server` and `Port` that can be used, those that work on this computer only at the end."""
+    if host is None or port is None:
+        return []
+    user = f"snap:{secret}@" if secret else ""
+    if host in LOOPBACK:
+        names = [("localhost", True), ("127.0.0.1", True)] if host != "::1" else [("localhost", True)]
+    elif host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+        names = [*((name, False) for name in _reachable_names()), ("localhost", True), ("127.0.0.1", True)]
+    else:
+        names = [(host, False)]
+    return [Address(user + name, port, local) for name, local in names]
+
+
+def _reachable_names() -> list[str]:
+    names = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        names += [str(info[4][0]) for info in socket.getaddrinfo(names[0], None, socket.AF_INET)]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address that leads outside
+        names.append(str(probe.getsockname()[0]))
+    return [name for name in dict.fromkeys(names) if not name.startswith("127.")]

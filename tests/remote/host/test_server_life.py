@@ -1,0 +1,262 @@
+"""The server on the host, from start to end: replaced, damaged, asleep, killed, and found again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dls.demo import sshd
+from dls.errors import DlsError, HostError, LaunchError, TargetError
+from dls.remote.host import install, launch, status
+from dls.remote.host.launch import ServerRequest
+from dls.remote.host.packages import Code, requirements
+from dls.remote.host.probe import Depth, probe
+from dls.remote.progress import Phase, Silent
+from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.prompts import NoPrompter
+from tests.support.clients import command, is_gone, opened
+from tests.support.live import Snap
+
+
+def test_other_code_replaces_the_server(host: sshd.Server, clean: str) -> None:
+    """A server whose code is not what its state file says is ended, and ours started."""
+    first, _ = opened(host, clean)
+    first.close()
+    state = Path(first.state.run_dir) / "state.json"
+    said = json.loads(state.read_text())
+    state.write_text(json.dumps({**said, "code": "other", "version": "99.0"}))
+    second, _ = opened(host, clean)  # what it says of itself does not fit what stands there
+    assert is_gone(first.state.pid) and second.state.pid != first.state.pid
+    second.close()
+
+
+def test_a_server_of_newer_code_stays(host: sshd.Server, clean: str) -> None:
+    """A client of an older version works with it; one of a newer version replaces an older server, sessions kept."""
+    code = Code.installed()
+    newer = Code((*code.files[:-1], ("dls/newer.py", b"NEWER = True"), code.files[-1]))
+    older, newest = "0.0.1", "99.0.0"
+    first = _with_code(host, clean, newer, newest)
+    with opened(host, clean)[0] as second:
+        assert second.state.pid == first.pid and second.state.version == newest
+    third = _with_code(host, clean, Code((*code.files, ("dls/older.py", b""))), older, replacing=first)
+    fourth, _ = opened(host, clean)
+    assert fourth.state.pid != third.pid and is_gone(third.pid)
+    fourth.close()
+
+
+def _with_code(
+    host: sshd.Server, remote_dir: str, code: Code, version: str, replacing: launch.ServerState | None = None
+) -> launch.ServerState:
+    """Start a server of another version of us, as its client would."""
+    said = dict(code.files)
+    said["dls/__init__.py"] = re.sub(
+        rb'__version__ = ".*"', f'__version__ = "{version}"'.encode(), said["dls/__init__.py"]
+    )
+    code = Code(tuple(said.items()))
+    request = ServerRequest()
+    with connection_to(host) as link:
+        if replacing is not None:
+            launch.stop(link, replacing)
+        report = probe(link, remote_dir, Depth.ALL)
+        plan = install.plan(report, requirements("region"), code.key)
+        install.install(link, plan, code, Phase(Silent()), own_caches=True)
+        return launch.launch(link, report, plan, request, code.key, None)
+
+
+def test_servers_with_other_options_run_side_by_side(host: sshd.Server, clean: str) -> None:
+    """While somebody is connected; one that nobody uses makes way. A session is found by whichever runs."""
+    with opened(host, clean)[0] as first, opened(host, clean, stand_in=True)[0] as second:
+        assert second.state.pid != first.state.pid and not is_gone(first.state.pid)
+        assert len(Snap(second.port).get("/v2/models").json["models"]) == 2
+        snap = Snap(first.port)
+        snap.start()
+        snap.upload(np.zeros((3, 3, 3), np.float32))
+        assert snap.point(1, 1, 1).status == 200
+        busy = Snap(second.port)
+        busy.session = snap.session
+        answer = busy.point(1, 1, 1)
+        assert answer.status == 409 and "another server" in answer.error
+        launch.stop(first.connection, first.state)
+        busy.shape = (3, 3, 3)
+        assert busy.mask(busy.point(1, 1, 1))[1, 1, 1]
+
+
+def is_alive(link: Connection, state: launch.ServerState) -> bool:
+    """Whether the server of the state answers as itself."""
+    try:
+        return bool(status.identify(link, state))
+    except DlsError:
+        return False
+
+
+def connection_to(host: sshd.Server) -> contextlib.closing[Connection]:
+    return contextlib.closing(
+        Connection.open(LoginOptions("dls-demo", ssh_config=host.config).resolve()[-1], NoPrompter())
+    )
+
+
+def test_a_state_file_that_lies_is_not_believed(host: sshd.Server, clean: str) -> None:
+    """Pid, secret and code must be those of the server that answers."""
+    first, _ = opened(host, clean)
+    first.close()
+    state = Path(first.state.run_dir) / "state.json"
+    said = json.loads(state.read_text())
+    for lie in ({"secret": "wrong"}, {"pid": os.getpid()}, {"socket": "/tmp/none"}):
+        state.write_text(json.dumps({**said, **lie}))
+        with connection_to(host) as link:
+            parsed = launch.ServerState.parse(state.read_text(), str(state.parent))
+            assert parsed is not None
+            assert not is_alive(link, parsed), lie
+    state.write_text(json.dumps(said))
+
+
+def test_a_server_that_was_killed_is_started_again(host: sshd.Server, clean: str) -> None:
+    """What it left (state file, socket, lock) is in nobody's way."""
+    first, _ = opened(host, clean)
+    first.close()
+    os.kill(first.state.pid, signal.SIGKILL)
+    with opened(host, clean)[0] as second:
+        assert second.state.pid != first.state.pid
+        assert Snap(second.port).start()
+
+
+def test_a_server_that_can_not_start(host: sshd.Server, clean: str) -> None:
+    """The log's last lines come with the error."""
+    with pytest.raises(LaunchError, match="ended before it was ready") as caught:
+        opened(host, clean, device="cuda")
+    assert "CPU only" in caught.value.message and caught.value.hint == "Leave out --device."
+    with pytest.raises(HostError, match="no GPU number 7"):
+        opened(host, clean, gpu=7)
+    with pytest.raises(TargetError, match="no engine"):
+        opened(host, clean, engine="magic")
+
+
+def test_what_was_damaged_is_installed_again(host: sshd.Server, clean: str) -> None:
+    """A package that is gone, our code that is gone: said, and mended; the session is still there."""
+    made, _ = opened(host, clean)
+    snap = Snap(made.port)
+    snap.start()
+    snap.upload(np.zeros((3, 3, 3), np.float32))
+    made.close(stop_server=True)
+    for numpy in Path(clean).glob("env/*/lib/python*/site-packages/numpy/__init__.py"):
+        numpy.unlink()
+    made, story = opened(host, clean)
+    assert any("damaged" in note for note in story.notes) and "install" in story.phases
+    snap.url = f"http://127.0.0.1:{made.port}"
+    assert snap.point(1, 1, 1).status == 200
+    made.close(stop_server=True)
+    Path(f"{clean}/code/{Code.installed().key}/dls/server/serve.py").write_text("this is no Python")
+    made, story = opened(host, clean)
+    assert any("damaged" in note for note in story.notes)
+    assert Snap(made.port).start()
+    made.close()
+
+
+def test_an_idle_server_ends_and_comes_back(host: sshd.Server, clean: str) -> None:
+    """Not while a client is connected; then the GPU is free; the next connect finds the session."""
+    made, _ = opened(host, clean, idle=6.0)
+    snap = Snap(made.port)
+    snap.start()
+    snap.upload(np.zeros((3, 3, 3), np.float32))
+    pid = made.state.pid
+    time.sleep(8)
+    assert not is_gone(pid)
+    made.close()
+    for _ in range(300):
+        if is_gone(pid):
+            break
+        time.sleep(0.1)
+    assert is_gone(pid)
+    log = subprocess.run(command(host, clean, "logs", "-n", "50"), capture_output=True, text=True, check=True)
+    assert "nobody has asked for anything" in log.stdout
+    made, _ = opened(host, clean)
+    snap.url = f"http://127.0.0.1:{made.port}"
+    assert made.state.pid != pid and snap.point(1, 1, 1).status == 200
+    made.close()
+
+
+def test_the_sessions_command(host: sshd.Server, clean: str) -> None:
+    """Lists what is kept, with sizes, whether a server runs or not; removes what is named, never without being told."""
+    made, _ = opened(host, clean)
+    snaps = [Snap(made.port) for _ in range(3)]
+    for snap in snaps:
+        snap.start()
+    snaps[0].upload(np.random.default_rng(0).normal(size=(30, 40, 50)).astype(np.float32))
+
+    def listed(*more: str) -> list[dict[str, object]]:
+        done = subprocess.run(command(host, clean, "sessions", "--json", *more), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    there = {row["id"]: row for row in listed()}
+    ours = there[snaps[0].session]
+    assert ours["size"] == [50, 40, 30] and ours["model"] == "region" and int(str(ours["bytes"])) > 200_000
+    assert there[snaps[1].session]["size"] is None
+    asked = subprocess.run(command(host, clean, "sessions", "--purge"), capture_output=True, text=True)
+    assert asked.returncode == 10 and "--yes" in asked.stderr
+    words = [*command(host, clean, "sessions", "--purge", "--yes"), snaps[0].session[:8]]
+    assert "Removed 1 of" in subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    assert snaps[0].point(1, 1, 1).status == 404
+    table = subprocess.run(command(host, clean, "sessions"), capture_output=True, text=True, check=True)
+    assert snaps[1].session[:8] in table.stdout and "no image" in table.stdout
+    made.close(stop_server=True)
+    listed("--purge", "--yes")
+    assert listed() == []
+
+
+def test_a_disk_that_is_full_while_installing(host: sshd.Server, short_folder: Path) -> None:
+    """A sentence with a hint, and nothing half is left that the next try would take for whole."""
+    from tests.server.test_durability import small_disk
+
+    with small_disk(short_folder / "disk", "30m") as disk:
+        with pytest.raises(DlsError) as caught:
+            opened(host, f"{disk}/host")
+        assert "--remote-dir" in caught.value.hint or "room" in caught.value.hint
+        assert not list(disk.glob("host/env/*/complete.json")) and not list(disk.glob("host/env/.making*"))
+
+
+def test_a_server_whose_files_were_cleaned_away_is_not_doubled(host: sshd.Server, clean: str) -> None:
+    """A cleaner of /tmp takes state and socket of a server that lives: it is found when it has put them back."""
+    first, _ = opened(host, clean)
+    first.close()
+    shutil.rmtree(first.state.run_dir)
+    second, _ = opened(host, clean)
+    assert second.state.pid == first.state.pid and Snap(second.port).start()
+    assert Path(second.state.run_dir).stat().st_mode & 0o777 == 0o700
+    second.close()
+
+
+@pytest.mark.parametrize("code", ["other", None])
+def test_a_new_server_waits_for_the_one_that_it_replaces(
+    host: sshd.Server, clean: str, code: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one finishes what it is at; the new one has its place only then, and never two of them at once.
+
+    Also where the old one has the same code, but does not answer.
+    """
+    monkeypatch.setattr(status, "ANSWER_SECONDS", 1.0)
+    first, _ = opened(host, clean)
+    first.close()
+    os.kill(first.state.pid, signal.SIGSTOP)  # it is let go on when it is to end
+    state = Path(first.state.run_dir) / "state.json"
+    if code:
+        state.write_text(json.dumps({**json.loads(state.read_text()), "code": code}))
+    second, story = opened(host, clean)
+    with second:
+        assert is_gone(first.state.pid) and story.phases.count("launch") == 1 and story.notes == []
+        assert json.loads(state.read_text())["pid"] == second.state.pid
+        assert Snap(second.port).start()
+        time.sleep(1.5)  # both look after their files once a second
+        assert json.loads(state.read_text())["pid"] == second.state.pid
+        assert Path(second.state.socket).is_socket()

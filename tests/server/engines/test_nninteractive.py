@@ -1,0 +1,336 @@
+"""The real nnInteractive session on a tiny model: alone, through HTTP, and beside its own protocol."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from dls.errors import BadRequest, EngineError, Exhausted
+from dls.server.engines import make
+from dls.server.engines.process import ProcessEngine
+from dls.server.options import EngineOptions
+from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt, Volume
+from dls.weights import ModelSpec
+from tests.support.live import Live, Snap, described, packed, serving
+from tests.support.phantoms import phantom
+from tests.support.shapes import deepest, dice, ellipsoid, noisy
+
+torch = pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
+pytest.importorskip("nnInteractive", reason="nninteractive is not installed: scripts/test installs it")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+MODEL = Path(__file__).parents[2] / "tiny_model" / "model"
+SHAPE = (96, 128, 128)
+TRUTH = ellipsoid(SHAPE, (48, 64, 64), (12, 15, 14))
+IMAGE = noisy(TRUTH, 6, np.random.default_rng(0))
+CENTER = (48, 64, 64)
+
+
+def made(model: str = str(MODEL), **options: object) -> object:
+    engine = make("nninteractive", EngineOptions("cpu", ModelSpec(model, network=False), **options))  # type: ignore[arg-type]
+    engine.load(lambda step: None)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[object]:
+    loaded = made()
+    yield loaded
+    loaded.close()  # type: ignore[attr-defined]
+
+
+def opened(engine: object, image: np.ndarray = IMAGE) -> object:
+    return engine.open(Volume(image.copy(), Geometry(image.shape)))  # type: ignore[attr-defined]
+
+
+def cross(truth: np.ndarray, kind: str) -> Prompt:
+    """A scribble through the widest slice of an object, or a lasso around its section there."""
+    z = deepest(truth, (1, 1, 1))[0]
+    section = truth[z]
+    if kind == SCRIBBLE:
+        core = ndimage.distance_transform_edt(np.pad(section, 1))[1:-1, 1:-1]
+        row = int(np.argmax(core.max(1)))
+        drawn = np.zeros_like(section)
+        drawn[row : row + 2] = core[row : row + 1] > 2
+    else:
+        drawn = ndimage.binary_dilation(section)
+    rows, columns = (np.flatnonzero(drawn.any(axis)) for axis in (1, 0))
+    crop = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return Prompt(kind, True, (z, int(rows[0]), int(columns[0])), crop[None])
+
+
+def test_every_kind_of_prompt(engine: object) -> None:
+    """A point, a scribble, a lasso: the object; a reset can't be told from a fresh session."""
+    work = opened(engine)
+    work.add(Prompt.point(*CENTER, foreground=True))
+    first = work.mask.copy()
+    assert dice(first, TRUTH) > 0.95
+    for kind in (SCRIBBLE, LASSO):
+        work.reset()
+        assert not work.mask.any()
+        box = work.add(cross(TRUTH, kind))
+        assert dice(work.mask, TRUTH) > 0.9 and box is not None
+        outside = work.mask.copy()
+        outside[box] = 0
+        assert not outside.any()
+    work.reset()
+    work.add(Prompt.point(*CENTER, foreground=True))
+    np.testing.assert_array_equal(work.mask, first)
+    work.add(Prompt.point(10, 10, 10, foreground=False))
+    work.add(Prompt(SCRIBBLE, False, (48, 10, 10), np.ones((1, 3, 20), bool)))
+    work.close()
+
+
+def test_two_sessions_interleaved_give_what_each_gives_alone(engine: object) -> None:
+    """Voxel for voxel, on one network, in two threads."""
+    images = [phantom(70000)[0], phantom(70001)[0]]
+    truths = [phantom(70000)[1] == 1, phantom(70001)[1] == 1]
+    prompts = [
+        [Prompt.point(*deepest(truth, (1, 1, 1)), foreground=True), cross(truth, SCRIBBLE), cross(truth, LASSO)]
+        for truth in truths
+    ]
+    alone = []
+    for image, drawn in zip(images, prompts, strict=True):
+        work = opened(engine, image)
+        alone.append([work.add(prompt) and work.mask.copy() for prompt in drawn])
+        work.close()
+    works = [opened(engine, image) for image in images]
+    for turn in range(3):
+        for work, drawn, masks in zip(works, prompts, alone, strict=True):
+            work.add(drawn[turn])
+            np.testing.assert_array_equal(work.mask, masks[turn])
+
+
+@pytest.mark.slow
+def test_unseen_shapes() -> None:
+    """Mean Dice of at least 0.90 on 20 of them, for a point, a scribble and a lasso."""
+    engine = made()
+    scores: dict[str, list[float]] = {"point": [], SCRIBBLE: [], LASSO: []}
+    for seed in range(60100, 60120):
+        image, labels = phantom(seed)
+        truth = labels == 1 + seed % int(labels.max())
+        work = opened(engine, image)
+        for kind, row in scores.items():
+            work.reset()
+            point = Prompt.point(*deepest(truth, (1, 1, 1)), foreground=True)
+            work.add(point if kind == "point" else cross(truth, kind))
+            row.append(dice(work.mask, truth))
+        work.close()
+    for kind, row in scores.items():
+        print(f"{kind}: mean {np.mean(row):.3f} median {np.median(row):.3f} least {min(row):.3f}")
+        assert np.mean(row) >= 0.90, (kind, row)
+
+
+def test_images_as_they_come(engine: object, caplog: pytest.LogCaptureFixture) -> None:
+    """Single slices, odd sides, NaN and infinities, any range: an answer; what was cleaned is said in the log."""
+    for shape in [(1, 90, 70), (33, 1, 50), (7, 11, 13), (130, 60, 40)]:
+        image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        work = opened(engine, image)
+        work.add(Prompt.point(*(side // 2 for side in shape), foreground=True))
+        assert work.mask.shape == shape
+        work.close()
+    odd = IMAGE.copy()
+    odd[0, 0, :4] = [np.nan, np.inf, -np.inf, 3e38]
+    with caplog.at_level("INFO", "dls.server"):
+        work = opened(engine, odd)
+    assert "not finite" in caplog.text
+    work.close()
+    for factor in (1e-6, 1e15):
+        work = opened(engine, IMAGE * np.float32(factor))
+        work.add(Prompt.point(*CENTER, foreground=True))
+        assert dice(work.mask, TRUTH) > 0.9, factor
+        work.close()
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, np.nan])
+def test_a_constant_image(engine: object, value: float) -> None:
+    """By itself the library raises for zeros, and gives an empty mask without a word for other values."""
+    work = opened(engine, np.full((20, 30, 40), value, np.float32))
+    work.add(Prompt.point(5, 6, 7, foreground=True))
+    assert work.mask.sum() == 1 and work.mask[5, 6, 7] == 1
+    work.add(Prompt(SCRIBBLE, False, (5, 6, 7), np.ones((1, 1, 5), bool)))
+    assert not work.mask.any()
+
+
+def test_a_prompt_that_fails_half_way_changes_nothing(engine: object) -> None:
+    """Out of memory in the middle of a prediction: tried once more, then refused; the session is as it was."""
+    work, same = opened(engine), opened(engine)
+    for each in (work, same):
+        each.add(Prompt.point(*CENTER, foreground=True))
+    before = work.mask.copy()
+    network = engine._artifacts["network"]  # type: ignore[attr-defined]
+    calls = []
+
+    def out_of_memory(*anything: object) -> None:
+        calls.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = network.register_forward_hook(out_of_memory)
+    with pytest.raises(Exhausted, match="not enough memory"):
+        work.add(cross(TRUTH, SCRIBBLE))
+    hook.remove()
+    assert len(calls) == 2
+    np.testing.assert_array_equal(work.mask, before)
+    for each in (work, same):
+        each.add(cross(TRUTH, SCRIBBLE))
+    np.testing.assert_array_equal(work.mask, same.mask)
+
+
+def test_a_drawing_that_leaves_the_image(engine: object) -> None:
+    """Refused with a sentence; the library would clip it silently or raise."""
+    work = opened(engine)
+    with pytest.raises(BadRequest):
+        work.add(Prompt(SCRIBBLE, True, (95, 0, 0), np.ones((3, 2, 2), bool)))
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """The library prints to standard output; ours is for people."""
+    engine = made()
+    work = opened(engine)
+    work.add(Prompt.point(*CENTER, foreground=True))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Live]:
+    with serving(make("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL))))) as server:
+        yield server
+
+
+def test_through_http(live: Live, engine: object) -> None:
+    """Voxel for voxel what the engine gives when it is called directly; the model goes by its own name."""
+    snap = Snap(live.port)
+    assert [model["id"] for model in snap.get("/v2/models").json["models"]] == ["nnInteractive"]
+    snap.start("nnInteractive")
+    work = opened(engine)
+    assert snap.upload(IMAGE).status == 200
+    assert snap.upload(IMAGE).status == 200  # at once again: by itself the library can deadlock
+    work.add(Prompt.point(*CENTER, foreground=True))
+    np.testing.assert_array_equal(snap.mask(snap.point(*CENTER)), work.mask)
+    for kind in (SCRIBBLE, LASSO):
+        prompt = cross(TRUTH, kind)
+        whole = np.zeros(SHAPE, bool)
+        whole[prompt.box] = prompt.mask
+        work.add(prompt)
+        np.testing.assert_array_equal(snap.mask(snap.draw(kind, whole)), work.mask)
+    assert snap.get(f"/reset_interactions/{snap.session}").status == 200
+    too_large = snap.post(f"/upload_raw/{snap.session}", packed(IMAGE), described((3000, 3000, 3000)))
+    assert too_large.status == 413 and "MiB" in too_large.error
+
+
+def test_both_protocols_at_work_at_once(live: Live, engine: object) -> None:
+    """napari, 3D Slicer and MITK through the same port, on the same network and queue."""
+    remote = pytest.importorskip("nnInteractive.inference.remote")
+    other = remote.nnInteractiveRemoteInferenceSession(f"http://127.0.0.1:{live.port}")
+    other.set_image(IMAGE[None])
+    theirs = np.zeros(SHAPE, np.uint8)
+    other.set_target_buffer(theirs)
+    snap = Snap(live.port)
+    snap.start("nnInteractive")
+    snap.upload(IMAGE)
+    ours: list[np.ndarray] = []
+    thread = threading.Thread(target=lambda: ours.append(snap.mask(snap.point(*CENTER))))
+    thread.start()
+    other.add_point_interaction(list(CENTER), True)
+    thread.join()
+    np.testing.assert_array_equal(ours[0], theirs)
+    assert dice(theirs, TRUTH) > 0.95
+    other.close()
+
+
+def test_the_other_door_can_be_shut() -> None:
+    """--no-nninteractive-api."""
+    with serving(make("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL)), native_api=False))) as server:
+        snap = Snap(server.port)
+        snap.start("nnInteractive")
+        assert snap._perform("/claim", [], []).status == 404
+
+
+def test_models_that_are_not_whole(tmp_path: Path) -> None:
+    """What was cut off is never taken for complete; each with what it lacks."""
+    broken = tmp_path / "model"
+    shutil.copytree(MODEL, broken)
+    checkpoint = broken / "fold_0" / "checkpoint_final.pth"
+    data = checkpoint.read_bytes()
+    checkpoint.write_bytes(data[: len(data) // 2])
+    with pytest.raises(EngineError, match=r"the whole of fold_0/checkpoint_final\.pth"):
+        make("nninteractive", EngineOptions(models=ModelSpec(str(broken))))
+    (broken / "plans.json").unlink()
+    with pytest.raises(EngineError, match=r"plans\.json"):
+        make("nninteractive", EngineOptions(models=ModelSpec(str(broken))))
+    with pytest.raises(EngineError, match="--no-network"):
+        make("nninteractive", EngineOptions(models=ModelSpec(path=tmp_path / "none", network=False)))
+
+
+def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
+    """A sentence, not a traceback."""
+    odd = tmp_path / "model"
+    shutil.copytree(MODEL, odd)
+    torch.save({"weights": {}}, odd / "fold_0" / "checkpoint_final.pth")
+    with pytest.raises(EngineError, match="can't be loaded"):
+        made(str(odd))
+
+
+def test_the_versions_that_we_claim() -> None:
+    """What we use of the library beside its documented methods is there, and the version is in range."""
+    from importlib.metadata import version
+
+    from nnInteractive.inference.inference_session import nnInteractiveInferenceSession as library
+
+    major, minor = (int(part) for part in version("nnInteractive").split(".")[:2])
+    assert major == 2 and minor >= 6
+    for name in (
+        "_load_model_artifacts_from_disk",
+        "_finish_preprocessing_and_initialize_interactions",
+        "_reset_session",
+    ):
+        assert callable(getattr(library, name))
+    assert library.AUTO_TENSOR_MAX_VOXELS == 512 * 512 * 512
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
+    """The engine in a process of its own, killed; then the server too: the clicks give what they would have given."""
+    options = EngineOptions("cpu", ModelSpec(str(MODEL), network=False))
+
+    def engine() -> ProcessEngine:
+        return ProcessEngine("nninteractive", options, make("nninteractive", options))
+
+    def clicked(snap: Snap) -> list[np.ndarray]:
+        stroke = np.zeros(SHAPE, bool)
+        stroke[48, 64, 55:75] = True
+        return [snap.mask(snap.point(48, 64, 64)), snap.mask(snap.draw("scribble", stroke))]
+
+    with serving(engine(), folder=tmp_path) as server:
+        undisturbed, killed = Snap(server.port), Snap(server.port)
+        for snap in (undisturbed, killed):
+            snap.start("nnInteractive")
+            assert snap.upload(IMAGE).status == 200
+            clicked(snap)
+        expected = [undisturbed.mask(undisturbed.point(50, 64, 64)), undisturbed.mask(undisturbed.point(44, 66, 60))]
+        assert expected[0].any()
+        children = Path(f"/proc/self/task/{threading.get_native_id()}").parent.glob("*/children")
+        for pid in {int(word) for path in children for word in path.read_text().split()}:
+            if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        np.testing.assert_array_equal(killed.mask(killed.point(50, 64, 64)), expected[0])
+        assert Snap(server.port).get("/capabilities").status == 200  # its own protocol is back too
+    with serving(engine(), folder=tmp_path) as server:
+        killed.url = f"http://127.0.0.1:{server.port}"
+        np.testing.assert_array_equal(killed.mask(killed.point(44, 66, 60)), expected[1])

@@ -1,0 +1,315 @@
+"""Good requests and bad ones, over real HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dls.server.engines.base import Model, Tell
+from dls.server.volume import Box, Mask, Prompt, Volume
+from tests.support.live import Answer, Live, Snap, described, packed, serving
+from tests.support.shapes import dice, ellipsoid, noisy
+
+
+@pytest.fixture
+def snap(live: Live) -> Snap:
+    client = Snap(live.port)
+    client.start()
+    return client
+
+
+TRUTH = ellipsoid((30, 40, 50), (15, 20, 25), (8, 9, 10))
+IMAGE = noisy(TRUTH, 5, np.random.default_rng(3))
+
+
+@pytest.fixture
+def opened(snap: Snap) -> Snap:
+    assert snap.upload(IMAGE).status == 200
+    return snap
+
+
+def test_a_click_a_scribble_a_lasso_and_a_reset(opened: Snap) -> None:
+    """Each refines the whole; a reset gives a state that later clicks can't tell from a fresh session."""
+    first = opened.mask(opened.point(15, 20, 25))
+    assert dice(first, TRUTH) > 0.85
+    stroke = np.zeros(TRUTH.shape, bool)
+    stroke[15, 20, 18:32] = True
+    assert dice(opened.mask(opened.draw("scribble", stroke)), TRUTH) > 0.85
+    outside = np.zeros(TRUTH.shape, bool)
+    outside[15, 35, 10:40] = True
+    third = opened.mask(opened.draw("scribble", outside, foreground=False))
+    assert not third[outside].any()
+    assert opened.get(f"/reset_interactions/{opened.session}").json == {"status": "success"}
+    np.testing.assert_array_equal(opened.mask(opened.point(15, 20, 25)), first)
+    opened.get(f"/v2/reset_interactions/{opened.session}")
+    outline = np.zeros(TRUTH.shape, bool)
+    outline[15] = TRUTH[15]
+    assert dice(opened.mask(opened.draw("lasso", outline)), TRUTH) > 0.85
+
+
+def test_old_and_new_routes_do_the_same(opened: Snap) -> None:
+    """A current ITK-SNAP mixes both."""
+    mask = opened.mask(opened.point(15, 20, 25))
+    assert opened.get("/start_session").json["session_id"]
+    opened.get(f"/reset_interactions/{opened.session}")
+    old = opened.get(f"/process_point_interaction/{opened.session}?x=25&y=20&z=15&foreground=true")
+    np.testing.assert_array_equal(opened.mask(old), mask)
+    assert opened.post(f"/v2/upload_raw/{opened.session}", packed(IMAGE), described(IMAGE.shape)).status == 200
+    absent = opened.get(f"/v2/process_point_interaction/{opened.session}?point=25&point=20&point=15")
+    assert not opened.mask(absent).any()  # foreground absent means false
+
+
+def test_a_slice_a_constant_image_and_odd_numbers_are_answered(snap: Snap) -> None:
+    """A single slice; an image of one value; NaN and infinities: an answer, not a crash."""
+    slice_truth = ellipsoid((1, 60, 70), (0, 30, 35), (1, 12, 14))
+    assert snap.upload(noisy(slice_truth, 6, np.random.default_rng(0))).status == 200
+    assert dice(snap.mask(snap.point(0, 30, 35)), slice_truth) > 0.85
+    for fill in (0.0, 7.5, np.nan, np.inf, -np.inf):
+        assert snap.upload(np.full((4, 5, 6), fill, np.float32)).status == 200
+        assert snap.mask(snap.point(2, 2, 2))[2, 2, 2] == 1
+    holed = IMAGE.copy()
+    holed[0, 0, :5] = [np.nan, np.inf, -np.inf, 3e38, -3e38]
+    assert snap.upload(holed).status == 200
+    assert snap.mask(snap.point(15, 20, 25))[15, 20, 25] == 1
+
+
+def refused(answer: Answer, status: int) -> None:
+    assert answer.status == status, (answer.status, answer.body)
+    assert len(answer.error) > 20
+
+
+def test_unknown_and_ended_sessions(snap: Snap) -> None:
+    """404 on every route, with what the user can do."""
+    ended = snap.session
+    assert snap.get(f"/v2/end_session/{ended}").json == {"message": "Session ended"}
+    for session in (ended, "no-such-session", "%20%00"):
+        snap.session = session
+        refused(snap.point(1, 1, 1), 404)
+        refused(snap.upload(IMAGE), 404)
+        refused(snap.draw("scribble", TRUTH), 404)
+        refused(snap.draw("lasso", TRUTH), 404)
+        refused(snap.get(f"/reset_interactions/{session}"), 404)
+        refused(snap.get(f"/end_session/{session}"), 404)
+    assert "choose the model again" in snap.point(1, 1, 1).error
+    refused(snap.get("/v2/start_session/no-such-model"), 404)
+    refused(snap.get("/no/such/route"), 404)
+    refused(snap.post("/status", b"", b""), 404)
+
+
+def test_bad_uploads_leave_the_session_as_it_was(opened: Snap) -> None:
+    """Each refused with its status; the old image is still there and answers as before."""
+    before = opened.mask(opened.point(15, 20, 25))
+    path, good = f"/upload_raw/{opened.session}", described(IMAGE.shape)
+    raw = IMAGE.tobytes()
+    for file, metadata, status in [
+        (b"not gzip", good, 400),
+        (packed(IMAGE)[:-20], good, 400),
+        (gzip.compress(raw[:-4]), good, 400),
+        (gzip.compress(raw + b"1234"), good, 413),
+        (packed(IMAGE), b"{not json", 400),
+        (packed(IMAGE), described(IMAGE.shape, dimensions=[-1, 40, 30]), 400),
+        (packed(IMAGE), described(IMAGE.shape, dimensions=[1 << 40, 1, 1]), 400),
+        (packed(IMAGE), described(IMAGE.shape, dimensions=[60000, 60000, 60000]), 413),
+        (packed(IMAGE), described(IMAGE.shape, components_per_pixel=2), 400),
+        (packed(IMAGE), None, 400),
+        (None, good, 400),
+    ]:
+        refused(opened.post(path, file, metadata), status)
+    refused(opened._perform(path, ["Content-Type: text/plain"], [("a", b"b", None, None)]), 400)
+    opened.get(f"/reset_interactions/{opened.session}")
+    np.testing.assert_array_equal(opened.mask(opened.point(15, 20, 25)), before)
+
+
+def test_bad_prompts_change_nothing(opened: Snap) -> None:
+    """A point outside, an empty drawing, a drawing of another size, nonsense in the query."""
+    before = opened.mask(opened.point(15, 20, 25))
+    session = opened.session
+    for z, y, x in [(30, 20, 25), (15, -1, 25), (15, 20, 50), (10**9, 0, 0)]:
+        refused(opened.point(z, y, x), 400)
+    for query in (
+        "",
+        "point=1&point=2",
+        "point=1&point=2&point=x",
+        "point=1&point=2&point=3&point=4",
+        "x=1&y=2",
+        "point=1&point=2&point=3&foreground=maybe",
+        "point=99999999999999999999&point=0&point=0",
+    ):
+        refused(opened.get(f"/v2/process_point_interaction/{session}?{query}"), 400)
+    for kind in ("scribble", "lasso"):
+        refused(opened.draw(kind, np.zeros(TRUTH.shape, bool)), 400)
+        refused(opened.draw(kind, np.ones((30, 40, 49), bool)), 400)
+        refused(opened.draw(kind, np.ones((40, 30, 50), bool)), 400)
+    opened.get(f"/reset_interactions/{session}")
+    np.testing.assert_array_equal(opened.mask(opened.point(15, 20, 25)), before)
+
+
+def test_a_prompt_before_an_image_is_a_conflict(snap: Snap) -> None:
+    """409, with what to do."""
+    for answer in (snap.point(1, 1, 1), snap.draw("scribble", TRUTH), snap.draw("lasso", TRUTH)):
+        refused(answer, 409)
+    assert snap.get(f"/reset_interactions/{snap.session}").status == 200
+
+
+def test_a_large_upload_expects_continue(snap: Snap) -> None:
+    """libcurl sends a body over 1 MB only after `100 Continue`, and waits a second for it."""
+    volume = np.random.default_rng(0).normal(size=(64, 128, 128)).astype(np.float32)
+    assert len(packed(volume)) > 1 << 20
+    started = time.monotonic()
+    answer = snap.post(
+        f"/upload_raw/{snap.session}", packed(volume), described(volume.shape), ("Expect: 100-continue",)
+    )
+    assert answer.status == 200
+    assert time.monotonic() - started < 60
+
+
+def memory_of_this_process() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no VmHWM")
+
+
+def test_a_bomb_is_refused_and_costs_little(snap: Snap) -> None:
+    """A megabyte of a gigabyte: 413, and the process has not grown by it."""
+    bomb = gzip.compress(b"\0" * (1 << 30), 9)
+    assert len(bomb) < 1 << 20 < 2 * len(bomb)
+    assert snap.upload(IMAGE).status == 200
+    before = memory_of_this_process()
+    refused(snap.post(f"/upload_raw/{snap.session}", bomb, described(IMAGE.shape)), 413)
+    refused(snap.post(f"/process_scribble_interaction/{snap.session}", bomb, described(IMAGE.shape)), 413)
+    assert memory_of_this_process() - before < 128 << 20
+
+
+class Faulty:
+    """An engine that fails as it is told to."""
+
+    name, key, device, notice, threads = "faulty", "faulty", "cpu", "", 1
+    models: tuple[Model, ...] = (Model("faulty", ("point",)),)
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+
+    def load(self, tell: Tell) -> None:
+        pass
+
+    def session_bytes(self, voxels: int) -> int:
+        return 5 * voxels
+
+    def native_api(self, queue: ThreadPoolExecutor) -> None:
+        pass
+
+    def open(self, volume: Volume, mask: Mask | None = None) -> FaultySegmentation:
+        if self.failure:
+            raise self.failure
+        return FaultySegmentation(self, volume)
+
+    def close(self) -> None:
+        pass
+
+
+class FaultySegmentation:
+    """Paints the prompt, or fails."""
+
+    def __init__(self, engine: Faulty, volume: Volume) -> None:
+        self._engine = engine
+        self.mask: Mask = np.zeros(volume.geometry.shape, np.uint8)
+
+    def add(self, prompt: Prompt) -> Box | None:
+        if self._engine.failure:
+            raise self._engine.failure
+        self.mask[prompt.box] |= prompt.mask
+        return prompt.box
+
+    def replay(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            self.add(prompt)
+
+    def reset(self) -> None:
+        self.mask[:] = 0
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("failure", "status"), [(RuntimeError("CUDA"), 500), (MemoryError(), 503)])
+def test_an_engine_that_fails_leaves_the_session_usable(failure: Exception, status: int) -> None:
+    """A sentence, then the next click works; an image the engine can't take leaves the old one."""
+    engine = Faulty()
+    with serving(engine) as server:
+        snap = Snap(server.port)
+        snap.start("faulty")
+        assert snap.upload(IMAGE).status == 200
+        first = snap.mask(snap.point(1, 1, 1))
+        engine.failure = failure
+        refused(snap.point(2, 2, 2), status)
+        refused(snap.upload(np.zeros((3, 3, 3), np.float32)), status)
+        engine.failure = None
+        snap.shape = IMAGE.shape
+        again = snap.mask(snap.point(1, 1, 1))
+        np.testing.assert_array_equal(again, first)
+
+
+def test_images_beyond_the_budget_put_the_oldest_sessions_to_sleep() -> None:
+    """ITK-SNAP ends no session: without room the one unused for longest sleeps, and wakes at its next click."""
+    image = IMAGE
+    with serving(budget=5 * image.size * 2) as server:
+        clients = [Snap(server.port) for _ in range(3)]
+        masks = []
+        for client in clients:
+            client.start()
+            assert client.upload(image).status == 200
+            masks.append(client.mask(client.point(15, 20, 25)))
+        for client, before in zip(clients, masks, strict=True):
+            after = client.mask(client.point(15, 20, 26))
+            assert dice(after, before) > 0.9
+        refused(clients[2].upload(np.zeros((90, 100, 100), np.float32)), 413)
+        assert clients[2].point(1, 1, 1).status == 200
+
+
+def test_sessions_at_work_at_once_do_not_mix(live: Live) -> None:
+    """Four clients clicking at the same time each get the mask they get alone."""
+    rng = np.random.default_rng(5)
+    truths = [ellipsoid((30, 40, 50), tuple(rng.uniform(13, 17, 3)), tuple(rng.uniform(6, 10, 3))) for _ in range(4)]
+    images = [noisy(truth, 5, rng) for truth in truths]
+    masks: dict[tuple[int, int], Any] = {}
+
+    def work(number: int, round_: int) -> None:
+        client = Snap(live.port)
+        client.start()
+        client.upload(images[number])
+        masks[number, round_] = client.mask(client.point(15, 15, 15))
+
+    for number in range(4):
+        work(number, 0)
+    threads = [threading.Thread(target=work, args=(number, 1)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        np.testing.assert_array_equal(masks[number, 0], masks[number, 1])
+
+
+def test_logs_name_sizes_and_times_only(opened: Snap, caplog: pytest.LogCaptureFixture) -> None:
+    """Never the session's whole id, the file's name or the query."""
+    with caplog.at_level("INFO", "dls.server"):
+        opened.upload(IMAGE)
+        opened.point(15, 20, 25)
+        for _ in range(100):  # a request is logged when its answer has gone out
+            if "process_point_interaction" in caplog.text:
+                break
+            time.sleep(0.02)
+    text = caplog.text
+    assert "upload_raw" in text and "process_point_interaction" in text
+    assert opened.session not in text and "nii" not in text and "point=" not in text
+    assert json.dumps(text)

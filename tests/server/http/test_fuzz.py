@@ -1,0 +1,69 @@
+"""Mutated requests: no 5xx, no hang, bounded memory."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.live import Live, Snap, serving
+
+WIRE = Path(__file__).parents[2] / "wire"
+RECORDED_SESSION = b"259d0249-67e6-4234-8c6b-90ea06cd2270"
+REQUESTS = [path.read_bytes() for path in sorted(WIRE.glob("*.request"))]
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[tuple[Live, bytes]]:
+    with serving(stand_in=True, budget=64 << 20) as server:
+        yield server, Snap(server.port).start().encode()
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A recorded request with a few bytes changed, cut out, repeated or put in; most keep their head."""
+    request = bytearray(draw(st.sampled_from(REQUESTS)))
+    body = request.find(b"\r\n\r\n") + 4
+    first = body if body < len(request) and draw(st.booleans()) else 0
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(first, max(first, len(request) - 1)))
+        match draw(st.sampled_from(["change", "cut", "repeat", "insert"])):
+            case "change" if at < len(request):
+                request[at] = draw(st.integers(0, 255))
+            case "cut":
+                del request[at : at + draw(st.integers(1, 40))]
+            case "repeat":
+                request[at:at] = request[at : at + draw(st.integers(1, 40))]
+            case "insert":
+                request[at:at] = draw(st.binary(min_size=1, max_size=20))
+    return bytes(request)
+
+
+def ask(port: int, request: bytes) -> bytes:
+    """Send the bytes, say that no more come, and read what there is to read."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        answer = b""
+        try:
+            sock.sendall(request)
+            sock.shutdown(socket.SHUT_WR)
+            while data := sock.recv(65536):
+                answer += data
+        except ConnectionError:
+            pass
+        return answer
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(request_=mutated())
+def test_no_mutated_request_breaks_the_server(target: tuple[Live, bytes], request_: bytes) -> None:
+    """Every answer is one of ours or uvicorn's 400, and the server goes on answering."""
+    server, session = target
+    answer = ask(server.port, request_.replace(RECORDED_SESSION, session))
+    if answer:
+        status = int(answer.split(b" ", 2)[1])
+        assert status < 500, answer
+    assert Snap(server.port).get("/status").status == 200

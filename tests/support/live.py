@@ -1,0 +1,203 @@
+"""A real server in a thread, and ITK-SNAP's habits in libcurl."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import io
+import json
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycurl
+import uvicorn
+
+from dls.server.engines.region import RegionEngine
+from dls.server.http.access import Policy
+from dls.server.http.app import make_app
+from dls.server.sessions.store import Folders, SessionStore
+
+
+@dataclass
+class Live:
+    """Where a server listens."""
+
+    port: int
+
+
+@contextlib.contextmanager
+def serving(engine: Any = None, **options: Any) -> Iterator[Live]:
+    """Serve an engine on a free loopback port, in a thread, its sessions in `folder` or in one of its own."""
+    options.setdefault("policy", Policy())
+    options.setdefault("budget", 2 << 30)
+    with contextlib.ExitStack() as stack:
+        home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
+        fast = options.pop("fast", None)
+        if "archive" not in options:
+            options["archive"] = SessionStore(Folders(home / "own" / "home", fast)).open()
+        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options)))
+
+
+@contextlib.contextmanager
+def _listening(app: Any) -> Iterator[Live]:
+    server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        yield Live(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The sentence of a refusal."""
+        said = self.json
+        assert list(said) == ["error"] and said["error"].endswith("."), said
+        return said["error"]
+
+
+Part = tuple[str, bytes | None, str | None, str | None]
+"""Of a form: name, data (None leaves the part out), file name and content type."""
+
+
+class Snap:
+    """Plays ITK-SNAP with libcurl: a new connection for every request, the file part before the metadata,
+    `Expect: 100-continue` for large bodies, and `user:secret@host` in the Server field."""
+
+    def __init__(self, port: int, server: str = "127.0.0.1") -> None:
+        self.url = f"http://{server}:{port}"
+        self.session = ""
+        self.shape: tuple[int, ...] = ()
+
+    def get(self, path: str, headers: tuple[str, ...] = ()) -> Answer:
+        return self._perform(path, list(headers))
+
+    def post(self, path: str, file: bytes | None, metadata: bytes | None, headers: tuple[str, ...] = ()) -> Answer:
+        form = [("file", file, "image.gz", "application/gzip"), ("metadata", metadata, None, "application/json")]
+        return self._perform(path, list(headers), form)
+
+    def _perform(self, path: str, headers: list[str], form: list[Part] | None = None) -> Answer:
+        curl = pycurl.Curl()
+        body, head = io.BytesIO(), io.BytesIO()
+        curl.setopt(pycurl.URL, self.url + path)
+        curl.setopt(pycurl.FRESH_CONNECT, 1)
+        curl.setopt(pycurl.FORBID_REUSE, 1)
+        curl.setopt(pycurl.TIMEOUT, 120)
+        curl.setopt(pycurl.USERAGENT, "")
+        curl.setopt(pycurl.HTTPHEADER, headers)
+        curl.setopt(pycurl.WRITEDATA, body)
+        curl.setopt(pycurl.HEADERFUNCTION, head.write)
+        with contextlib.closing(curl), pycurl.CurlMime(curl) as mime:
+            for name, data, filename, kind in form or []:
+                if data is not None:
+                    mime.add(name, data=data, filename=filename, content_type=kind)
+            if form is not None:
+                curl.setopt(pycurl.MIMEPOST, mime)
+            curl.perform()
+            status = curl.getinfo(pycurl.RESPONSE_CODE)
+        last = head.getvalue().decode().strip().split("\r\n\r\n")[-1]
+        pairs = [line.partition(": ") for line in last.split("\r\n")[1:]]
+        return Answer(status, {name.lower(): value for name, _, value in pairs}, body.getvalue())
+
+    def start(self, model: str = "region") -> str:
+        answer = self.get(f"/v2/start_session/{model}")
+        assert answer.status == 200, answer.body
+        self.session = answer.json["session_id"]
+        return self.session
+
+    def upload(self, volume: np.ndarray, **changes: Any) -> Answer:
+        self.shape = volume.shape
+        return self.post(
+            f"/upload_raw/{self.session}?filename=upload.nii.gz", packed(volume), described(volume.shape, **changes)
+        )
+
+    def point(self, z: int, y: int, x: int, foreground: bool = True) -> Answer:
+        where = f"point={x}&point={y}&point={z}&foreground={str(foreground).lower()}"
+        return self.get(f"/v2/process_point_interaction/{self.session}?{where}")
+
+    def draw(self, kind: str, drawn: np.ndarray, foreground: bool = True) -> Answer:
+        path = f"/process_{kind}_interaction/{self.session}?foreground={str(foreground).lower()}"
+        return self.post(path, packed(drawn), described(drawn.shape))
+
+    def mask(self, answer: Answer) -> np.ndarray:
+        assert answer.status == 200, answer.body
+        said = answer.json
+        assert list(said) == ["status", "result"] and said["status"] == "success"
+        return unpacked(said["result"], self.shape)
+
+
+def packed(values: np.ndarray) -> bytes:
+    """Compress a volume as ITK-SNAP does: one gzip member of little-endian float32, x fastest."""
+    return gzip.compress(np.ascontiguousarray(values, "<f4").tobytes(), 1)
+
+
+def unpacked(result: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Decode a mask as ITK-SNAP does: it stops at the end of the first gzip member."""
+    import zlib
+
+    stream = zlib.decompressobj(31)
+    data = stream.decompress(base64.b64decode(result))
+    assert stream.eof and not stream.unused_data
+    mask = np.frombuffer(data, np.int8).reshape(shape)
+    assert set(np.unique(mask)) <= {0, 1}
+    return mask
+
+
+def described(shape: tuple[int, ...], **changes: Any) -> bytes:
+    """Return the metadata of a volume of shape (z, y, x); a change of None leaves a key out."""
+    said: dict[str, Any] = {
+        "component_type": "float32",
+        "components_per_pixel": 1,
+        "dimensions": [int(side) for side in reversed(shape)],
+        "direction": [1, 0, 0, 0, 1, 0, 0, 0, 1],
+        "origin": [0, 0, 0],
+        "spacing": [1, 1, 1],
+    }
+    said.update(changes)
+    return json.dumps({key: value for key, value in said.items() if value is not None}).encode()
+
+
+def form(parts: list[tuple[str, bytes]], boundary: str = "B0undary") -> tuple[bytes, str]:
+    """Return a multipart body and its content type."""
+    text = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + data + b"\r\n"
+        for name, data in parts
+    )
+    return text + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
