@@ -10,9 +10,9 @@ import sshtunnel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dls.remote.host.probe import ServerState
+from dls.contract import ServerState
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.tunnel.link import Endpoint, Link
 from dls.remote.tunnel.listener import Listener
@@ -22,7 +22,7 @@ from tests.support.clients import free_port
 
 def ours(config: Path, port: int) -> None:
     """Our forward, as `dls connect` makes it, but to a server of any kind."""
-    connection = Connection.open(LoginOptions("dls-demo", ssh_config=config).resolve()[-1], NoPrompter())
+    connection = Connection.open(resolve_hops("dls-demo", LoginOptions(ssh_config=config))[-1], NoPrompter())
     connection.run("true")  # as `dls connect` does: OpenSSH sends small packets at once only after that
     state = ServerState(0, "", "", "", "", port, "", "", "", "")
     link = Link(Endpoint(connection, state, ""))
@@ -34,7 +34,7 @@ def ours(config: Path, port: int) -> None:
 
 def plain(config: Path, port: int) -> None:
     """sshtunnel as it comes."""
-    target = LoginOptions("dls-demo", ssh_config=config).resolve()[-1]
+    target = resolve_hops("dls-demo", LoginOptions(ssh_config=config))[-1]
     with sshtunnel.SSHTunnelForwarder(
         (target.host, target.port),
         ssh_config_file=None,

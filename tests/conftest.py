@@ -17,7 +17,7 @@ from dls.remote import session
 from dls.remote.progress import Silent
 from dls.remote.session import connect
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from dls.server import locks
 from tests.support.live import Live, serving
@@ -66,7 +66,7 @@ def host() -> Iterator[sshd.Server]:
 @pytest.fixture
 def connection(host: sshd.Server) -> Iterator[Connection]:
     """A connection to it."""
-    target = LoginOptions("dls-demo", ssh_config=host.config).resolve()[-1]
+    target = resolve_hops("dls-demo", LoginOptions(ssh_config=host.config))[-1]
     opened = Connection.open(target, NoPrompter())
     yield opened
     opened.close()
@@ -87,10 +87,10 @@ def remote_dir(host: sshd.Server) -> Iterator[str]:
 @pytest.fixture
 def clean(host: sshd.Server, remote_dir: str) -> Iterator[str]:
     """The remote directory, with no server running before or after."""
-    reach = LoginOptions("dls-demo", ssh_config=host.config, remote_dir=remote_dir)
-    session.stop_server(reach, NoPrompter(), Silent())
+    login = LoginOptions(ssh_config=host.config, remote_dir=remote_dir)
+    session.stop_server("dls-demo", login, NoPrompter(), Silent())
     yield remote_dir
-    session.stop_server(reach, NoPrompter(), Silent())
+    session.stop_server("dls-demo", login, NoPrompter(), Silent())
 
 
 def kept_in(remote_dir: str) -> list[Path]:

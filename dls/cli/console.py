@@ -16,6 +16,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
 from dls.remote.ssh.prompts import NewHostKey
 
@@ -34,9 +35,9 @@ def show_error(error: DlsError) -> None:
     console = stderr()
     if error.detail:
         console.print(Text(error.detail.rstrip(), style="dim"))
-    console.print(Text.assemble(("Error: ", "bold red"), error.message))
+    console.print(Text.assemble((ERROR_PREFIX, "bold red"), error.message))
     if error.hint:
-        console.print(Text.assemble(("Hint:  ", "bold"), error.hint))
+        console.print(Text.assemble((HINT_PREFIX, "bold"), error.hint))
 
 
 class ConsoleReporter:
@@ -211,9 +212,15 @@ def show_session(console: Console, session: Session) -> None:
     facts.add_row("Engine", Text(f"{session.state.engine} on {session.state.device}"))
     if session.report.gpus:
         facts.add_row("GPU", Text(gpu))
-    facts.add_row("Log", Text(f"{target.label}:{session.state.log}, or: {session.reach.command('logs')}"))
     facts.add_row(
-        "Stop", Text(f"Ctrl-C closes this connection; the server stays. To end it too: {session.reach.command('stop')}")
+        "Log", Text(f"{target.label}:{session.state.log}, or: {session.login.command('logs', session.target)}")
+    )
+    facts.add_row(
+        "Stop",
+        Text(
+            "Ctrl-C closes this connection; the server stays. "
+            f"To end it too: {session.login.command('stop', session.target)}"
+        ),
     )
     intro = Text("In ITK-SNAP, add a deep learning server with")
     console.print()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dls.cli.options import people, reach, reach_options
+from dls.cli.options import login_options, login_options_of, people
 from dls.errors import TargetError
 
 if TYPE_CHECKING:
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
-@reach_options
+@login_options
 def stop(target: str, **options: Any) -> None:
     """End the server on HOST."""
     from dls.remote.session import stop_server
 
     with people() as (_, reporter, prompter):
-        if not stop_server(reach(target, options), prompter, reporter):
+        if not stop_server(target, login_options_of(options), prompter, reporter):
             reporter.note("No server was running there.")
 
 
 @click.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
-@reach_options
+@login_options
 @click.option(
     "-n",
     "--lines",
@@ -43,13 +43,13 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     from dls.remote.session import read_log
 
     with people() as (_, reporter, prompter):
-        read_log(reach(target, options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
+        read_log(target, login_options_of(options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
 
 
 @click.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
 @click.argument("names", metavar="[SESSION]...", nargs=-1)
-@reach_options
+@login_options
 @click.option("--session-dir", metavar="FOLDER", help="The folder that was named when the server was started.")
 @click.option("--purge", is_flag=True, help="Remove the sessions named, or all.")
 @click.option("--yes", is_flag=True, help="Do not ask before anything is removed.")
@@ -73,4 +73,4 @@ def sessions(
                 return []
             return named if yes or click.confirm(f"Remove {len(named)} sessions for good?", err=True) else []
 
-        kept_sessions(reach(target, options), prompter, reporter, session_dir=session_dir, choose=choose)
+        kept_sessions(target, login_options_of(options), prompter, reporter, session_dir=session_dir, choose=choose)

@@ -22,17 +22,18 @@ from dls.cli.options import (
     UNCHECKED,
     engine_options,
     first_line,
+    login_options,
+    login_options_of,
     path_of,
     people,
-    reach,
-    reach_options,
     session_options,
     wish_of,
 )
+from dls.contract import DEFAULT_IDLE, DEFAULT_PORT, ERROR_PREFIX, HINT_PREFIX, NOT_INSTALLED
 from dls.errors import DlsError, HostError
 
 if TYPE_CHECKING:
-    from dls.remote.host.launch import ServerRequest
+    from dls.remote.host.launch import ServerOptions
     from dls.server.options import ServeOptions
     from dls.server.serve import Listening
 
@@ -73,7 +74,7 @@ def _tell(error: DlsError) -> None:
     try:
         from dls.cli.console import show_error
     except ImportError:  # on a host that has only what the server needs
-        for line in (error.detail, f"Error: {error.message}", error.hint and f"Hint:  {error.hint}"):
+        for line in (error.detail, ERROR_PREFIX + error.message, error.hint and HINT_PREFIX + error.hint):
             if line:
                 click.echo(line, err=True)
     else:
@@ -88,7 +89,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
-@reach_options
+@login_options
 @engine_options
 @click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")
 @click.option(
@@ -100,7 +101,7 @@ def cli() -> None:
 @click.option(
     "--idle",
     metavar="MINUTES",
-    default=30.0,
+    default=DEFAULT_IDLE / 60,
     show_default=True,
     type=click.FloatRange(min=0),
     help="Minutes without a request and without a client after which the server ends; 0 for never.",
@@ -117,7 +118,9 @@ def connect(
     with people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
         if options["insecure"]:
             reporter.note(UNCHECKED)
-        session = establish(reach(target, options), _server_request(gpu, options), local_port, prompter, reporter)
+        session = establish(
+            target, login_options_of(options), _server_options(gpu, options), local_port, prompter, reporter
+        )
         try:
             if as_json:
                 write_event("ready", **ready_fields(session))
@@ -137,10 +140,10 @@ def connect(
             session.close(stop_server=stop_server)
 
 
-def _server_request(gpu: int | None, options: dict[str, Any]) -> ServerRequest:
-    from dls.remote.host.launch import ServerRequest
+def _server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:
+    from dls.remote.host.launch import ServerOptions
 
-    return ServerRequest(
+    return ServerOptions(
         engine=options["engine"],
         device=options["device"],
         gpu=gpu,
@@ -184,7 +187,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 @click.option(
     "-p",
     "--port",
-    default=8911,
+    default=DEFAULT_PORT,
     show_default=True,
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 for any.",
@@ -224,7 +227,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
         from dls.server import serve as server
     except ImportError as error:
         raise HostError(
-            f"The server's packages are not installed here ({error.name}).",
+            f"The server's {NOT_INSTALLED} ({error.name}).",
             'Install them: pip install "dls[server]"',
         ) from error
     if setup_only:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dls.cli.options import UNCHECKED, model_options, people, reach, reach_options, wish_of
+from dls.cli.options import UNCHECKED, login_options, login_options_of, model_options, people, wish_of
 
 
 @click.group()
@@ -68,7 +68,7 @@ def model_path(model: str | None, **options: Any) -> None:
 @models.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@reach_options
+@login_options
 @click.option("-m", "--models-path", help="Where models are kept on the host.")
 def push(target: str, folder: Path | None, models_path: str | None, **options: Any) -> None:
     """Bring a model's FOLDER, by default the official model's, to HOST."""
@@ -83,7 +83,7 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
         raise store.not_here(wish)
     with people() as (_, reporter, prompter):
         phases = Phases(reporter)
-        connection = log_in(reach(target, options), prompter, phases)
+        connection = log_in(target, login_options_of(options), prompter, phases)
         with contextlib.closing(connection), phases("push", f"Sending {found.name}") as phase:
             place = pushing.push(connection, found, models_path, phase)
             phase.result = f"The model is on {connection.target.label} in {place}"

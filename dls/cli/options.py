@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dls.contract import DEFAULT_ENGINE, DEFAULT_REMOTE_DIR, DEFAULT_TTL
 from dls.errors import TargetError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ UNCHECKED = "Certificates are not checked (--insecure); --ca-bundle FILE is the 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 
 
-def reach_options(command: F) -> F:
+def login_options(command: F) -> F:
     """Add the options that every command which logs in takes."""
     options = [
         click.option(
@@ -46,7 +47,9 @@ def reach_options(command: F) -> F:
             type=click.Path(allow_dash=True),
             help="File whose first line is the password (- for standard input).",
         ),
-        click.option("--remote-dir", default="~/.dls", show_default=True, help="Where everything goes on the host."),
+        click.option(
+            "--remote-dir", default=DEFAULT_REMOTE_DIR, show_default=True, help="Where everything goes on the host."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -76,7 +79,9 @@ def model_options(command: F) -> F:
 def engine_options(command: F) -> F:
     """Add the options that say what segments and where its model is; all paths are of the server's machine."""
     options = [
-        click.option("--engine", default="region", show_default=True, help="What segments: region or nninteractive."),
+        click.option(
+            "--engine", default=DEFAULT_ENGINE, show_default=True, help="What segments: region or nninteractive."
+        ),
         click.option(
             "--device",
             default="auto",
@@ -112,7 +117,7 @@ def session_options(command: F) -> F:
         click.option(
             "--session-ttl",
             metavar="DAYS",
-            default=7.0,
+            default=DEFAULT_TTL / 86400,
             show_default=True,
             type=click.FloatRange(min=0.001),
             help="Days without use after which a session is removed.",
@@ -131,11 +136,10 @@ def check_device(context: click.Context, parameter: click.Parameter, device: str
     return device
 
 
-def reach(target: str, options: dict[str, Any]) -> LoginOptions:
+def login_options_of(options: dict[str, Any]) -> LoginOptions:
     from dls.remote.ssh.login import LoginOptions
 
     return LoginOptions(
-        target=target,
         ssh_config=options["ssh_config"],
         identities=tuple(options["identities"]),
         ssh_port=options["ssh_port"],

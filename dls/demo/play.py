@@ -20,7 +20,7 @@ from dls.demo import sample, sshd
 from dls.demo.snap import Snap
 from dls.errors import DlsError
 from dls.remote import session as sessions
-from dls.remote.host.launch import ServerRequest
+from dls.remote.host.launch import ServerOptions
 from dls.remote.progress import Reporter
 from dls.remote.ssh.login import LoginOptions
 from dls.remote.ssh.prompts import NoPrompter
@@ -41,9 +41,9 @@ def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, libra
         raise DlsError("The demo needs Linux or macOS: it starts the server on this computer.", "Try dls connect HOST.")
     with _workspace() as folder, sshd.running(folder, library=library) as server:
         reporter.note(f"SSH server of our own on 127.0.0.1:{server.port} ({server.program})")
-        reach = LoginOptions("dls-demo", ssh_config=server.config, remote_dir=f"{folder}/host")
-        request = ServerRequest(stand_in=True, session_dir=f"{folder}/sessions")
-        session = sessions.establish(reach, request, None, NoPrompter(), reporter)
+        login = LoginOptions(ssh_config=server.config, remote_dir=f"{folder}/host")
+        request = ServerOptions(stand_in=True, session_dir=f"{folder}/sessions")
+        session = sessions.establish("dls-demo", login, request, None, NoPrompter(), reporter)
         try:
             client = Snap(session.port)
             reporter.note("Playing ITK-SNAP on a T1 brain: upload, click, scribble, lasso")

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from dls.contract import DEFAULT_IDLE, DEFAULT_PORT, DEFAULT_REMOTE_DIR, DEFAULT_TTL, ServerState
 from dls.errors import LaunchError
 from dls.remote.host import launch, stored_sessions
 from dls.remote.host.deploy import Deployment
-from dls.remote.host.launch import DEFAULT_IDLE, DEFAULT_TTL, ServerRequest
+from dls.remote.host.launch import ServerOptions
 from dls.remote.host.packages import requirements
-from dls.remote.host.probe import DEFAULT_REMOTE_DIR, HostReport, ServerState, probe
+from dls.remote.host.probe import HostReport, probe
 from dls.remote.host.stored_sessions import StoredSession
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
@@ -21,7 +22,7 @@ from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.tunnel.link import Endpoint, Link, LinkState
-from dls.remote.tunnel.listener import DEFAULT_PORT, Listener
+from dls.remote.tunnel.listener import Listener
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
@@ -30,9 +31,17 @@ class Session:
     """A server on a host and the local port that leads to it; a context manager that closes both ends."""
 
     def __init__(
-        self, reach: LoginOptions, link: Link, forward: Listener, keeper: Supervisor, asking: ThreadedPrompter
+        self,
+        target: str,
+        login: LoginOptions,
+        link: Link,
+        forward: Listener,
+        keeper: Supervisor,
+        asking: ThreadedPrompter,
     ) -> None:
-        self.reach = reach
+        self.target = target
+        """The host as it was named."""
+        self.login = login
         self.report: HostReport
         self.seconds: dict[str, float]
         """Of each phase."""
@@ -134,26 +143,31 @@ def connect(
     forgets a session `session_ttl` seconds after its last use. Raises a DlsError that says what failed; nothing is left
     open then.
     """
-    reach = LoginOptions(target, ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
-    request = ServerRequest(
+    login = LoginOptions(ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
+    request = ServerOptions(
         engine, device, gpu, stand_in, model=model, network=network,
         session_dir=session_dir, session_ttl=session_ttl, idle=idle,
     )  # fmt: skip
-    return establish(reach, request, local_port, prompter or NoPrompter(), reporter or Silent())
+    return establish(target, login, request, local_port, prompter or NoPrompter(), reporter or Silent())
 
 
 def establish(
-    reach: LoginOptions, request: ServerRequest, local_port: int | None, prompter: Prompter, reporter: Reporter
+    target: str,
+    login: LoginOptions,
+    request: ServerOptions,
+    local_port: int | None,
+    prompter: Prompter,
+    reporter: Reporter,
 ) -> Session:
     """Run the phases; the engine's name is checked before anybody logs in."""
     requirements(request.engine)
     phases = Phases(reporter)
     memory = CachingPrompter(prompter)
     asking = ThreadedPrompter(memory)
-    connection = log_in(reach, asking, phases)
+    connection = log_in(target, login, asking, phases)
     memory.judged(accepted=True)
     try:
-        arrival = Deployment(reach, request, connection, phases)
+        arrival = Deployment(login, request, connection, phases)
         state = arrival.server()
         link = Link(Endpoint(connection, state, arrival.protocol))
         forward = _open_port(connection, Proxy(link), local_port, phases)
@@ -165,8 +179,8 @@ def establish(
     except BaseException:
         connection.close()
         raise
-    keeper = Supervisor(reach, request, link, asking, memory, reporter)
-    session = Session(reach, link, forward, keeper, asking)
+    keeper = Supervisor(target, login, request, link, asking, memory, reporter)
+    session = Session(target, login, link, forward, keeper, asking)
     session.report, session.seconds = arrival.report, phases.seconds
     keeper.start()
     return session
@@ -181,12 +195,12 @@ def _open_port(connection: Connection, relay: Proxy, local_port: int | None, pha
     return forward
 
 
-def stop_server(reach: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:
+def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:
     """End the server on the host; False when none was running."""
     phases = Phases(reporter)
-    connection = log_in(reach, prompter, phases)
+    connection = log_in(target, login, prompter, phases)
     with contextlib.closing(connection):
-        found = probe(connection, reach.remote_dir).servers
+        found = probe(connection, login.remote_dir).servers
         for state in found:
             with phases("stop", "Ending the server") as phase:
                 launch.stop(connection, state)
@@ -195,7 +209,8 @@ def stop_server(reach: LoginOptions, prompter: Prompter, reporter: Reporter) -> 
 
 
 def kept_sessions(
-    reach: LoginOptions,
+    target: str,
+    login: LoginOptions,
     prompter: Prompter,
     reporter: Reporter,
     *,
@@ -204,9 +219,9 @@ def kept_sessions(
 ) -> tuple[list[StoredSession], list[StoredSession]]:
     """Return the sessions that are kept on the host, and of them those that `choose` chose, which are removed."""
     phases = Phases(reporter)
-    connection = log_in(reach, prompter, phases)
+    connection = log_in(target, login, prompter, phases)
     with contextlib.closing(connection):
-        report = probe(connection, reach.remote_dir)
+        report = probe(connection, login.remote_dir)
         found = stored_sessions.look(connection, report, session_dir)
         chosen = choose(found)
         if chosen:
@@ -217,7 +232,8 @@ def kept_sessions(
 
 
 def read_log(
-    reach: LoginOptions,
+    target: str,
+    login: LoginOptions,
     prompter: Prompter,
     reporter: Reporter,
     *,
@@ -226,9 +242,9 @@ def read_log(
     write: Callable[[str], None],
 ) -> None:
     """Print the server's log, line by line, through `write`."""
-    connection = log_in(reach, prompter, Phases(reporter))
+    connection = log_in(target, login, prompter, Phases(reporter))
     with contextlib.closing(connection):
-        report = probe(connection, reach.remote_dir)
+        report = probe(connection, login.remote_dir)
         path = report.servers[0].log if report.servers else launch.log_path(report)
         done = connection.run(launch.log_script(path, lines, follow), on_line=write)
     if done.status:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from dls.contract import ALREADY_RUNNING
 from dls.errors import ListenError
 
 LOOK_SECONDS = 0.02
-ALREADY = "Another server of this user runs here already."
-"""The client that starts servers knows this sentence."""
 
 
 @contextlib.contextmanager
@@ -27,7 +26,7 @@ def only_one(path: Path, wait: float = 0.0) -> Iterator[None]:
         deadline = time.monotonic() + wait
         while not is_free(stream):
             if time.monotonic() >= deadline:
-                raise ListenError(ALREADY, "Stop it first: dls stop.")
+                raise ListenError(ALREADY_RUNNING, "Stop it first: dls stop.")
             time.sleep(LOOK_SECONDS)
         yield
 

@@ -5,20 +5,14 @@ Imports nothing that takes long: the engine's process is begun as soon as this i
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dls.contract import DEFAULT_ENGINE, DEFAULT_PORT, DEFAULT_TTL, LaunchFile
 from dls.errors import ListenError
 from dls.server import sockets
 from dls.server.http.access import make_secret
 from dls.weights import ModelSpec
-
-DEFAULT_PORT = 8911
-LAUNCH_FORMAT = 1
-DEFAULT_TTL = 7 * 86400.0
-"""Seconds without use after which a session's files are removed."""
-PATHS = ("models_path", "ca_bundle", "session_dir")
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class ServeOptions:
     host: str | None = "127.0.0.1"
     port: int = DEFAULT_PORT
     uds: Path | None = None
-    engine: str = "region"
+    engine: str = DEFAULT_ENGINE
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     stand_in: bool = False
     secret: str | None = field(default=None, repr=False)
@@ -52,7 +46,8 @@ class ServeOptions:
     """Seconds."""
     idle: float | None = None
     """Seconds without a request after which the server ends; None for never."""
-    launch: Launch | None = None
+    launch: LaunchFile | None = None
+    """What a server that was started from elsewhere is told."""
 
     @property
     def is_public(self) -> bool:
@@ -65,43 +60,27 @@ class ServeOptions:
         return self.launch.name if self.launch else "serve"
 
 
-@dataclass(frozen=True)
-class Launch:
-    """What a server that was started from elsewhere is told, and where it writes how it is reached."""
-
-    folder: Path
-    """Its run directory: state, lock, and why it ended."""
-    name: str
-    code: str
-    request: str
-    log: str
-    replaces: int = 0
-    """The process number of a server that is being ended; this one waits for it."""
-
-
 def from_launch_file(path: Path) -> ServeOptions:
-    """Read the options that a client wrote for a server it starts."""
+    """Read the options that a client wrote for a server that it starts; raises ListenError."""
     try:
-        said = json.loads(path.read_text())
-        if said["format"] != LAUNCH_FORMAT:
-            raise ValueError("format")
-        known = (said["name"], said["code"], said["request"], said["log"], int(said.get("replaces", 0)))
-        launch = Launch(Path(said["run_dir"]), *known)
-        tcp = bool(said["tcp"])
-        models_path, ca_bundle, session_dir = (Path(said[name]).expanduser() if said[name] else None for name in PATHS)
-        wish = ModelSpec(said["model"], models_path, said["network"], said["insecure"], ca_bundle)
-        return ServeOptions(
-            host="127.0.0.1" if tcp else None,
-            port=0,
-            uds=Path(said["uds"]),
-            engine=said["engine"],
-            engine_options=EngineOptions(said["device"], wish, said["compile"], said["other_door"]),
-            stand_in=bool(said["stand_in"]),
-            secret=make_secret(),
-            session_dir=session_dir,
-            session_ttl=float(said["session_ttl"]),
-            idle=float(said["idle"]) or None,
-            launch=launch,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        file = LaunchFile.parse(path.read_text())
+    except (OSError, ValueError) as error:
         raise ListenError(f"The launch file {path} can't be read ({type(error).__name__}).") from error
+    spec = ModelSpec(file.model, _path(file.models_path), file.network, file.insecure, _path(file.ca_bundle))
+    return ServeOptions(
+        host="127.0.0.1" if file.tcp else None,
+        port=0,
+        uds=Path(file.uds),
+        engine=file.engine,
+        engine_options=EngineOptions(file.device, spec, file.compile, file.native_api),
+        stand_in=file.stand_in,
+        secret=make_secret(),
+        session_dir=_path(file.session_dir),
+        session_ttl=file.session_ttl,
+        idle=file.idle or None,
+        launch=file,
+    )
+
+
+def _path(name: str | None) -> Path | None:
+    return Path(name).expanduser() if name else None

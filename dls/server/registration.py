@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -16,12 +15,10 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from dls.contract import ENDED_FILE, STATE_FILE, ServerState, dump_ended
 from dls.errors import ListenError
 from dls.server import sockets
-from dls.server.options import Launch
 
-STATE_FORMAT = 1
-STATE, ENDED = "state.json", "ended.json"
 LOOK_SECONDS = 1.0
 FRESHEN_SECONDS = 3600.0
 
@@ -31,34 +28,35 @@ log = logging.getLogger("dls.server")
 class Registration:
     """The files in the run directory by which clients find the server."""
 
-    def __init__(self, launch: Launch, state: dict[str, object]) -> None:
-        self._folder = launch.folder
-        self._state = {"format": STATE_FORMAT, **state}
+    def __init__(self, folder: Path, state: ServerState) -> None:
+        self._folder = folder
+        self._state = state
 
     def announce(self) -> None:
         """Say how this server is reached, to those who can read its user's files."""
-        (self._folder / ENDED).unlink(missing_ok=True)
-        self._write(STATE, self._state)
+        (self._folder / ENDED_FILE).unlink(missing_ok=True)
+        self._write(STATE_FILE, self._state.dump())
 
-    def _write(self, name: str, said: dict[str, object]) -> None:
+    def _write(self, name: str, text: str) -> None:
         part = self._folder / f"{name}.{secrets.token_hex(4)}"
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
-            stream.write(json.dumps(said) + "\n")
+            stream.write(text)
         part.replace(self._folder / name)
 
     def withdraw(self, why: str) -> None:
         """Say that the server ended because it was to; one that crashed says nothing."""
         with contextlib.suppress(OSError):
             if self._is_ours():  # else another one has its place already
-                self._write(ENDED, {"format": STATE_FORMAT, "why": why})
-                (self._folder / STATE).unlink(missing_ok=True)
+                self._write(ENDED_FILE, dump_ended(why))
+                (self._folder / STATE_FILE).unlink(missing_ok=True)
 
     def _is_ours(self) -> bool:
         try:
-            return bool(json.loads((self._folder / STATE).read_text())["pid"] == self._state["pid"])
-        except (OSError, ValueError, KeyError, TypeError):
+            state = ServerState.parse((self._folder / STATE_FILE).read_text(), str(self._folder))
+        except OSError:
             return False
+        return state is not None and state.pid == self._state.pid
 
     async def look_after(self, uds: Path, listen_again: Callable[[socket.socket], Awaitable[None]]) -> None:
         """For as long as the server runs: put back what is gone, and keep young what cleaners would take."""
@@ -69,9 +67,9 @@ class Registration:
                 if not uds.is_socket():
                     log.warning("the server's socket is gone: making it again")
                     await listen_again(self._bound_again(uds))
-                if not (self._folder / STATE).exists():
+                if not (self._folder / STATE_FILE).exists():
                     log.warning("the server's state file is gone: writing it again")
-                    self._write(STATE, self._state)
+                    self._write(STATE_FILE, self._state.dump())
                 if time.monotonic() - freshened > FRESHEN_SECONDS:
                     freshened = time.monotonic()
                     for path in (self._folder.parent, self._folder, *self._folder.iterdir()):

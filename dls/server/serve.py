@@ -9,12 +9,14 @@ import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from dls import __version__
+from dls.contract import GRACE_SECONDS, REPLACED_SECONDS, LaunchFile, ServerState
 from dls.errors import DlsError, ListenError
 from dls.server import engines, locks, memory, sockets
 from dls.server.engines.base import Engine
@@ -23,17 +25,11 @@ from dls.server.engines.readiness import Readiness
 from dls.server.http.access import Policy, make_secret
 from dls.server.http.activity import Activity, watch_idle
 from dls.server.http.app import listed, make_app
-from dls.server.options import Launch, ServeOptions
+from dls.server.options import ServeOptions
 from dls.server.registration import Registration
 from dls.server.sessions import store
 from dls.server.sessions.store import SessionStore
 from dls.server.spawn import SpawnedWorker
-
-GRACE_SECONDS = 30
-"""For requests under way when the server is told to end; by itself uvicorn waits for them for ever."""
-
-REPLACED_SECONDS = 50.0
-"""For a server to end that this one replaces: it is killed after 40 s."""
 
 log = logging.getLogger("dls.server")
 
@@ -103,7 +99,7 @@ class _Run:
             activity=self._activity,
             native_api=options.engine_options.native_api,
         )
-        there = Registration(launch, _state(listening, launch)) if launch else None
+        there = Registration(Path(launch.run_dir), _state(listening, launch)) if launch else None
 
         def ready() -> None:
             if there is not None:
@@ -198,19 +194,20 @@ def _names(options: ServeOptions) -> frozenset[str]:
     return frozenset(each.lower() for each in names)
 
 
-def _state(listening: Listening, launch: Launch) -> dict[str, object]:
-    return {
-        "pid": os.getpid(),
-        "secret": listening.secret,
-        "code": launch.code,
-        "version": __version__,
-        "request": launch.request,
-        "socket": str(listening.options.uds),
-        "port": listening.port,
-        "engine": listening.engine.name,
-        "device": listening.engine.device,
-        "log": launch.log,
-    }
+def _state(listening: Listening, launch: LaunchFile) -> ServerState:
+    return ServerState(
+        pid=os.getpid(),
+        secret=listening.secret,
+        code=launch.code,
+        request=launch.request,
+        socket=str(listening.options.uds),
+        port=listening.port,
+        engine=listening.engine.name,
+        device=listening.engine.device,
+        log=launch.log,
+        version=__version__,
+        run_dir=launch.run_dir,
+    )
 
 
 @contextlib.contextmanager

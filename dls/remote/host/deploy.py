@@ -6,11 +6,12 @@ import time
 from dataclasses import replace
 
 from dls import __version__
+from dls.contract import DEFAULT_REMOTE_DIR, ServerState
 from dls.errors import EngineError, ForwardError, LaunchError
 from dls.remote.host import install, launch, status
-from dls.remote.host.launch import ServerRequest
+from dls.remote.host.launch import ServerOptions
 from dls.remote.host.packages import Code, requirements
-from dls.remote.host.probe import DEFAULT_REMOTE_DIR, Depth, HostReport, ServerState, probe
+from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.progress import Phases
 from dls.remote.ssh.connection import Connection, Prohibited
 from dls.remote.ssh.login import LoginOptions
@@ -29,7 +30,7 @@ class Deployment:
     def __init__(
         self,
         login: LoginOptions,
-        request: ServerRequest,
+        request: ServerOptions,
         connection: Connection,
         phases: Phases,
         *,
@@ -64,7 +65,7 @@ class Deployment:
         return bool(ours & self.report.ended) and not any(s.run_dir in ours for s in self.report.servers)
 
     @property
-    def _wishes(self) -> tuple[ServerRequest, ...]:
+    def _wishes(self) -> tuple[ServerOptions, ...]:
         return tuple(replace(self._request, tcp=tcp) for tcp in (False, True))
 
     def server(self) -> ServerState:
@@ -109,7 +110,7 @@ class Deployment:
             return True
         return False
 
-    def _set_up(self, request: ServerRequest) -> ServerState:
+    def _set_up(self, request: ServerOptions) -> ServerState:
         if not self.report.knows_gpus:
             self.report = self._probe(Depth.GPUS)
         if not (self.report.full or install.is_made(self.report, requirements(request.engine))):
@@ -131,7 +132,7 @@ class Deployment:
         self._install(plan)
         return self._launch(request, plan)
 
-    def _after_mending(self, request: ServerRequest) -> ServerState:
+    def _after_mending(self, request: ServerOptions) -> ServerState:
         """Find the server whose files were cleaned away: it puts them back within seconds."""
         self._waited = True
         time.sleep(MENDING_SECONDS)
@@ -146,7 +147,7 @@ class Deployment:
             install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
             phase.result = "Installed the packages and our code" if plan.make_environment else "Sent our code"
 
-    def _make_way(self, request: ServerRequest) -> ServerState | None:
+    def _make_way(self, request: ServerOptions) -> ServerState | None:
         """End servers with other options that nobody uses; return the one that the new one replaces. Sessions stay."""
         replaced = None
         for state in self.report.servers:
@@ -164,7 +165,7 @@ class Deployment:
         return not isinstance(idle, int | float) or idle > IDLE_SECONDS
 
     def _launch(
-        self, request: ServerRequest, plan: install.InstallPlan, replaced: ServerState | None = None
+        self, request: ServerOptions, plan: install.InstallPlan, replaced: ServerState | None = None
     ) -> ServerState:
         gpu = launch.choose_gpu(self.report.gpus, request)
         with self._phases("launch", "Starting the server" if replaced is None else REPLACING) as phase:

@@ -8,10 +8,24 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, fields
 
+from dls.contract import (
+    ALREADY_RUNNING,
+    DEFAULT_ENGINE,
+    DEFAULT_IDLE,
+    DEFAULT_TTL,
+    ERROR_PREFIX,
+    HINT_PREFIX,
+    NOT_INSTALLED,
+    SOCKET_FILE,
+    STOP_SECONDS,
+    LaunchFile,
+    ServerState,
+    dump_ended,
+)
 from dls.errors import HostError, LaunchError
 from dls.gpus import Gpu, most_free
 from dls.remote.host.install import InstallPlan, not_ours
-from dls.remote.host.probe import HostReport, ServerState
+from dls.remote.host.probe import HostReport
 from dls.remote.host.scripts import LOCK, OURS, private_directory
 from dls.remote.ssh.connection import Connection
 
@@ -21,28 +35,27 @@ DAMAGE = (
     "No module named",
     "SyntaxError",
     "No such file or directory",
-    "packages are not installed here",
+    NOT_INSTALLED,
     "cannot execute",
     "Exec format error",
 )
 """What the log of a server says whose Python, packages or code are missing or broken."""
 READY_SECONDS = 60
 """How long a server may take to listen. It loads its engine after that."""
-STOP_SECONDS = 40
-"""How long a server may take to end; it gives its requests 30."""
 LOG_LINES = 20
 STARTING = "--- starting dls serve"
 """A line in the log before each server."""
 
-DEFAULT_TTL = 7 * 86400.0
-DEFAULT_IDLE = 1800.0
+
+DIGEST_NAMES = {"native_api": "other_door"}
+"""Names under which options enter the digest, where earlier releases called them otherwise."""
 
 
 @dataclass(frozen=True)
-class ServerRequest:
+class ServerOptions:
     """What the user wants of the server; those with other wishes run beside it."""
 
-    engine: str = "region"
+    engine: str = DEFAULT_ENGINE
     device: str = "auto"
     gpu: int | None = None
     stand_in: bool = False
@@ -71,7 +84,8 @@ class ServerRequest:
         wishes = {
             each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("session_ttl", "idle")
         }
-        plain = {name: value for name, value in wishes.items() if value != getattr(ServerRequest, name)}
+        defaults = {name: value for name, value in wishes.items() if value != getattr(ServerOptions, name)}
+        plain = {DIGEST_NAMES.get(name, name): value for name, value in defaults.items()}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
     def run_dir(self, base: str) -> str:
@@ -79,7 +93,7 @@ class ServerRequest:
         return f"{base}/{self.key}"
 
 
-def choose_gpu(gpus: tuple[Gpu, ...], request: ServerRequest) -> Gpu | None:
+def choose_gpu(gpus: tuple[Gpu, ...], request: ServerOptions) -> Gpu | None:
     """Return the GPU asked for, by default the one with the most free memory; None on a host without any."""
     wanted = request.gpu
     if request.device.startswith("cuda:"):
@@ -97,41 +111,39 @@ def choose_gpu(gpus: tuple[Gpu, ...], request: ServerRequest) -> Gpu | None:
 
 
 def launch_file(
-    request: ServerRequest, plan: InstallPlan, code_key: str, log: str, replaced: ServerState | None = None
-) -> dict[str, object]:
-    """Return what the server is told at its start; it travels on standard input, never in argv."""
+    request: ServerOptions, plan: InstallPlan, code_key: str, log: str, replaced: ServerState | None = None
+) -> LaunchFile:
+    """Return what the server is told at its start."""
     run = request.run_dir(plan.run_dir)
-    return {
-        **asdict(request),
-        # The server sees the chosen GPU only, as number 0.
-        "device": "cuda:0" if request.device.startswith("cuda:") else request.device,
-        "format": 1,
-        "run_dir": run,
-        "uds": f"{run}/server.sock",
-        # Of its sessions' folder: whatever is wished of the next server, it finds the sessions of this one.
-        "name": plan.remote_key,
-        "code": code_key,
-        "request": request.key,
-        "log": log,
-        "replaces": replaced.pid if replaced else 0,
-    }
+    options = asdict(request)
+    del options["gpu"]
+    # The server sees the chosen GPU only, as number 0.
+    options["device"] = "cuda:0" if request.device.startswith("cuda:") else request.device
+    return LaunchFile(
+        run_dir=run,
+        uds=f"{run}/{SOCKET_FILE}",
+        name=plan.remote_key,
+        code=code_key,
+        request=request.key,
+        log=log,
+        replaces=replaced.pid if replaced else 0,
+        **options,
+    )
 
 
-def launch_script(
-    plan: InstallPlan, told: dict[str, object], gpu: Gpu | None, replaced: ServerState | None = None
-) -> str:
+def launch_script(plan: InstallPlan, file: LaunchFile, gpu: Gpu | None, replaced: ServerState | None = None) -> str:
     """Return the script that starts the server detached and waits until it has written its state file.
 
     A server that it replaces is ended meanwhile: the new one has much to import before it needs the other one's place.
     """
     quote = shlex.quote
-    run, log = quote(str(told["run_dir"])), quote(str(told["log"]))
-    text = base64.b64encode(json.dumps(told).encode()).decode()
+    run, log = quote(file.run_dir), quote(file.log)
+    text = base64.b64encode(file.dump().encode()).decode()
     ending = f"({stop_script(replaced)}) </dev/null >/dev/null 2>&1 &" if replaced else ""
     return f"""
 set -u
 umask 077
-{private_directory(str(told["run_dir"]))}
+{private_directory(file.run_dir)}
 {LOCK}
 {OURS}
 RUN={run}
@@ -139,9 +151,9 @@ LOG={log}
 mkdir -p "$(dirname "$LOG")" || exit 73
 lock "$RUN/launch.lock"
 P=$(pid_in "$RUN/state.json")
-if [ -n "$P" ] && [ "$P" != {told["replaces"]} ] && ours "$P" \\
-   && grep -q {quote(str(told["request"]))} "$RUN/state.json" \\
-   && grep -q {quote(str(told["code"]))} "$RUN/state.json"; then
+if [ -n "$P" ] && [ "$P" != {file.replaces} ] && ours "$P" \\
+   && grep -q {quote(file.request)} "$RUN/state.json" \\
+   && grep -q {quote(file.code)} "$RUN/state.json"; then
   cat "$RUN/state.json"; exit 0
 fi
 {ending}
@@ -192,15 +204,15 @@ def launch(
     connection: Connection,
     report: HostReport,
     plan: InstallPlan,
-    request: ServerRequest,
+    request: ServerOptions,
     code_key: str,
     gpu: Gpu | None,
     replaced: ServerState | None = None,
 ) -> ServerState:
     """Start the server on the host and return how it is reached, or raise LaunchError with the log's last lines."""
     log = log_path(report)
-    told = launch_file(request, plan, code_key, log, replaced)
-    done = connection.run(launch_script(plan, told, gpu, replaced), timeout=READY_SECONDS + 30)
+    file = launch_file(request, plan, code_key, log, replaced)
+    done = connection.run(launch_script(plan, file, gpu, replaced), timeout=READY_SECONDS + 30)
     where = connection.target.label
     if done.status == 71:
         raise not_ours(connection, plan)
@@ -210,7 +222,7 @@ def launch(
         slow = f"The server on {where} did not get ready within {READY_SECONDS} s."
         message = slow if done.status == 76 else f"The server on {where} ended before it was ready. {why}".rstrip()
         raise LaunchError(message, hint or f"The whole log: {log}", detail=tail)
-    state = ServerState.parse(done.stdout.strip().splitlines()[-1], str(told["run_dir"]))
+    state = ServerState.parse(done.stdout.strip().splitlines()[-1], file.run_dir)
     if state is None:
         raise LaunchError(
             f"The server on {where} wrote a state file that can't be read.", f"Its log: {log}", done.stdout
@@ -220,7 +232,7 @@ def launch(
 
 def is_there_already(tail: str) -> bool:
     """Whether a server did not start because there is one, though its state file was not."""
-    return "Another server of this user runs here already" in _since_start(tail)
+    return ALREADY_RUNNING in _since_start(tail)
 
 
 def is_damaged(tail: str) -> bool:
@@ -237,7 +249,7 @@ def last_words(tail: str) -> tuple[str, str]:
     """Return the sentence and the hint with which a server ended, as its log has them; empty where it has none."""
     found = ["", ""]
     for line in _since_start(tail).splitlines():
-        for place, mark in enumerate(("Error: ", "Hint:  ")):
+        for place, mark in enumerate((ERROR_PREFIX, HINT_PREFIX)):
             if line.startswith(mark):
                 found[place] = line.removeprefix(mark)
     return found[0], found[1]
@@ -254,7 +266,7 @@ RUN={run}
 P={state.pid}
 umask 077
 if ours $P; then
-  echo '{{"format": 1, "why": "stopped"}}' >"$RUN/ended.json" 2>/dev/null
+  echo {shlex.quote(dump_ended("stopped").strip())} >"$RUN/ended.json" 2>/dev/null
   kill -TERM $P
   kill -CONT $P
   T=$(($(date +%s) + {STOP_SECONDS}))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import enum
 import hashlib
-import json
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dls import gpus
+from dls.contract import DEFAULT_REMOTE_DIR, SOCKET_FILE, ServerState
 from dls.errors import HostError
 from dls.remote.host.scripts import OURS
 from dls.remote.ssh.connection import Connection
 
-DEFAULT_REMOTE_DIR = "~/.dls"
 SOCKET_PATH_LIMIT = 100
 """Bytes; macOS takes 104, Linux 108, both with the final NUL."""
 NETWORK_FILESYSTEMS = (
@@ -32,8 +30,6 @@ NETWORK_FILESYSTEMS = (
     "v9fs",
 )
 """Where Unix sockets and locks can't be relied on, as `stat -f -c %T` names them."""
-STATE_FORMAT = 1
-"""Of the file in which a server says how it is reached."""
 
 
 @dataclass(frozen=True)
@@ -44,45 +40,6 @@ class Python:
     version: tuple[int, int, int]
     has_venv: bool
     has_pip: bool
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """What a running server of ours wrote down about itself."""
-
-    pid: int
-    secret: str = field(repr=False)
-    code: str
-    request: str
-    socket: str
-    port: int | None
-    engine: str
-    device: str
-    log: str
-    run_dir: str
-    version: str = ""
-
-    @property
-    def credentials(self) -> str:
-        """The secret as HTTP's Basic credentials carry it."""
-        return base64.b64encode(f"snap:{self.secret}".encode()).decode()
-
-    @classmethod
-    def parse(cls, text: str, run_dir: str) -> ServerState | None:
-        """Read the state file's text; None for one that is broken or of another format."""
-        try:
-            said = json.loads(text)
-            if said["format"] != STATE_FORMAT:
-                return None
-            names = ("code", "request", "socket", "engine", "device", "log")
-            texts = {name: str(said[name]) for name in names}
-            port = None if said["port"] is None else int(said["port"])
-            version = str(said.get("version", ""))
-            return cls(
-                pid=int(said["pid"]), secret=str(said["secret"]), port=port, run_dir=run_dir, version=version, **texts
-            )
-        except (ValueError, KeyError, TypeError):
-            return None
 
 
 @dataclass(frozen=True)
@@ -212,7 +169,7 @@ def run_dir(remote_dir: str, root: str, uid: int, filesystem: str) -> str:
     """
     own = f"{root}/run"
     network = filesystem.lower().startswith(NETWORK_FILESYSTEMS)
-    if remote_dir != DEFAULT_REMOTE_DIR and not network and len(f"{own}/{'x' * 12}/server.sock") <= SOCKET_PATH_LIMIT:
+    if remote_dir != DEFAULT_REMOTE_DIR and not network and len(f"{own}/{'x' * 12}/{SOCKET_FILE}") <= SOCKET_PATH_LIMIT:
         return own
     return f"/tmp/dls-{uid}/{_key(remote_dir)}"  # noqa: S108 - its owner and mode are checked before it is trusted
 

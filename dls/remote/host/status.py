@@ -8,7 +8,7 @@ import json
 
 import paramiko
 
-from dls.remote.host.probe import ServerState
+from dls.contract import ServerState
 from dls.remote.ssh.connection import Connection
 
 ANSWER_SECONDS = 60

@@ -6,13 +6,11 @@ import json
 import shlex
 from dataclasses import dataclass
 
+from dls.contract import MANIFEST_FILE, SESSION_FORMAT, session_folders
 from dls.errors import DlsError, HostError
 from dls.remote.host import status
 from dls.remote.host.probe import HostReport
 from dls.remote.ssh.connection import Connection
-
-MANIFEST_FORMAT = 1
-"""Of the file that says what a session is; one of another format is shown as broken."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,9 @@ class StoredSession:
 
 def places(report: HostReport, session_dir: str | None) -> list[str]:
     """Return the folders in which servers of the remote directory keep sessions."""
-    own = f"dls-{report.uid}/{report.remote_key}"
-    if session_dir is None:
-        return [f"/var/tmp/{own}", f"/dev/shm/{own}"]  # noqa: S108 - only looked at
-    return [f"{report.home}/{session_dir[2:]}/{own}" if session_dir.startswith("~/") else f"{session_dir}/{own}"]
+    if session_dir is not None and session_dir.startswith("~/"):
+        session_dir = f"{report.home}/{session_dir[2:]}"
+    return [*session_folders(report.uid, report.remote_key, session_dir)]
 
 
 def list_script(folders: list[str]) -> str:
@@ -56,7 +53,7 @@ for S in *; do
       [ "$M" -le "$T" ] || T=$M
     done
   done
-  printf '%s\\t%s\\t%s\\t%s\\n' "$S" "$K" "$((NOW - T))" "$(head -n 1 "$S/session" 2>/dev/null)"
+  printf '%s\\t%s\\t%s\\t%s\\n' "$S" "$K" "$((NOW - T))" "$(head -n 1 "$S/{MANIFEST_FILE}" 2>/dev/null)"
 done
 :
 """
@@ -77,7 +74,7 @@ def read_list(text: str) -> list[StoredSession]:
 def _described(manifest: str) -> tuple[str, tuple[int, int, int] | None]:
     try:
         said = json.loads(manifest)
-        if said["format"] != MANIFEST_FORMAT:
+        if said["format"] != SESSION_FORMAT:
             return "broken", None
         if said["image"] is None:
             return str(said["model"]), None

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import h11
 
-REQUEST_HEADER = b"X-Dls-Request"
-AGAIN_HEADER = b"X-Dls-Again"
+from dls.contract import REQUEST_HEADER, RETRY_HEADER
+
+REQUEST_NAME, RETRY_NAME = REQUEST_HEADER.encode(), RETRY_HEADER.encode()
 HOP_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"expect", b"upgrade", b"te", b"trailer")
 """Of one connection only (RFC 9110, section 7.6.1); `Expect` is answered here."""
 OWN_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -44,15 +45,15 @@ def forwarded(headers: Headers, name: str, credentials: str | None, *, again: bo
     `name` is the request's, `credentials` are shown for the user where the server wants them, but only to who asked
     for this computer by its own name: a web page can make its own name mean 127.0.0.1.
     """
-    dropped = {*HOP_HEADERS, REQUEST_HEADER.lower(), AGAIN_HEADER.lower()}
+    dropped = {*HOP_HEADERS, REQUEST_NAME.lower(), RETRY_NAME.lower()}
     if is_chunked(headers):
         dropped.add(b"content-length")
     if credentials is not None and is_local(_first(headers, b"host")):
         dropped.add(b"authorization")
     kept = [(key, value) for key, value in headers if key.lower() not in dropped]
-    kept.append((REQUEST_HEADER, name.encode()))
+    kept.append((REQUEST_NAME, name.encode()))
     if again:
-        kept.append((AGAIN_HEADER, b"1"))
+        kept.append((RETRY_NAME, b"1"))
     if b"authorization" in dropped:
         kept.append((b"Authorization", b"Basic " + str(credentials).encode()))
     return kept

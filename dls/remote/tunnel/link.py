@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import paramiko
 
+from dls.contract import ServerState
 from dls.errors import DlsError, LinkError
 from dls.remote.host import status
-from dls.remote.host.probe import ServerState
 from dls.remote.ssh.connection import Connection
 
 AHEAD = 3

@@ -13,9 +13,9 @@ from typing import Any
 import paramiko
 import sshtunnel
 
+from dls.contract import DEFAULT_PORT
 from dls.errors import ForwardError
 
-DEFAULT_PORT = 8911
 PORTS_TO_TRY = 20
 """How many ports after the default one are tried before giving up."""
 TAKEN = (errno.EADDRINUSE, errno.EACCES, 10048, 10013)

@@ -14,8 +14,8 @@ import socket
 import h11
 import paramiko
 
+from dls.contract import ServerState
 from dls.errors import LinkError
-from dls.remote.host.probe import ServerState
 from dls.remote.tunnel import headers as http_headers
 from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected
 from dls.remote.tunnel.link import Link, LinkState

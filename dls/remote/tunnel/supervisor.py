@@ -15,7 +15,7 @@ import paramiko
 from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginError
 from dls.remote.host import launch, status
 from dls.remote.host.deploy import Deployment
-from dls.remote.host.launch import ServerRequest
+from dls.remote.host.launch import ServerOptions
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
@@ -64,8 +64,9 @@ class Supervisor(threading.Thread):
 
     def __init__(
         self,
-        reach: LoginOptions,
-        request: ServerRequest,
+        target: str,
+        login: LoginOptions,
+        request: ServerOptions,
         link: Link,
         prompter: ThreadedPrompter,
         memory: CachingPrompter,
@@ -76,7 +77,8 @@ class Supervisor(threading.Thread):
         self.failed = threading.Event()
         self.error: DlsError | None = None
         """Why it gave up."""
-        self._reach = reach
+        self._target = target
+        self._login = login
         self._request = request
         self._link = link
         self._prompter = prompter
@@ -162,7 +164,7 @@ class Supervisor(threading.Thread):
 
     def _mend(self, verdict: Verdict) -> None:
         started = self._clock.steady()
-        where = self._reach.target
+        where = self._target
         self._said = ""
         connection: Connection | None = self._link.end.connection
         if verdict is Verdict.LINK_LOST:
@@ -200,7 +202,7 @@ class Supervisor(threading.Thread):
 
     def _logged_in(self) -> Connection:
         try:
-            connection = log_in(self._reach, self._prompter, Phases(Silent()))
+            connection = log_in(self._target, self._login, self._prompter, Phases(Silent()))
         except (LoginError, HostKeyError):
             self._memory.judged(accepted=False)
             raise
@@ -228,16 +230,16 @@ class Supervisor(threading.Thread):
 
     def _arrive(self, connection: Connection) -> bool:
         """Find the server, or start it again unless it was to end; False when it is asleep."""
-        why = f"The server on {self._reach.target} has ended. Bringing it back, with its sessions."
+        why = f"The server on {self._target} has ended. Bringing it back, with its sessions."
         if is_news := self._link.way is LinkState.OPEN:
             self._link.lost(LinkState.LOST, why)
         # Where sockets can't be forwarded, that is known by now.
         request = replace(self._request, tcp=self._link.end.state.port is not None)
-        arrival = Deployment(self._reach, request, connection, Phases(_Notes(self._reporter)), again=True)
+        arrival = Deployment(self._login, request, connection, Phases(_Notes(self._reporter)), again=True)
         if arrival.was_ended and not self._link.wanted:
             self._link.end = replace(self._link.end, connection=connection)
             self._link.lost(LinkState.ASLEEP, "The server was ended; the next request starts it again.")
-            self._reporter.note(f"The server on {self._reach.target} was ended. The next click starts it again.")
+            self._reporter.note(f"The server on {self._target} was ended. The next click starts it again.")
             return False
         if is_news:
             self._reporter.link(False, why)
@@ -287,7 +289,7 @@ class Supervisor(threading.Thread):
             end.connection.run(launch.wake_script(end.state), timeout=LINK_DEADLINE * 3)
             if probe is not None and probe.ended.wait(SECOND_CHANCE) and probe.answered:
                 return True
-            self._reporter.note(f"The server on {self._reach.target} says nothing: ending it, and starting another.")
+            self._reporter.note(f"The server on {self._target} says nothing: ending it, and starting another.")
             end.connection.run(launch.kill_script(end.state), timeout=LINK_DEADLINE * 3)
         return False
 

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from dls.contract import REQUEST_HEADER, RETRY_HEADER
 from dls.errors import BadRequest, NotFound
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors, SerialWorker
@@ -20,10 +21,6 @@ from dls.server.wire.upload import DrawingSink, ImageSink, Sink, Upload
 
 PROTOCOL_VERSION = "0.1.6"
 """Of the protocol, not of the package. ITK-SNAP parses it with std::stoi: digits and dots only, at least 0.1.2."""
-REQUEST_HEADER = "x-dls-request"
-"""A name that a client gives its request, and gives again when it sends it again because no answer came."""
-AGAIN_HEADER = "x-dls-again"
-"""Says that it is sent again."""
 ENDED = {"message": "Session ended"}
 FEED_BYTES = 1 << 20
 """How much of a body is handed on at a time; the next lot arrives meanwhile."""
@@ -131,7 +128,7 @@ class Endpoints:
         try:
             session = await self._session(request)
         except NotFound:
-            if request.headers.get(AGAIN_HEADER):  # its answer was lost on the way
+            if request.headers.get(RETRY_HEADER):  # its answer was lost on the way
                 return JSONResponse(ENDED)
             raise
         async with self._sessions.at_work(session):

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from dls.contract import SESSION_FORMAT
 from dls.server.volume import Geometry, Prompt
 
-FORMAT = 1
-"""Of manifests and journals; files of another format are set aside."""
 LONGEST_RECORD = 1 << 31
 _HEAD = struct.Struct("<II")
 
@@ -71,7 +70,7 @@ class Journal:
 
 def write_manifest(manifest: Manifest) -> bytes:
     """Return the manifest's file."""
-    line = json.dumps({"format": FORMAT, **asdict(manifest)}).encode()
+    line = json.dumps({"format": SESSION_FORMAT, **asdict(manifest)}).encode()
     return line + b"\n%08x\n" % zlib.crc32(line)
 
 
@@ -82,7 +81,7 @@ def read_manifest(data: bytes) -> Manifest:
         raise Broken("its checksum is wrong")
     try:
         said = json.loads(line)
-        if said.pop("format") != FORMAT:
+        if said.pop("format") != SESSION_FORMAT:
             raise Broken("it was written by another version")
         image = said.pop("image")
         return Manifest(**said, image=_image(image) if image else None)

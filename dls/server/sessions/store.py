@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from dls.contract import DEFAULT_TTL, MANIFEST_FILE
 from dls.errors import Conflict, Exhausted, ListenError, RequestError
 from dls.server import locks, memory
-from dls.server.options import DEFAULT_TTL
 from dls.server.sessions import journal
 from dls.server.sessions.incoming import IncomingImage, create, kept, write
 from dls.server.sessions.journal import Broken, Image, Manifest, Record
@@ -34,7 +34,6 @@ from dls.server.volume import Geometry
 
 NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Of a session; anything else never comes near a path."""
-MANIFEST = "session"
 BROKEN = "broken-"
 READ_BYTES = 1 << 20
 FAST_SHARE = 0.05
@@ -89,10 +88,10 @@ class SessionFiles:
     def save(self, manifest: Manifest) -> None:
         """Put the manifest in place, whole or not at all."""
         with kept():
-            part = self.folder / f"{MANIFEST}.part"
+            part = self.folder / f"{MANIFEST_FILE}.part"
             with create(part) as file:
                 write(file, journal.write_manifest(manifest))
-            part.replace(self.folder / MANIFEST)
+            part.replace(self.folder / MANIFEST_FILE)
         self.manifest = manifest
 
     def arriving(self, expected: int) -> IncomingImage:
@@ -172,7 +171,7 @@ class SessionFiles:
     def touch(self) -> None:
         """Say that the session is in use, so that its files stay; cleaners of old files look at these times too."""
         image = self.manifest.image
-        for path in (self.folder / MANIFEST, Path(image.path) if image else None):
+        for path in (self.folder / MANIFEST_FILE, Path(image.path) if image else None):
             if path is not None:
                 with contextlib.suppress(OSError):
                     os.utime(path)
@@ -233,7 +232,7 @@ class SessionStore:
         with kept():
             lock = _claim(folder)
         try:
-            manifest = journal.read_manifest((folder / MANIFEST).read_bytes())
+            manifest = journal.read_manifest((folder / MANIFEST_FILE).read_bytes())
             if manifest.id != session or not _is_whole(manifest):
                 raise Broken("its image is gone")
             found = SessionFiles(self._folders, manifest, lock)

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from dls import gpus
+from dls.contract import ServerState
 from dls.errors import HostError
 from dls.remote.host import probe as probing
-from dls.remote.host.probe import Depth, HostReport, ServerState, parse, probe, remote_dir_words, run_dir
+from dls.remote.host.probe import Depth, HostReport, parse, probe, remote_dir_words, run_dir
 from dls.remote.ssh.connection import Connection
 
 BASE = (

@@ -18,12 +18,12 @@ import pytest
 from dls.demo import sshd
 from dls.errors import DlsError, HostError, LaunchError, TargetError
 from dls.remote.host import install, launch, status
-from dls.remote.host.launch import ServerRequest
+from dls.remote.host.launch import ServerOptions
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, probe
 from dls.remote.progress import Phase, Silent
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support.clients import command, is_gone, opened
 from tests.support.live import Snap
@@ -64,7 +64,7 @@ def _with_code(
         rb'__version__ = ".*"', f'__version__ = "{version}"'.encode(), said["dls/__init__.py"]
     )
     code = Code(tuple(said.items()))
-    request = ServerRequest()
+    request = ServerOptions()
     with connection_to(host) as link:
         if replacing is not None:
             launch.stop(link, replacing)
@@ -102,7 +102,7 @@ def is_alive(link: Connection, state: launch.ServerState) -> bool:
 
 def connection_to(host: sshd.Server) -> contextlib.closing[Connection]:
     return contextlib.closing(
-        Connection.open(LoginOptions("dls-demo", ssh_config=host.config).resolve()[-1], NoPrompter())
+        Connection.open(resolve_hops("dls-demo", LoginOptions(ssh_config=host.config))[-1], NoPrompter())
     )
 
 

@@ -19,10 +19,10 @@ import pytest
 from dls.demo import sshd
 from dls.errors import LoginError
 from dls.gpus import Gpu
-from dls.remote.host.launch import ServerRequest, choose_gpu
+from dls.remote.host.launch import ServerOptions, choose_gpu
 from dls.remote.ssh.auth import next_method
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.target import Target
 
@@ -141,7 +141,7 @@ def test_a_locked_key_does_not_keep_a_password_from_being_tried(short_folder: Pa
     short_folder.chmod(0o755)
     try:
         with sshd.running(short_folder, options="PasswordAuthentication yes") as server:
-            target = LoginOptions("dls-demo", ssh_config=server.config).resolve()[-1]
+            target = resolve_hops("dls-demo", LoginOptions(ssh_config=server.config))[-1]
             target = replace(target, user="dlstest", identities=(odd, locked))
             connection = Connection.open(target, NoPrompter(), password="tr0ub4dor")
             assert connection.how == "a password"
@@ -160,9 +160,9 @@ def test_the_gpu_is_chosen_once() -> None:
     """`--device cuda:N` names a GPU of the host, as `--gpu N` does; the server then sees that one alone."""
     from dls.errors import HostError
 
-    assert choose_gpu(GPUS, ServerRequest()) == GPUS[1] and choose_gpu((), ServerRequest()) is None
-    assert choose_gpu(GPUS, ServerRequest(gpu=0)) == choose_gpu(GPUS, ServerRequest(device="cuda:0")) == GPUS[0]
+    assert choose_gpu(GPUS, ServerOptions()) == GPUS[1] and choose_gpu((), ServerOptions()) is None
+    assert choose_gpu(GPUS, ServerOptions(gpu=0)) == choose_gpu(GPUS, ServerOptions(device="cuda:0")) == GPUS[0]
     with pytest.raises(HostError, match="two GPUs"):
-        choose_gpu(GPUS, ServerRequest(device="cuda:0", gpu=1))
+        choose_gpu(GPUS, ServerOptions(device="cuda:0", gpu=1))
     with pytest.raises(HostError, match="no GPU number 7"):
-        choose_gpu(GPUS, ServerRequest(device="cuda:7"))
+        choose_gpu(GPUS, ServerOptions(device="cuda:7"))

@@ -22,13 +22,13 @@ from dls.errors import ConnectError, ForwardError, HostError, LinkError, LoginEr
 from dls.remote.progress import Phases, Silent
 from dls.remote.ssh import transport
 from dls.remote.ssh.connection import Connection, Prohibited
-from dls.remote.ssh.login import LoginOptions, log_in
+from dls.remote.ssh.login import LoginOptions, log_in, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.target import Target
 
 
 def opened(server: sshd.Server) -> Connection:
-    return Connection.open(LoginOptions("dls-demo", ssh_config=server.config).resolve()[-1], NoPrompter())
+    return Connection.open(resolve_hops("dls-demo", LoginOptions(ssh_config=server.config))[-1], NoPrompter())
 
 
 def test_aes_gcm_comes_first(connection: Connection) -> None:
@@ -205,7 +205,7 @@ def test_every_paramiko_error_is_translated() -> None:
 def test_a_key_that_is_not_accepted(host: sshd.Server, tmp_path: Path) -> None:
     """What the host takes and what was tried stand in the sentence."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "k")], check=True)
-    target = LoginOptions("dls-demo", ssh_config=host.config).resolve()[-1]
+    target = resolve_hops("dls-demo", LoginOptions(ssh_config=host.config))[-1]
     wrong = Target(**{**target.__dict__, "identities": (tmp_path / "k",)})
     with pytest.raises(LoginError, match="publickey"):
         Connection.open(wrong, NoPrompter())
@@ -219,7 +219,7 @@ def test_a_key_with_a_passphrase(host: sshd.Server, tmp_path: Path, kind: str) -
     authorized = host.config.parent / "authorized_keys"
     before = authorized.read_text()
     authorized.write_text(before + (tmp_path / "k.pub").read_text())
-    target = LoginOptions("dls-demo", ssh_config=host.config).resolve()[-1]
+    target = resolve_hops("dls-demo", LoginOptions(ssh_config=host.config))[-1]
 
     class Person(NoPrompter):
         said: ClassVar[list[str]] = ["wrong", "open sesame"]
@@ -261,7 +261,7 @@ def test_a_password(account: tuple[str, Path], short_folder: Path) -> None:
     """From the option, or typed, with two mistakes; it appears in no error."""
     short_folder.chmod(0o755)
     with sshd.running(short_folder, options="PasswordAuthentication yes\nPubkeyAuthentication no") as server:
-        target = LoginOptions("dls-demo", ssh_config=server.config).resolve()[-1]
+        target = resolve_hops("dls-demo", LoginOptions(ssh_config=server.config))[-1]
         target = Target(**{**target.__dict__, "user": account[0]})
         opened = Connection.open(target, NoPrompter(), password="tr0ub4dor")
         assert opened.how == "a password" and opened.run("whoami").stdout == account[0]
@@ -298,7 +298,7 @@ def test_login_shells_that_are_not_sh(account: tuple[str, Path], short_folder: P
     subprocess.run(["chown", "-R", name, str(home)], check=True)
     short_folder.chmod(0o755)
     with sshd.running(short_folder, options="PasswordAuthentication yes") as server:
-        target = LoginOptions("dls-demo", ssh_config=server.config).resolve()[-1]
+        target = resolve_hops("dls-demo", LoginOptions(ssh_config=server.config))[-1]
         connection = Connection.open(Target(**{**target.__dict__, "user": name}), NoPrompter(), password="tr0ub4dor")
         assert connection.run("printf '%s\\n' 'it'\"'\"'s !here' \"$0\"").stdout.splitlines()[0] == "it's !here"
         assert connection.run("exit 7").status == 7
@@ -313,7 +313,7 @@ def test_a_login_shell_that_runs_nothing(account: tuple[str, Path], short_folder
     """Said so, instead of an empty answer taken for the truth."""
     short_folder.chmod(0o755)
     with sshd.running(short_folder, options="PasswordAuthentication yes") as server:
-        target = LoginOptions("dls-demo", ssh_config=server.config).resolve()[-1]
+        target = resolve_hops("dls-demo", LoginOptions(ssh_config=server.config))[-1]
         connection = Connection.open(
             Target(**{**target.__dict__, "user": account[0]}), NoPrompter(), password="tr0ub4dor"
         )
@@ -330,7 +330,7 @@ def test_through_a_jump_host(host: sshd.Server, tmp_path: Path) -> None:
     text = host.config.read_text()
     config.write_text(text + text.replace("Host dls-demo", "Host inner") + "  ProxyJump dls-demo\n")
     phases = Phases(Silent())
-    connection = log_in(LoginOptions("inner", ssh_config=config), NoPrompter(), phases)
+    connection = log_in("inner", LoginOptions(ssh_config=config), NoPrompter(), phases)
     assert connection.run("echo $SSH_CONNECTION").stdout.split()[0] == "127.0.0.1"
     outer = connection._outer
     assert outer is not None and outer.target.label == "dls-demo" and outer.is_active()
@@ -340,4 +340,4 @@ def test_through_a_jump_host(host: sshd.Server, tmp_path: Path) -> None:
         text + text.replace("Host dls-demo", "Host inner").replace(port[0], "Port 1") + "  ProxyJump dls-demo\n"
     )
     with pytest.raises(ConnectError, match="dls-demo can't reach 127"):
-        log_in(LoginOptions("inner", ssh_config=config), NoPrompter(), phases)
+        log_in("inner", LoginOptions(ssh_config=config), NoPrompter(), phases)

@@ -11,7 +11,7 @@ from dls.demo import sshd
 from dls.errors import HostKeyError
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.host_keys import Verdict, judge, known_keys, preferred_kinds
-from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NewHostKey, NoPrompter
 from dls.remote.ssh.target import Target
 
@@ -95,7 +95,7 @@ class Answers(NoPrompter):
 @pytest.fixture
 def target(host: sshd.Server, tmp_path: Path) -> Target:
     """The real server, with an empty known_hosts."""
-    [found] = LoginOptions("dls-demo", ssh_config=host.config).resolve()
+    [found] = resolve_hops("dls-demo", LoginOptions(ssh_config=host.config))
     return Target(**{**found.__dict__, "known_hosts": (tmp_path / "ssh" / "known_hosts",)})
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dls.contract import ServerState
 from dls.errors import ForwardError
-from dls.remote.host.probe import ServerState
 from dls.remote.tunnel import downstream, headers
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.proxy import Proxy

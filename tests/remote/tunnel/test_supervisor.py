@@ -15,7 +15,7 @@ import pytest
 from dls.demo import sshd
 from dls.errors import DlsError, HostKeyError, LoginError
 from dls.remote import session
-from dls.remote.host.launch import ServerRequest
+from dls.remote.host.launch import ServerOptions
 from dls.remote.ssh.login import LoginOptions
 from dls.remote.ssh.prompters import CachingPrompter, is_for_once
 from dls.remote.ssh.prompts import CannotAsk, NoPrompter
@@ -72,8 +72,8 @@ def test_a_code_is_asked_for_again_once(remote_dir: str, short_folder: Path) -> 
     """In the thread that waits, where Ctrl-C arrives; the password is known already."""
     person, story = Person(), Story()
     with sshd.running(short_folder, library=True, login=WithCode) as server:
-        reach = LoginOptions("dls-demo", ssh_config=server.config, remote_dir=remote_dir)
-        made = session.establish(reach, ServerRequest(), free_port(), person, story)
+        login = LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
+        made = session.establish("dls-demo", login, ServerOptions(), free_port(), person, story)
         assert person.asked == ["Password: ", "Verification code: "]
         snap = Snap(made.port)
         first = made.connection
@@ -144,8 +144,8 @@ def test_a_login_that_nobody_can_answer_ends_it(remote_dir: str, short_folder: P
             return super().answer(prompt, echo)
 
     with sshd.running(short_folder, library=True, login=WithCode) as server:
-        reach = LoginOptions("dls-demo", ssh_config=server.config, remote_dir=remote_dir)
-        made = session.establish(reach, ServerRequest(), free_port(), Once(), Story())
+        login = LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
+        made = session.establish("dls-demo", login, ServerOptions(), free_port(), Once(), Story())
         cut(made)
         with pytest.raises(CannotAsk):
             made.wait()

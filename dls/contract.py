@@ -1,0 +1,170 @@
+"""What the laptop's side and the host's side agree on: file formats, names, headers, sentences, defaults and times.
+
+Both sides run the same release, but a client also finds servers of earlier releases: what is written here stays
+readable. Standard library only, and nothing else of the package, because every room imports this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+STATE_FORMAT = 1
+"""Version of the file in which a running server says how it is reached."""
+LAUNCH_FORMAT = 1
+"""Version of the file that tells a server what to do."""
+SESSION_FORMAT = 1
+"""Version of a session's manifest and journal."""
+
+STATE_FILE, ENDED_FILE, LAUNCH_FILE, SOCKET_FILE = "state.json", "ended.json", "launch.json", "server.sock"
+"""Names in a server's run directory."""
+MANIFEST_FILE = "session"
+"""Name of a session's manifest in the session's folder."""
+
+REQUEST_HEADER = "X-Dls-Request"
+"""Names a request; the server applies a request of a name that it has answered already only once."""
+RETRY_HEADER = "X-Dls-Again"
+"""Says that a request is sent again because no answer came."""
+USER = "snap"
+"""User name of the Basic credentials that carry a server's secret; the server looks at the secret alone."""
+
+ERROR_PREFIX, HINT_PREFIX = "Error: ", "Hint:  "
+"""Begin the lines with which a failed command ends; the client finds them in a server's log."""
+ALREADY_RUNNING = "Another server of this user runs here already."
+"""Why a server did not start, although the client found no state file."""
+NOT_INSTALLED = "packages are not installed here"
+"""Part of the sentence of a server whose environment is damaged; the client installs it again."""
+
+DEFAULT_PORT = 8911
+DEFAULT_REMOTE_DIR = "~/.dls"
+DEFAULT_ENGINE = "region"
+DEFAULT_TTL = 7 * 86400.0
+"""Seconds without use after which a session's files are removed."""
+DEFAULT_IDLE = 1800.0
+"""Seconds without a request and without a client after which a server ends."""
+
+GRACE_SECONDS = 30
+"""How long a server that is told to end waits for its requests; by itself uvicorn waits for them for ever."""
+STOP_SECONDS = 40
+"""How long a client waits for a server to end before it kills it: longer than its grace."""
+REPLACED_SECONDS = 50.0
+"""How long a server waits for the one that it replaces: longer than it takes to be killed."""
+
+
+def session_folders(uid: int, name: str, base: str | None = None) -> tuple[str, ...]:
+    """Return the folders in which a server keeps sessions: the one with the manifests first.
+
+    By default on local disks, images in memory-backed files while they fit; with `base` in that folder alone. `name`
+    is the server's, so that whichever server is started next finds the sessions.
+    """
+    own = f"dls-{uid}/{name}"
+    return (f"{base}/{own}",) if base is not None else (f"/var/tmp/{own}", f"/dev/shm/{own}")  # noqa: S108
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What a running server writes down about itself in its run directory.
+
+    `run_dir` is where the file was found; it is not part of the file.
+    """
+
+    pid: int
+    secret: str | None = field(repr=False)
+    code: str
+    """Digest of the code that the server runs."""
+    request: str
+    """Digest of the options that it was started with."""
+    socket: str
+    port: int | None
+    """Loopback port on the host; None where the server listens on its socket alone."""
+    engine: str
+    device: str
+    log: str
+    version: str = ""
+    run_dir: str = ""
+
+    @property
+    def credentials(self) -> str:
+        """The secret as the token of HTTP's Basic credentials (RFC 7617)."""
+        return base64.b64encode(f"{USER}:{self.secret}".encode()).decode()
+
+    def dump(self) -> str:
+        """Return the text of the state file."""
+        fields = asdict(self)
+        del fields["run_dir"]
+        return json.dumps({"format": STATE_FORMAT, **fields}) + "\n"
+
+    @classmethod
+    def parse(cls, text: str, run_dir: str) -> ServerState | None:
+        """Read the state file's text; None for one that is broken or of another format."""
+        try:
+            fields = json.loads(text)
+            if fields["format"] != STATE_FORMAT:
+                return None
+            names = ("code", "request", "socket", "engine", "device", "log")
+            texts = {name: str(fields[name]) for name in names}
+            port = None if fields["port"] is None else int(fields["port"])
+            return cls(
+                pid=int(fields["pid"]),
+                secret=str(fields["secret"]),
+                port=port,
+                version=str(fields.get("version", "")),
+                run_dir=run_dir,
+                **texts,
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class LaunchFile:
+    """What a client tells the server that it starts; it travels on standard input, never in argv."""
+
+    run_dir: str
+    """Directory of the server's state, lock and socket."""
+    uds: str
+    name: str
+    """Name of the folder of its sessions: whatever is asked of the next server, it finds the sessions of this one."""
+    code: str
+    request: str
+    log: str
+    engine: str
+    device: str
+    stand_in: bool
+    tcp: bool
+    """Listen on a loopback port behind a secret too."""
+    model: str | None
+    models_path: str | None
+    network: bool
+    insecure: bool
+    ca_bundle: str | None
+    compile: bool
+    native_api: bool
+    session_dir: str | None
+    session_ttl: float
+    idle: float
+    """Seconds; 0 for never."""
+    replaces: int = 0
+    """Process number of a server that is being ended; the new one waits for it."""
+
+    def dump(self) -> str:
+        """Return the text of the launch file."""
+        return json.dumps({"format": LAUNCH_FORMAT, **asdict(self)})
+
+    @classmethod
+    def parse(cls, text: str) -> LaunchFile:
+        """Read the launch file's text; raises ValueError for one that is broken or of another format."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            if fields.pop("format") != LAUNCH_FORMAT:
+                raise ValueError("another format")
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
+
+
+def dump_ended(reason: str) -> str:
+    """Return the text of the file that says that a server ended because it was to; a crash leaves none."""
+    return json.dumps({"format": STATE_FORMAT, "why": reason}) + "\n"
