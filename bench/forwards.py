@@ -17,7 +17,7 @@ from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.tunnel.link import Endpoint, Link
 from dls.remote.tunnel.listener import Listener
 from dls.remote.tunnel.proxy import Proxy
-from tests.support.clients import free_port
+from tests.support.processes import free_port
 
 
 def ours(config: Path, port: int) -> None:

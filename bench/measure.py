@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support.live import Answer, Snap, described
+from tests.support.itksnap import Answer, ItkSnap, described
 
 KEPT = Path(__file__).resolve().parent.parent / ".bench"
 """Where benchmarks keep what is worth keeping."""
@@ -68,16 +68,16 @@ class Load:
         lasso[z, y - y // 4 : y + y // 4, x - x // 4 : x + x // 4] = 1
         return cls(shape, packed_image(shape), packed(scribble), packed(lasso), described(shape))
 
-    def upload(self, snap: Snap) -> Answer:
+    def upload(self, snap: ItkSnap) -> Answer:
         """Send the image."""
         return snap.post(f"/upload_raw/{snap.session}?filename=upload.nii.gz", self.file, self.metadata)
 
-    def draw(self, snap: Snap, kind: str) -> Answer:
+    def draw(self, snap: ItkSnap, kind: str) -> Answer:
         """Send a scribble or a lasso."""
         path = f"/process_{kind}_interaction/{snap.session}?foreground=true"
         return snap.post(path, getattr(self, kind), self.metadata)
 
-    def point(self, snap: Snap) -> Answer:
+    def point(self, snap: ItkSnap) -> Answer:
         """Send a click in the middle."""
         z, y, x = (side // 2 for side in self.shape)
         return snap.point(z, y, x)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.clients import free_port
-from tests.support.live import Snap
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import free_port
 
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / ".bench" / "itksnap-dls"
@@ -27,7 +27,7 @@ class Running:
     """A server that answers."""
 
     process: subprocess.Popen[bytes]
-    snap: Snap
+    snap: ItkSnap
     log: Path
     model: str
 
@@ -70,7 +70,7 @@ def started(command: list[str], port: int, model: str, environment: dict[str, st
                 command, stdout=stream, stderr=stream, env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}
             ) as process,
         ):
-            snap = Snap(port)
+            snap = ItkSnap(port)
             try:
                 for _ in range(1200):
                     with contextlib.suppress(Exception):

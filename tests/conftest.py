@@ -20,7 +20,7 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from dls.server import locks
-from tests.support.live import Live, serving
+from tests.support.http_server import LiveServer, serving
 
 KEPT = [Path(place) / f"dls-{os.getuid()}" for place in ("/var/tmp", "/dev/shm")]
 
@@ -100,7 +100,7 @@ def kept_in(remote_dir: str) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
+def live() -> Iterator[LiveServer]:
     """A live server with the region engine."""
     with serving() as server:
         yield server

@@ -148,11 +148,11 @@ class Serving:
 
 
 def status(port: int, server: str = "127.0.0.1") -> int:
-    from tests.support.live import Snap
+    from tests.support.itksnap import ItkSnap
 
     for _ in range(100):
         try:
-            return Snap(port, server).get("/status").status
+            return ItkSnap(port, server).get("/status").status
         except Exception:
             time.sleep(0.05)
     raise AssertionError("no answer")

@@ -57,11 +57,11 @@ def test_the_sample_is_a_brain() -> None:
 @pytest.mark.parametrize("results", [1])
 def test_the_masks_make_sense(results: int) -> None:
     """Each holds its voxel, and has a size an anatomist would believe."""
-    from dls.demo.snap import Snap
-    from tests.support.live import serving
+    from dls.demo.client import ItkSnapClient
+    from tests.support.http_server import serving
 
     with serving() as server:
-        ventricle, white, thalamus = play.play(Snap(server.port))
+        ventricle, white, thalamus = play.play(ItkSnapClient(server.port))
     assert 3_000 < ventricle.mask.sum() < 60_000
     assert 100_000 < white.mask.sum() < 700_000
     assert 2_000 < thalamus.mask.sum() < 30_000

@@ -17,7 +17,7 @@ from rich.console import Console
 from dls.cli.console import show_session, show_table
 from dls.demo import picture as pictures
 from dls.demo import sample, sshd
-from dls.demo.snap import Snap
+from dls.demo.client import ItkSnapClient
 from dls.errors import DlsError
 from dls.remote import session as sessions
 from dls.remote.host.launch import ServerOptions
@@ -45,7 +45,7 @@ def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, libra
         request = ServerOptions(stand_in=True, session_dir=f"{folder}/sessions")
         session = sessions.establish("dls-demo", login, request, None, NoPrompter(), reporter)
         try:
-            client = Snap(session.port)
+            client = ItkSnapClient(session.port)
             reporter.note("Playing ITK-SNAP on a T1 brain: upload, click, scribble, lasso")
             results = play(client)
             volume = sample.load()
@@ -74,7 +74,7 @@ def _workspace() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def play(client: Snap) -> list[Result]:
+def play(client: ItkSnapClient) -> list[Result]:
     """Do what an annotator does; returns what came back."""
     volume = sample.load()
     client.start("region")

@@ -25,10 +25,10 @@ from dls.demo import sshd
 from dls.demo.sshd import _write_key
 from dls.server.engines.region import RegionEngine
 from dls.server.volume import Geometry, Prompt, Volume
-from tests.support.clients import free_port, interruptible, is_gone
-from tests.support.live import Snap
-from tests.support.shapes import ellipsoid, noisy
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import free_port, interruptible, is_gone
 from tests.support.slow_link import slow_link
+from tests.support.synthetic import ellipsoid, noisy
 
 NAME = "lab-gpuhost"
 CLIENT, HOST, OTHER = "10.213.7.1", "10.213.7.2", "10.213.7.3"
@@ -259,7 +259,7 @@ class Work:
         self.image = noisy(self.truth, 5, rng)
         self._direct = RegionEngine().open(Volume(self.image.copy(), Geometry(shape)))
         self._rng = rng
-        self.snap = Snap(port)
+        self.snap = ItkSnap(port)
         self.lost: list[str] = []
         self.clicks = 0
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dls.demo import sshd
-from tests.support.clients import opened
-from tests.support.live import Snap
-from tests.support.shapes import ellipsoid, noisy
+from tests.support.connecting import connected
+from tests.support.itksnap import ItkSnap
+from tests.support.synthetic import ellipsoid, noisy
 
 NAMES = ("dls-demo", "inner", "outer")
 """The target, the jump host next to it, and the one next to the laptop."""
@@ -42,8 +42,8 @@ def test_connect_through_jump_hosts(clean: str, short_folder: Path, jumps: int) 
     truth = ellipsoid((30, 40, 50), (15, 20, 25), (8, 9, 10))
     image = noisy(truth, 5, np.random.default_rng(0))
     with chain(short_folder, jumps) as server:
-        with opened(server, clean)[0] as made:
-            snap = Snap(made.port)
+        with connected(server, clean)[0] as made:
+            snap = ItkSnap(made.port)
             assert snap.get("/status").json["status"] == "ok"
             snap.start()
             assert snap.upload(image).status == 200

@@ -14,8 +14,8 @@ from dls.remote.host.install import bounded, plan, torch_backend
 from dls.remote.host.packages import requirements
 from dls.remote.session import connect
 from tests.remote.test_install import REPORT, python
-from tests.support.live import Snap
-from tests.support.shapes import dice, ellipsoid, noisy
+from tests.support.itksnap import ItkSnap
+from tests.support.synthetic import dice, ellipsoid, noisy
 
 MODEL = Path(__file__).parents[1] / "tiny_model" / "model"
 WANTED = requirements("nninteractive")
@@ -77,7 +77,7 @@ def test_over_openssh_with_torch_in_the_remote_environment(short_folder: Path) -
             assert session.state.device == "cpu" and "engine" in session.seconds
             truth = ellipsoid((96, 128, 128), (48, 64, 64), (12, 15, 14))
             image = noisy(truth, 6, np.random.default_rng(0))
-            snap = Snap(session.port)
+            snap = ItkSnap(session.port)
             snap.start("nnInteractive")
             assert snap.upload(image).status == 200
             assert dice(snap.mask(snap.point(48, 64, 64)), truth) > 0.95

@@ -16,29 +16,30 @@ from dls.demo import sshd
 from dls.errors import ForwardError, LaunchError
 from dls.server.engines.region import RegionEngine
 from dls.server.volume import SCRIBBLE, Geometry, Prompt, Volume
-from tests.support.clients import command, free_port, interruptible, is_gone, opened
-from tests.support.live import Snap
-from tests.support.shapes import ellipsoid, noisy
+from tests.support.connecting import command, connected
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import free_port, interruptible, is_gone
+from tests.support.synthetic import ellipsoid, noisy
 
 
 def test_a_server_is_started_once_and_found_again(host: sshd.Server, clean: str) -> None:
     """With the environment in place it is only started; warm it is only found; it lives on without the client."""
-    first, story = opened(host, clean)
+    first, story = connected(host, clean)
     assert story.phases[:5] == ["resolve", "login", "probe", "launch", "forward"]
     assert story.phases[5:] in ([], ["engine"])
-    assert Snap(first.port).get("/status").json == {"status": "ok", "version": "0.1.6"}
+    assert ItkSnap(first.port).get("/status").json == {"status": "ok", "version": "0.1.6"}
     first.close()
-    with opened(host, clean)[0] as second:
+    with connected(host, clean)[0] as second:
         assert second.state.pid == first.state.pid
         assert set(second.seconds) == {"resolve", "login", "probe", "forward"}
         assert second.url == f"http://localhost:{second.port}" and second.server_field == "localhost"
-        assert Snap(second.port).start()
+        assert ItkSnap(second.port).start()
     assert not is_gone(first.state.pid)
 
 
 def test_files_are_for_their_user_only(host: sshd.Server, clean: str) -> None:
     """Socket, state, log: nobody else can open them, and no secret stands in an argument."""
-    with opened(host, clean)[0] as made:
+    with connected(host, clean)[0] as made:
         run = Path(made.state.run_dir)
         assert run.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o077 for path in run.iterdir()} == {0}
@@ -60,8 +61,8 @@ def test_what_the_user_draws_comes_back_voxel_for_voxel(host: sshd.Server, clean
     beside = np.zeros(shape, bool)
     beside[140, 190:196, 210:300] = True
     direct = RegionEngine().open(Volume(volume.copy(), Geometry(shape)))
-    with opened(host, clean)[0] as made:
-        snap = Snap(made.port)
+    with connected(host, clean)[0] as made:
+        snap = ItkSnap(made.port)
         snap.start()
         assert snap.upload(volume).status == 200
         direct.add(Prompt.point(140, 250, 260, foreground=True))
@@ -76,15 +77,15 @@ def test_what_the_user_draws_comes_back_voxel_for_voxel(host: sshd.Server, clean
 def test_sockets_that_may_not_be_forwarded(clean: str, short_folder: Path) -> None:
     """A loopback port and a secret instead: nobody on the host gets in without it, and the user need not know it."""
     with sshd.running(short_folder, options="AllowStreamLocalForwarding no") as server:
-        made, story = opened(server, clean)
+        made, story = connected(server, clean)
         assert any("secret" in note for note in story.notes)
         assert made.server_field == "localhost" and made.state.port
-        assert Snap(made.state.port).get("/status").status == 401
+        assert ItkSnap(made.state.port).get("/status").status == 401
         # The local port shows the secret for the user, but not for a page that calls this computer by its own name.
-        assert Snap(made.port).get("/status", ("Host: rebound.example",)).status == 401
-        assert Snap(made.port).start()
+        assert ItkSnap(made.port).get("/status", ("Host: rebound.example",)).status == 401
+        assert ItkSnap(made.port).start()
         made.close()
-        again, story = opened(server, clean)
+        again, story = connected(server, clean)
         assert again.state.pid == made.state.pid and story.notes == []
         again.close()
 
@@ -95,7 +96,7 @@ def test_a_host_that_forbids_all_forwarding(clean: str, short_folder: Path) -> N
         sshd.running(short_folder, options="DisableForwarding yes") as server,
         pytest.raises(ForwardError, match="every kind"),
     ):
-        opened(server, clean)
+        connected(server, clean)
 
 
 def test_the_local_port(host: sshd.Server, clean: str) -> None:
@@ -104,19 +105,19 @@ def test_the_local_port(host: sshd.Server, clean: str) -> None:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 8911))
         taken.listen()
-        made, story = opened(host, clean, local_port=None)
+        made, story = connected(host, clean, local_port=None)
         assert made.port != 8911 and any("8911 is taken" in note for note in story.notes)
         made.close()
         with pytest.raises(ForwardError, match="8911") as caught:
-            opened(host, clean, local_port=8911)
+            connected(host, clean, local_port=8911)
         assert "--local-port" in caught.value.hint
 
 
 def test_two_clients_share_a_server(host: sshd.Server, clean: str) -> None:
     """Each with its own connection and its own session."""
-    with opened(host, clean)[0] as one, opened(host, clean)[0] as two:
+    with connected(host, clean)[0] as one, connected(host, clean)[0] as two:
         assert one.state.pid == two.state.pid and one.port != two.port
-        assert Snap(one.port).start() != Snap(two.port).start()
+        assert ItkSnap(one.port).start() != ItkSnap(two.port).start()
 
 
 def test_two_clients_that_start_at_once_start_one_server(host: sshd.Server, clean: str) -> None:
@@ -124,7 +125,7 @@ def test_two_clients_that_start_at_once_start_one_server(host: sshd.Server, clea
     import concurrent.futures
 
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        made = [future.result()[0] for future in [pool.submit(opened, host, clean) for _ in range(3)]]
+        made = [future.result()[0] for future in [pool.submit(connected, host, clean) for _ in range(3)]]
     assert len({session.state.pid for session in made}) == 1
     for session_ in made:
         session_.close()
@@ -136,7 +137,7 @@ def test_nothing_stays_open_when_a_phase_fails(host: sshd.Server, clean: str) ->
 
     before = {thread.name for thread in threading.enumerate()}
     with pytest.raises(LaunchError):
-        opened(host, clean, device="cuda")
+        connected(host, clean, device="cuda")
     time.sleep(0.5)
     assert {thread.name for thread in threading.enumerate() if "paramiko" in thread.name.lower()} <= before
 
@@ -159,7 +160,7 @@ def test_the_command_line(host: sshd.Server, clean: str, short_folder: Path) -> 
     ready = events[-1]
     assert [event["phase"] for event in events[:-1] if event["event"] == "phase"] == list(ready["seconds"])
     assert ready["server"] == "localhost" and ready["url"] == f"http://localhost:{ready['port']}"
-    assert Snap(ready["port"]).start()
+    assert ItkSnap(ready["port"]).start()
     process.send_signal(signal.SIGINT)
     rest = [json.loads(line) for line in process.stdout]
     assert process.wait(20) == 0 and rest[-1] == {"event": "closed", "reason": "interrupted"}

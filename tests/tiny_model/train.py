@@ -22,8 +22,8 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from scipy import ndimage
 from torch.nn import functional
 
-from tests.support.phantoms import phantom
-from tests.support.shapes import deepest
+from tests.support.synthetic import deepest
+from tests.tiny_model.images import phantom
 
 PATCH = 80
 """The library's refinement has a margin of 24 voxels a side, so a patch must be larger than 48."""

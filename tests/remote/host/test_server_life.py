@@ -25,18 +25,19 @@ from dls.remote.progress import Phase, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
-from tests.support.clients import command, is_gone, opened
-from tests.support.live import Snap
+from tests.support.connecting import command, connected
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import is_gone
 
 
 def test_other_code_replaces_the_server(host: sshd.Server, clean: str) -> None:
     """A server whose code is not what its state file says is ended, and ours started."""
-    first, _ = opened(host, clean)
+    first, _ = connected(host, clean)
     first.close()
     state = Path(first.state.run_dir) / "state.json"
     said = json.loads(state.read_text())
     state.write_text(json.dumps({**said, "code": "other", "version": "99.0"}))
-    second, _ = opened(host, clean)  # what it says of itself does not fit what stands there
+    second, _ = connected(host, clean)  # what it says of itself does not fit what stands there
     assert is_gone(first.state.pid) and second.state.pid != first.state.pid
     second.close()
 
@@ -47,10 +48,10 @@ def test_a_server_of_newer_code_stays(host: sshd.Server, clean: str) -> None:
     newer = Code((*code.files[:-1], ("dls/newer.py", b"NEWER = True"), code.files[-1]))
     older, newest = "0.0.1", "99.0.0"
     first = _with_code(host, clean, newer, newest)
-    with opened(host, clean)[0] as second:
+    with connected(host, clean)[0] as second:
         assert second.state.pid == first.pid and second.state.version == newest
     third = _with_code(host, clean, Code((*code.files, ("dls/older.py", b""))), older, replacing=first)
-    fourth, _ = opened(host, clean)
+    fourth, _ = connected(host, clean)
     assert fourth.state.pid != third.pid and is_gone(third.pid)
     fourth.close()
 
@@ -76,14 +77,14 @@ def _with_code(
 
 def test_servers_with_other_options_run_side_by_side(host: sshd.Server, clean: str) -> None:
     """While somebody is connected; one that nobody uses makes way. A session is found by whichever runs."""
-    with opened(host, clean)[0] as first, opened(host, clean, stand_in=True)[0] as second:
+    with connected(host, clean)[0] as first, connected(host, clean, stand_in=True)[0] as second:
         assert second.state.pid != first.state.pid and not is_gone(first.state.pid)
-        assert len(Snap(second.port).get("/v2/models").json["models"]) == 2
-        snap = Snap(first.port)
+        assert len(ItkSnap(second.port).get("/v2/models").json["models"]) == 2
+        snap = ItkSnap(first.port)
         snap.start()
         snap.upload(np.zeros((3, 3, 3), np.float32))
         assert snap.point(1, 1, 1).status == 200
-        busy = Snap(second.port)
+        busy = ItkSnap(second.port)
         busy.session = snap.session
         answer = busy.point(1, 1, 1)
         assert answer.status == 409 and "another server" in answer.error
@@ -108,7 +109,7 @@ def connection_to(host: sshd.Server) -> contextlib.closing[Connection]:
 
 def test_a_state_file_that_lies_is_not_believed(host: sshd.Server, clean: str) -> None:
     """Pid, secret and code must be those of the server that answers."""
-    first, _ = opened(host, clean)
+    first, _ = connected(host, clean)
     first.close()
     state = Path(first.state.run_dir) / "state.json"
     said = json.loads(state.read_text())
@@ -123,50 +124,50 @@ def test_a_state_file_that_lies_is_not_believed(host: sshd.Server, clean: str) -
 
 def test_a_server_that_was_killed_is_started_again(host: sshd.Server, clean: str) -> None:
     """What it left (state file, socket, lock) is in nobody's way."""
-    first, _ = opened(host, clean)
+    first, _ = connected(host, clean)
     first.close()
     os.kill(first.state.pid, signal.SIGKILL)
-    with opened(host, clean)[0] as second:
+    with connected(host, clean)[0] as second:
         assert second.state.pid != first.state.pid
-        assert Snap(second.port).start()
+        assert ItkSnap(second.port).start()
 
 
 def test_a_server_that_can_not_start(host: sshd.Server, clean: str) -> None:
     """The log's last lines come with the error."""
     with pytest.raises(LaunchError, match="ended before it was ready") as caught:
-        opened(host, clean, device="cuda")
+        connected(host, clean, device="cuda")
     assert "CPU only" in caught.value.message and caught.value.hint == "Leave out --device."
     with pytest.raises(HostError, match="no GPU number 7"):
-        opened(host, clean, gpu=7)
+        connected(host, clean, gpu=7)
     with pytest.raises(TargetError, match="no engine"):
-        opened(host, clean, engine="magic")
+        connected(host, clean, engine="magic")
 
 
 def test_what_was_damaged_is_installed_again(host: sshd.Server, clean: str) -> None:
     """A package that is gone, our code that is gone: said, and mended; the session is still there."""
-    made, _ = opened(host, clean)
-    snap = Snap(made.port)
+    made, _ = connected(host, clean)
+    snap = ItkSnap(made.port)
     snap.start()
     snap.upload(np.zeros((3, 3, 3), np.float32))
     made.close(stop_server=True)
     for numpy in Path(clean).glob("env/*/lib/python*/site-packages/numpy/__init__.py"):
         numpy.unlink()
-    made, story = opened(host, clean)
+    made, story = connected(host, clean)
     assert any("damaged" in note for note in story.notes) and "install" in story.phases
     snap.url = f"http://127.0.0.1:{made.port}"
     assert snap.point(1, 1, 1).status == 200
     made.close(stop_server=True)
     Path(f"{clean}/code/{Code.installed().key}/dls/server/serve.py").write_text("this is no Python")
-    made, story = opened(host, clean)
+    made, story = connected(host, clean)
     assert any("damaged" in note for note in story.notes)
-    assert Snap(made.port).start()
+    assert ItkSnap(made.port).start()
     made.close()
 
 
 def test_an_idle_server_ends_and_comes_back(host: sshd.Server, clean: str) -> None:
     """Not while a client is connected; then the GPU is free; the next connect finds the session."""
-    made, _ = opened(host, clean, idle=6.0)
-    snap = Snap(made.port)
+    made, _ = connected(host, clean, idle=6.0)
+    snap = ItkSnap(made.port)
     snap.start()
     snap.upload(np.zeros((3, 3, 3), np.float32))
     pid = made.state.pid
@@ -180,7 +181,7 @@ def test_an_idle_server_ends_and_comes_back(host: sshd.Server, clean: str) -> No
     assert is_gone(pid)
     log = subprocess.run(command(host, clean, "logs", "-n", "50"), capture_output=True, text=True, check=True)
     assert "nobody has asked for anything" in log.stdout
-    made, _ = opened(host, clean)
+    made, _ = connected(host, clean)
     snap.url = f"http://127.0.0.1:{made.port}"
     assert made.state.pid != pid and snap.point(1, 1, 1).status == 200
     made.close()
@@ -188,8 +189,8 @@ def test_an_idle_server_ends_and_comes_back(host: sshd.Server, clean: str) -> No
 
 def test_the_sessions_command(host: sshd.Server, clean: str) -> None:
     """Lists what is kept, with sizes, whether a server runs or not; removes what is named, never without being told."""
-    made, _ = opened(host, clean)
-    snaps = [Snap(made.port) for _ in range(3)]
+    made, _ = connected(host, clean)
+    snaps = [ItkSnap(made.port) for _ in range(3)]
     for snap in snaps:
         snap.start()
     snaps[0].upload(np.random.default_rng(0).normal(size=(30, 40, 50)).astype(np.float32))
@@ -221,18 +222,18 @@ def test_a_disk_that_is_full_while_installing(host: sshd.Server, short_folder: P
 
     with small_disk(short_folder / "disk", "30m") as disk:
         with pytest.raises(DlsError) as caught:
-            opened(host, f"{disk}/host")
+            connected(host, f"{disk}/host")
         assert "--remote-dir" in caught.value.hint or "room" in caught.value.hint
         assert not list(disk.glob("host/env/*/complete.json")) and not list(disk.glob("host/env/.making*"))
 
 
 def test_a_server_whose_files_were_cleaned_away_is_not_doubled(host: sshd.Server, clean: str) -> None:
     """A cleaner of /tmp takes state and socket of a server that lives: it is found when it has put them back."""
-    first, _ = opened(host, clean)
+    first, _ = connected(host, clean)
     first.close()
     shutil.rmtree(first.state.run_dir)
-    second, _ = opened(host, clean)
-    assert second.state.pid == first.state.pid and Snap(second.port).start()
+    second, _ = connected(host, clean)
+    assert second.state.pid == first.state.pid and ItkSnap(second.port).start()
     assert Path(second.state.run_dir).stat().st_mode & 0o777 == 0o700
     second.close()
 
@@ -246,17 +247,17 @@ def test_a_new_server_waits_for_the_one_that_it_replaces(
     Also where the old one has the same code, but does not answer.
     """
     monkeypatch.setattr(status, "ANSWER_SECONDS", 1.0)
-    first, _ = opened(host, clean)
+    first, _ = connected(host, clean)
     first.close()
     os.kill(first.state.pid, signal.SIGSTOP)  # it is let go on when it is to end
     state = Path(first.state.run_dir) / "state.json"
     if code:
         state.write_text(json.dumps({**json.loads(state.read_text()), "code": code}))
-    second, story = opened(host, clean)
+    second, story = connected(host, clean)
     with second:
         assert is_gone(first.state.pid) and story.phases.count("launch") == 1 and story.notes == []
         assert json.loads(state.read_text())["pid"] == second.state.pid
-        assert Snap(second.port).start()
+        assert ItkSnap(second.port).start()
         time.sleep(1.5)  # both look after their files once a second
         assert json.loads(state.read_text())["pid"] == second.state.pid
         assert Path(second.state.socket).is_socket()

@@ -19,7 +19,9 @@ from dls.errors import ForwardError
 from dls.remote.tunnel import downstream, headers
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.proxy import Proxy
-from tests.support.live import Live, Snap, described, form, packed, until
+from tests.support.http_server import LiveServer
+from tests.support.itksnap import ItkSnap, described, form, packed
+from tests.support.processes import until
 
 STATE = ServerState(1, "secret", "c", "r", "/s", None, "region", "cpu", "/l", "/r")
 
@@ -83,11 +85,11 @@ class ThreadedPrompter:
 
     link: Link
     far: Far
-    snap: Snap
+    snap: ItkSnap
 
 
 @pytest.fixture
-def relayed(live: Live) -> Iterator[ThreadedPrompter]:
+def relayed(live: LiveServer) -> Iterator[ThreadedPrompter]:
     far = Far(live.port)
     link = Unopened(far)  # type: ignore[arg-type]
     relay = Proxy(link, wait=2.0)
@@ -104,15 +106,15 @@ def relayed(live: Live) -> Iterator[ThreadedPrompter]:
                 relay.serve(sock)
 
         threading.Thread(target=accept, daemon=True).start()
-        yield ThreadedPrompter(link, far, Snap(listener.getsockname()[1]))
+        yield ThreadedPrompter(link, far, ItkSnap(listener.getsockname()[1]))
         listener.shutdown(socket.SHUT_RDWR)
     for pipe in far.pipes:
         pipe.close()
 
 
-def test_answers_pass_as_they_are(relayed: ThreadedPrompter, live: Live) -> None:
+def test_answers_pass_as_they_are(relayed: ThreadedPrompter, live: LiveServer) -> None:
     """Status, body, and the headers that are not of one connection only."""
-    straight = Snap(live.port)
+    straight = ItkSnap(live.port)
     for path in ("/status", "/v2/models", "/no/such/route", "/v2/start_session/none"):
         ours, theirs = relayed.snap.get(path), straight.get(path)
         assert (ours.status, ours.body, ours.headers["content-type"]) == (

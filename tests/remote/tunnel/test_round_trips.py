@@ -13,8 +13,9 @@ import pytest
 
 from dls.demo import sshd
 from dls.remote.tunnel.downstream import CHUNK, LARGE
-from tests.support.clients import opened
-from tests.support.live import Snap, until
+from tests.support.connecting import connected
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import until
 
 OPEN_AHEAD = "dls-ahead"
 """The thread that opens channels nobody waits for yet."""
@@ -36,17 +37,17 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
 
 def test_a_warm_connect_asks_twice(host: sshd.Server, clean: str, opening: list[tuple[str, str]]) -> None:
     """One script looks at the host, one channel makes sure that the server is the one that its state says."""
-    opened(host, clean)[0].close()
+    connected(host, clean)[0].close()
     opening.clear()
-    with opened(host, clean)[0]:
+    with connected(host, clean)[0]:
         waited_for = [kind for kind, thread in list(opening) if thread == "MainThread"]
     assert waited_for == ["session", "direct-streamlocal@openssh.com"]
 
 
 def test_a_request_opens_no_channel(host: sshd.Server, clean: str, opening: list[tuple[str, str]]) -> None:
     """It takes one that was opened before, so it costs one round trip; another one is opened meanwhile."""
-    with opened(host, clean)[0] as made:
-        snap = Snap(made.port)
+    with connected(host, clean)[0] as made:
+        snap = ItkSnap(made.port)
         snap.start()
         for number in range(5):
             until(lambda: len(made._link._ahead) == 3)
@@ -68,8 +69,8 @@ def test_of_an_upload_only_the_head_is_looked_at(
         receive(self, data)
 
     volume = np.random.default_rng(0).normal(size=(32, 128, 128)).astype(np.float32)
-    with opened(host, clean)[0] as made:
-        snap = Snap(made.port)
+    with connected(host, clean)[0] as made:
+        snap = ItkSnap(made.port)
         snap.start()
         monkeypatch.setattr(h11.Connection, "receive_data", counted)
         assert snap.upload(volume).status == 200

@@ -21,8 +21,9 @@ from dls.remote.ssh.prompters import CachingPrompter, is_for_once
 from dls.remote.ssh.prompts import CannotAsk, NoPrompter
 from dls.remote.tunnel import supervisor
 from dls.remote.tunnel.supervisor import Clock
-from tests.support.clients import Story, free_port, opened
-from tests.support.live import Snap, until
+from tests.support.connecting import RecordingReporter, connected
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import free_port, until
 
 
 class Person(NoPrompter):
@@ -70,12 +71,12 @@ CUT_SHORT = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 @CUT_SHORT
 def test_a_code_is_asked_for_again_once(remote_dir: str, short_folder: Path) -> None:
     """In the thread that waits, where Ctrl-C arrives; the password is known already."""
-    person, story = Person(), Story()
+    person, story = Person(), RecordingReporter()
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
         made = session.establish("dls-demo", login, ServerOptions(), free_port(), person, story)
         assert person.asked == ["Password: ", "Verification code: "]
-        snap = Snap(made.port)
+        snap = ItkSnap(made.port)
         first = made.connection
         results: list[str] = []
 
@@ -121,14 +122,14 @@ def cut(made: session.Session) -> None:
 def test_a_changed_host_key_ends_it(remote_dir: str, short_folder: Path) -> None:
     """Nobody is let in between us and the host because the link was lost; the port says why."""
     with sshd.running(short_folder) as server:
-        made, _ = opened(server, remote_dir)
+        made, _ = connected(server, remote_dir)
         known = short_folder / "known_hosts"
         other = sshd._write_key(short_folder / "other")
         known.write_text(f"[127.0.0.1]:{server.port} {other}\n")
         cut(made)
         with pytest.raises(HostKeyError):
             made.wait()
-        answer = Snap(made.port).get("/status")
+        answer = ItkSnap(made.port).get("/status")
         assert answer.status == 503 and "key" in answer.error
         made.close()
 
@@ -145,7 +146,7 @@ def test_a_login_that_nobody_can_answer_ends_it(remote_dir: str, short_folder: P
 
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
-        made = session.establish("dls-demo", login, ServerOptions(), free_port(), Once(), Story())
+        made = session.establish("dls-demo", login, ServerOptions(), free_port(), Once(), RecordingReporter())
         cut(made)
         with pytest.raises(CannotAsk):
             made.wait()
@@ -157,7 +158,7 @@ def test_refused_logins_are_not_tried_for_ever(remote_dir: str, short_folder: Pa
     """More could lock the account: three, with pauses, then the error."""
     monkeypatch.setattr(supervisor, "REFUSED_PAUSE", 0.2)
     with sshd.running(short_folder) as server:
-        made, _ = opened(server, remote_dir)
+        made, _ = connected(server, remote_dir)
         (short_folder / "authorized_keys").write_text("")
         cut(made)
         with pytest.raises(LoginError):
@@ -171,10 +172,10 @@ def test_refused_logins_are_not_tried_for_ever(remote_dir: str, short_folder: Pa
 def test_a_clock_that_jumps_costs_nothing(host: sshd.Server, remote_dir: str, jump: float) -> None:
     """Neither the link nor the session; a jump forward looks like a sleep, and is looked into."""
     offset = 0.0
-    made, _ = opened(host, remote_dir)
+    made, _ = connected(host, remote_dir)
     made._keeper._clock = Clock(wall=lambda: time.time() + offset)
     connection, pid = made.connection, made.state.pid
-    snap = Snap(made.port)
+    snap = ItkSnap(made.port)
     snap.start()
     time.sleep(1.5)
     offset = jump
@@ -187,7 +188,7 @@ def test_a_clock_that_jumps_costs_nothing(host: sshd.Server, remote_dir: str, ju
 def test_a_sleep_is_noticed_at_once(host: sshd.Server, remote_dir: str) -> None:
     """The link is looked at with little patience, not with that of a link that was fine a moment ago."""
     offset = 0.0
-    made, story = opened(host, remote_dir)
+    made, story = connected(host, remote_dir)
     made._keeper._clock = Clock(wall=lambda: time.time() + offset)
     for pid in children_of_sshd(made):
         os.kill(pid, signal.SIGSTOP)
@@ -197,7 +198,7 @@ def test_a_sleep_is_noticed_at_once(host: sshd.Server, remote_dir: str) -> None:
     until(lambda: not made.is_up or story.links, 20)
     assert time.monotonic() - started < 60
     until(lambda: made.is_up)
-    assert Snap(made.port).start()
+    assert ItkSnap(made.port).start()
     made.close()
 
 
@@ -221,8 +222,8 @@ def children_of_sshd(made: session.Session) -> list[int]:
 
 def test_the_port_closes_with_the_session(host: sshd.Server, remote_dir: str) -> None:
     """And who waits gets an answer."""
-    made, _ = opened(host, remote_dir)
+    made, _ = connected(host, remote_dir)
     made.close()
     with pytest.raises(Exception):  # noqa: B017 - curl's own
-        Snap(made.port).get("/status")
+        ItkSnap(made.port).get("/status")
     assert isinstance(made._keeper.error, DlsError | None)

@@ -15,7 +15,7 @@ from dls.server.engines.base import Engine
 from dls.server.options import EngineOptions
 from dls.server.volume import Geometry, Prompt, Volume
 from dls.weights import ModelSpec
-from tests.support.shapes import dice, ellipsoid, noisy
+from tests.support.synthetic import dice, ellipsoid, noisy
 
 torch = pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
 

@@ -19,9 +19,10 @@ from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt, Volume
 from dls.weights import ModelSpec
-from tests.support.live import Live, Snap, described, packed, serving
-from tests.support.phantoms import phantom
-from tests.support.shapes import deepest, dice, ellipsoid, noisy
+from tests.support.http_server import LiveServer, serving
+from tests.support.itksnap import ItkSnap, described, packed
+from tests.support.synthetic import deepest, dice, ellipsoid, noisy
+from tests.tiny_model.images import phantom
 
 torch = pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
 pytest.importorskip("nnInteractive", reason="nninteractive is not installed: scripts/test installs it")
@@ -207,14 +208,14 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
+def live() -> Iterator[LiveServer]:
     with serving(make("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL))))) as server:
         yield server
 
 
-def test_through_http(live: Live, engine: object) -> None:
+def test_through_http(live: LiveServer, engine: object) -> None:
     """Voxel for voxel what the engine gives when it is called directly; the model goes by its own name."""
-    snap = Snap(live.port)
+    snap = ItkSnap(live.port)
     assert [model["id"] for model in snap.get("/v2/models").json["models"]] == ["nnInteractive"]
     snap.start("nnInteractive")
     work = opened(engine)
@@ -233,14 +234,14 @@ def test_through_http(live: Live, engine: object) -> None:
     assert too_large.status == 413 and "MiB" in too_large.error
 
 
-def test_both_protocols_at_work_at_once(live: Live, engine: object) -> None:
+def test_both_protocols_at_work_at_once(live: LiveServer, engine: object) -> None:
     """napari, 3D Slicer and MITK through the same port, on the same network and queue."""
     remote = pytest.importorskip("nnInteractive.inference.remote")
     other = remote.nnInteractiveRemoteInferenceSession(f"http://127.0.0.1:{live.port}")
     other.set_image(IMAGE[None])
     theirs = np.zeros(SHAPE, np.uint8)
     other.set_target_buffer(theirs)
-    snap = Snap(live.port)
+    snap = ItkSnap(live.port)
     snap.start("nnInteractive")
     snap.upload(IMAGE)
     ours: list[np.ndarray] = []
@@ -256,7 +257,7 @@ def test_both_protocols_at_work_at_once(live: Live, engine: object) -> None:
 def test_the_other_door_can_be_shut() -> None:
     """--no-nninteractive-api."""
     with serving(make("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL)), native_api=False))) as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start("nnInteractive")
         assert snap._perform("/claim", [], []).status == 404
 
@@ -312,13 +313,13 @@ def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
     def engine() -> ProcessEngine:
         return ProcessEngine("nninteractive", options, make("nninteractive", options))
 
-    def clicked(snap: Snap) -> list[np.ndarray]:
+    def clicked(snap: ItkSnap) -> list[np.ndarray]:
         stroke = np.zeros(SHAPE, bool)
         stroke[48, 64, 55:75] = True
         return [snap.mask(snap.point(48, 64, 64)), snap.mask(snap.draw("scribble", stroke))]
 
     with serving(engine(), folder=tmp_path) as server:
-        undisturbed, killed = Snap(server.port), Snap(server.port)
+        undisturbed, killed = ItkSnap(server.port), ItkSnap(server.port)
         for snap in (undisturbed, killed):
             snap.start("nnInteractive")
             assert snap.upload(IMAGE).status == 200
@@ -330,7 +331,7 @@ def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
             if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
         np.testing.assert_array_equal(killed.mask(killed.point(50, 64, 64)), expected[0])
-        assert Snap(server.port).get("/capabilities").status == 200  # its own protocol is back too
+        assert ItkSnap(server.port).get("/capabilities").status == 200  # its own protocol is back too
     with serving(engine(), folder=tmp_path) as server:
         killed.url = f"http://127.0.0.1:{server.port}"
         np.testing.assert_array_equal(killed.mask(killed.point(44, 66, 60)), expected[1])

@@ -23,7 +23,9 @@ from dls.server.engines.readiness import Readiness
 from dls.server.engines.region import RegionEngine
 from dls.server.options import EngineOptions
 from dls.server.spawn import SpawnedWorker
-from tests.support.live import Snap, serving, until
+from tests.support.http_server import serving
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import until
 
 
 class Slow(RegionEngine):
@@ -46,7 +48,7 @@ def test_status_answers_at_once_and_a_session_waits() -> None:
     check: Engine = engine
     assert check is engine
     with serving(engine) as server, ThreadPoolExecutor(1) as pool:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         until(lambda: snap.get("/status").json.get("step") == "download")
         said = snap.get("/status").json
         assert list(said)[:2] == ["status", "version"] and said["status"] == "ok"
@@ -101,7 +103,7 @@ def test_an_engine_that_can_not_be_loaded(failure: Exception) -> None:
     engine, told = Slow(), []
     engine.failure = failure
     with serving(engine, readiness=Readiness(told.append)) as server, ThreadPoolExecutor(1) as pool:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         waiting = pool.submit(snap.get, "/v2/start_session/region")
         time.sleep(0.2)
         engine.send_continue.set()

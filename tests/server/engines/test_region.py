@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from dls.server.engines.region import RegionEngine, RegionSegmentation
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Geometry, Prompt, Volume
-from tests.support.shapes import Case, cases, dice, ellipsoid, inside, largest_error, noisy
+from tests.support.synthetic import Case, cases, dice, ellipsoid, inside, largest_error, noisy
 
 
 def opened(image: np.ndarray, spacing: tuple[float, float, float] = (1, 1, 1)) -> RegionSegmentation:

@@ -7,7 +7,8 @@ import base64
 import pytest
 
 from dls.server.http.access import Policy, make_secret
-from tests.support.live import Snap, serving
+from tests.support.http_server import serving
+from tests.support.itksnap import ItkSnap
 
 OPEN = Policy()
 GUARDED = Policy(secret="s3cret")
@@ -83,14 +84,14 @@ def test_secrets_are_long_and_differ() -> None:
 def test_a_live_server_asks_for_its_secret() -> None:
     """libcurl sends what stands before the @ of the Server field with every request, before any challenge."""
     with serving(policy=GUARDED, identity={"pid": 1, "code": "abc"}) as server:
-        refused = Snap(server.port).get("/status")
+        refused = ItkSnap(server.port).get("/status")
         assert refused.status == 401 and refused.headers["www-authenticate"].startswith("Basic")
         assert "secret" in refused.error
-        assert Snap(server.port, "snap:s3cret@127.0.0.1").get("/status").json["pid"] == 1
-        assert Snap(server.port, "snap:wrong@127.0.0.1").get("/status").status == 401
+        assert ItkSnap(server.port, "snap:s3cret@127.0.0.1").get("/status").json["pid"] == 1
+        assert ItkSnap(server.port, "snap:wrong@127.0.0.1").get("/status").status == 401
 
 
 def test_strangers_do_not_learn_who_the_server_is() -> None:
     """The process and the code are told to those only who know the secret."""
     with serving(identity={"pid": 1}) as server:
-        assert "pid" not in Snap(server.port).get("/status").json
+        assert "pid" not in ItkSnap(server.port).get("/status").json

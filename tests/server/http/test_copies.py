@@ -15,7 +15,8 @@ from dls.server.engines.region import RegionEngine
 from dls.server.options import EngineOptions
 from dls.server.shared_memory import Shared
 from dls.server.wire import masks
-from tests.support.live import Snap, described, packed, serving
+from tests.support.http_server import serving
+from tests.support.itksnap import ItkSnap, described, packed
 
 SHAPE = (128, 512, 512)
 VOXELS = 128 * 512 * 512
@@ -44,7 +45,7 @@ def test_an_image_stands_in_memory_once(blocks: list[Shared]) -> None:
     file, metadata = packed(image), described(SHAPE)
     engine = ProcessEngine("region", EngineOptions(), RegionEngine())
     with serving(engine) as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start()
         tracemalloc.start()
         try:
@@ -77,7 +78,7 @@ def test_a_click_reads_the_slices_that_it_changed(monkeypatch: pytest.MonkeyPatc
     image = np.zeros((64, 128, 128), np.float32)
     image[20:24, 40:60, 40:60] = 100
     with serving() as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start()
         snap.upload(image)
         drawn = snap.mask(snap.point(22, 50, 50))

@@ -16,13 +16,14 @@ import pytest
 
 from dls.server.engines.base import Model, Tell
 from dls.server.volume import Box, Mask, Prompt, Volume
-from tests.support.live import Answer, Live, Snap, described, packed, serving
-from tests.support.shapes import dice, ellipsoid, noisy
+from tests.support.http_server import LiveServer, serving
+from tests.support.itksnap import Answer, ItkSnap, described, packed
+from tests.support.synthetic import dice, ellipsoid, noisy
 
 
 @pytest.fixture
-def snap(live: Live) -> Snap:
-    client = Snap(live.port)
+def snap(live: LiveServer) -> ItkSnap:
+    client = ItkSnap(live.port)
     client.start()
     return client
 
@@ -32,12 +33,12 @@ IMAGE = noisy(TRUTH, 5, np.random.default_rng(3))
 
 
 @pytest.fixture
-def opened(snap: Snap) -> Snap:
+def opened(snap: ItkSnap) -> ItkSnap:
     assert snap.upload(IMAGE).status == 200
     return snap
 
 
-def test_a_click_a_scribble_a_lasso_and_a_reset(opened: Snap) -> None:
+def test_a_click_a_scribble_a_lasso_and_a_reset(opened: ItkSnap) -> None:
     """Each refines the whole; a reset gives a state that later clicks can't tell from a fresh session."""
     first = opened.mask(opened.point(15, 20, 25))
     assert dice(first, TRUTH) > 0.85
@@ -56,7 +57,7 @@ def test_a_click_a_scribble_a_lasso_and_a_reset(opened: Snap) -> None:
     assert dice(opened.mask(opened.draw("lasso", outline)), TRUTH) > 0.85
 
 
-def test_old_and_new_routes_do_the_same(opened: Snap) -> None:
+def test_old_and_new_routes_do_the_same(opened: ItkSnap) -> None:
     """A current ITK-SNAP mixes both."""
     mask = opened.mask(opened.point(15, 20, 25))
     assert opened.get("/start_session").json["session_id"]
@@ -68,7 +69,7 @@ def test_old_and_new_routes_do_the_same(opened: Snap) -> None:
     assert not opened.mask(absent).any()  # foreground absent means false
 
 
-def test_a_slice_a_constant_image_and_odd_numbers_are_answered(snap: Snap) -> None:
+def test_a_slice_a_constant_image_and_odd_numbers_are_answered(snap: ItkSnap) -> None:
     """A single slice; an image of one value; NaN and infinities: an answer, not a crash."""
     slice_truth = ellipsoid((1, 60, 70), (0, 30, 35), (1, 12, 14))
     assert snap.upload(noisy(slice_truth, 6, np.random.default_rng(0))).status == 200
@@ -87,7 +88,7 @@ def refused(answer: Answer, status: int) -> None:
     assert len(answer.error) > 20
 
 
-def test_unknown_and_ended_sessions(snap: Snap) -> None:
+def test_unknown_and_ended_sessions(snap: ItkSnap) -> None:
     """404 on every route, with what the user can do."""
     ended = snap.session
     assert snap.get(f"/v2/end_session/{ended}").json == {"message": "Session ended"}
@@ -105,7 +106,7 @@ def test_unknown_and_ended_sessions(snap: Snap) -> None:
     refused(snap.post("/status", b"", b""), 404)
 
 
-def test_bad_uploads_leave_the_session_as_it_was(opened: Snap) -> None:
+def test_bad_uploads_leave_the_session_as_it_was(opened: ItkSnap) -> None:
     """Each refused with its status; the old image is still there and answers as before."""
     before = opened.mask(opened.point(15, 20, 25))
     path, good = f"/upload_raw/{opened.session}", described(IMAGE.shape)
@@ -129,7 +130,7 @@ def test_bad_uploads_leave_the_session_as_it_was(opened: Snap) -> None:
     np.testing.assert_array_equal(opened.mask(opened.point(15, 20, 25)), before)
 
 
-def test_bad_prompts_change_nothing(opened: Snap) -> None:
+def test_bad_prompts_change_nothing(opened: ItkSnap) -> None:
     """A point outside, an empty drawing, a drawing of another size, nonsense in the query."""
     before = opened.mask(opened.point(15, 20, 25))
     session = opened.session
@@ -153,14 +154,14 @@ def test_bad_prompts_change_nothing(opened: Snap) -> None:
     np.testing.assert_array_equal(opened.mask(opened.point(15, 20, 25)), before)
 
 
-def test_a_prompt_before_an_image_is_a_conflict(snap: Snap) -> None:
+def test_a_prompt_before_an_image_is_a_conflict(snap: ItkSnap) -> None:
     """409, with what to do."""
     for answer in (snap.point(1, 1, 1), snap.draw("scribble", TRUTH), snap.draw("lasso", TRUTH)):
         refused(answer, 409)
     assert snap.get(f"/reset_interactions/{snap.session}").status == 200
 
 
-def test_a_large_upload_expects_continue(snap: Snap) -> None:
+def test_a_large_upload_expects_continue(snap: ItkSnap) -> None:
     """libcurl sends a body over 1 MB only after `100 Continue`, and waits a second for it."""
     volume = np.random.default_rng(0).normal(size=(64, 128, 128)).astype(np.float32)
     assert len(packed(volume)) > 1 << 20
@@ -179,7 +180,7 @@ def memory_of_this_process() -> int:
     raise AssertionError("no VmHWM")
 
 
-def test_a_bomb_is_refused_and_costs_little(snap: Snap) -> None:
+def test_a_bomb_is_refused_and_costs_little(snap: ItkSnap) -> None:
     """A megabyte of a gigabyte: 413, and the process has not grown by it."""
     bomb = gzip.compress(b"\0" * (1 << 30), 9)
     assert len(bomb) < 1 << 20 < 2 * len(bomb)
@@ -246,7 +247,7 @@ def test_an_engine_that_fails_leaves_the_session_usable(failure: Exception, stat
     """A sentence, then the next click works; an image the engine can't take leaves the old one."""
     engine = Faulty()
     with serving(engine) as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start("faulty")
         assert snap.upload(IMAGE).status == 200
         first = snap.mask(snap.point(1, 1, 1))
@@ -263,7 +264,7 @@ def test_images_beyond_the_budget_put_the_oldest_sessions_to_sleep() -> None:
     """ITK-SNAP ends no session: without room the one unused for longest sleeps, and wakes at its next click."""
     image = IMAGE
     with serving(budget=5 * image.size * 2) as server:
-        clients = [Snap(server.port) for _ in range(3)]
+        clients = [ItkSnap(server.port) for _ in range(3)]
         masks = []
         for client in clients:
             client.start()
@@ -276,7 +277,7 @@ def test_images_beyond_the_budget_put_the_oldest_sessions_to_sleep() -> None:
         assert clients[2].point(1, 1, 1).status == 200
 
 
-def test_sessions_at_work_at_once_do_not_mix(live: Live) -> None:
+def test_sessions_at_work_at_once_do_not_mix(live: LiveServer) -> None:
     """Four clients clicking at the same time each get the mask they get alone."""
     rng = np.random.default_rng(5)
     truths = [ellipsoid((30, 40, 50), tuple(rng.uniform(13, 17, 3)), tuple(rng.uniform(6, 10, 3))) for _ in range(4)]
@@ -284,7 +285,7 @@ def test_sessions_at_work_at_once_do_not_mix(live: Live) -> None:
     masks: dict[tuple[int, int], Any] = {}
 
     def work(number: int, round_: int) -> None:
-        client = Snap(live.port)
+        client = ItkSnap(live.port)
         client.start()
         client.upload(images[number])
         masks[number, round_] = client.mask(client.point(15, 15, 15))
@@ -300,7 +301,7 @@ def test_sessions_at_work_at_once_do_not_mix(live: Live) -> None:
         np.testing.assert_array_equal(masks[number, 0], masks[number, 1])
 
 
-def test_logs_name_sizes_and_times_only(opened: Snap, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_name_sizes_and_times_only(opened: ItkSnap, caplog: pytest.LogCaptureFixture) -> None:
     """Never the session's whole id, the file's name or the query."""
     with caplog.at_level("INFO", "dls.server"):
         opened.upload(IMAGE)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.live import Live, Snap, serving
+from tests.support.http_server import LiveServer, serving
+from tests.support.itksnap import ItkSnap
 
 WIRE = Path(__file__).parents[2] / "wire"
 RECORDED_SESSION = b"259d0249-67e6-4234-8c6b-90ea06cd2270"
@@ -18,9 +19,9 @@ REQUESTS = [path.read_bytes() for path in sorted(WIRE.glob("*.request"))]
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[tuple[Live, bytes]]:
+def target() -> Iterator[tuple[LiveServer, bytes]]:
     with serving(stand_in=True, budget=64 << 20) as server:
-        yield server, Snap(server.port).start().encode()
+        yield server, ItkSnap(server.port).start().encode()
 
 
 @st.composite
@@ -59,11 +60,11 @@ def ask(port: int, request: bytes) -> bytes:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request_=mutated())
-def test_no_mutated_request_breaks_the_server(target: tuple[Live, bytes], request_: bytes) -> None:
+def test_no_mutated_request_breaks_the_server(target: tuple[LiveServer, bytes], request_: bytes) -> None:
     """Every answer is one of ours or uvicorn's 400, and the server goes on answering."""
     server, session = target
     answer = ask(server.port, request_.replace(RECORDED_SESSION, session))
     if answer:
         status = int(answer.split(b" ", 2)[1])
         assert status < 500, answer
-    assert Snap(server.port).get("/status").status == 200
+    assert ItkSnap(server.port).get("/status").status == 200

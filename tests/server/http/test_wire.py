@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import Live, Snap, serving, unpacked
+from tests.support.http_server import LiveServer, serving
+from tests.support.itksnap import ItkSnap, unpacked
 
 WIRE = Path(__file__).parents[2] / "wire"
 RECORDED_SESSION = b"259d0249-67e6-4234-8c6b-90ea06cd2270"
@@ -45,7 +46,7 @@ def recorded(name: str) -> tuple[bytes, bytes, bytes, bytes]:
     return request.read_bytes(), head.split(b"\r\n")[0], head, body
 
 
-def test_the_whole_recorded_session(stand_in: Live) -> None:
+def test_the_whole_recorded_session(stand_in: LiveServer) -> None:
     """Every recorded request gets upstream's status, header names and keys; masks have the image's size."""
     session = b""
     for path in sorted(WIRE.glob("*.request")):
@@ -68,18 +69,18 @@ def test_the_whole_recorded_session(stand_in: Live) -> None:
             assert body == upstream_body
 
 
-def test_models_are_listed_as_upstream_lists_them(stand_in: Live) -> None:
+def test_models_are_listed_as_upstream_lists_them(stand_in: LiveServer) -> None:
     """Keys and their order are upstream's; the stand-in answers to nnInteractive's name only because it is asked to."""
     *_, upstream = recorded("02-")
-    said = Snap(stand_in.port).get("/v2/models").json["models"]
+    said = ItkSnap(stand_in.port).get("/v2/models").json["models"]
     assert [list(model) for model in said] == [list(json.loads(upstream)["models"][0])] * 2
     assert [model["id"] for model in said] == ["region", "nnInteractive"]
     with serving() as honest:
-        assert [model["id"] for model in Snap(honest.port).get("/v2/models").json["models"]] == ["region"]
+        assert [model["id"] for model in ItkSnap(honest.port).get("/v2/models").json["models"]] == ["region"]
 
 
-def test_the_version_is_one_that_std_stoi_can_read(live: Live) -> None:
+def test_the_version_is_one_that_std_stoi_can_read(live: LiveServer) -> None:
     """ITK-SNAP does not catch what std::stoi throws."""
-    version = Snap(live.port).get("/status").json["version"]
+    version = ItkSnap(live.port).get("/status").json["version"]
     assert re.fullmatch(r"\d+(\.\d+)*", version)
     assert tuple(map(int, version.split("."))) >= (0, 1, 2)

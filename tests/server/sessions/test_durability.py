@@ -24,8 +24,9 @@ from dls.server.sessions.journal import Record
 from dls.server.sessions.store import Folders, SessionStore
 from dls.server.volume import LASSO, Geometry, Prompt, Volume
 from tests.support.engines import TROUBLE
-from tests.support.live import Snap, serving
-from tests.support.shapes import ellipsoid, noisy
+from tests.support.http_server import serving
+from tests.support.itksnap import ItkSnap
+from tests.support.synthetic import ellipsoid, noisy
 
 TRUTH = ellipsoid((30, 40, 50), (15, 20, 25), (8, 9, 10))
 IMAGE = noisy(TRUTH, 5, np.random.default_rng(3))
@@ -43,7 +44,7 @@ def expected(clicks: list[tuple[int, int, int]]) -> np.ndarray:
 def test_a_session_outlives_the_server(tmp_path: Path) -> None:
     """Image, prompts, a reset, a session without an image: all are there for the next process."""
     with serving(folder=tmp_path) as server:
-        worked, was_reset, empty, ended = (Snap(server.port) for _ in range(4))
+        worked, was_reset, empty, ended = (ItkSnap(server.port) for _ in range(4))
         for snap in (worked, was_reset, empty, ended):
             snap.start()
         for snap in (worked, was_reset, ended):
@@ -66,7 +67,7 @@ def test_a_session_outlives_the_server(tmp_path: Path) -> None:
 def test_first_requests_that_come_at_once_all_find_the_session(tmp_path: Path) -> None:
     """After a restart, eight requests of one session wait for the one that opens its files; none gets 409."""
     with serving(folder=tmp_path) as server:
-        snaps = [Snap(server.port) for _ in range(6)]
+        snaps = [ItkSnap(server.port) for _ in range(6)]
         for snap in snaps:
             snap.start()
             snap.upload(IMAGE)
@@ -82,7 +83,7 @@ def test_folders_that_somebody_removed_are_made_again(tmp_path: Path) -> None:
     """A session whose files are gone says so at its next step; the next one works, and is private as before."""
     fast = tmp_path / "fast" / "dls-0" / "x"
     with serving(folder=tmp_path, fast=fast) as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start()
         snap.upload(IMAGE)
         shutil.rmtree(tmp_path / "own")
@@ -98,7 +99,7 @@ def test_a_request_sent_again_is_not_applied_again(tmp_path: Path) -> None:
     """A prompt whose answer was lost, with the same name: the mask as it is, also from the next process."""
     path = "/v2/process_point_interaction/{}?point=25&point=20&point=15&foreground=true"
     with serving(folder=tmp_path) as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start()
         snap.upload(IMAGE)
         first = snap.get(path.format(snap.session), ("X-Dls-Request: one",))
@@ -119,7 +120,7 @@ def test_a_request_sent_again_is_not_applied_again(tmp_path: Path) -> None:
 def test_files_are_for_their_user_only(tmp_path: Path) -> None:
     """Folders 0700, files 0600; the image in the fast folder while there is room."""
     with serving(folder=tmp_path, fast=tmp_path / "own" / "fast") as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start()
         snap.upload(IMAGE)
         snap.point(*CLICKS[0])
@@ -149,7 +150,7 @@ def test_a_full_disk_refuses_and_changes_nothing(tmp_path: Path) -> None:
     """An upload and a click without room: a sentence, the old state intact, and on it goes when there is room."""
     noise = np.random.default_rng(0).normal(size=(80, 64, 64)).astype(np.float32)
     with small_disk(tmp_path / "disk", "1m") as disk, serving(folder=disk) as server:
-        snap = Snap(server.port)
+        snap = ItkSnap(server.port)
         snap.start()
         assert snap.upload(IMAGE).status == 200
         snap.point(*CLICKS[0])
@@ -175,7 +176,7 @@ def test_a_full_disk_refuses_and_changes_nothing(tmp_path: Path) -> None:
 
 
 def upload_of(volume: np.ndarray) -> tuple[bytes, bytes]:
-    from tests.support.live import described, packed
+    from tests.support.itksnap import described, packed
 
     return packed(volume), described(volume.shape)
 
@@ -200,7 +201,7 @@ def test_what_is_broken_is_set_aside(tmp_path: Path) -> None:
     sessions = []
     with serving(folder=tmp_path) as server:
         for _ in range(4):
-            snap = Snap(server.port)
+            snap = ItkSnap(server.port)
             sessions.append(snap.start())
             snap.upload(IMAGE)
             snap.point(*CLICKS[0])
@@ -213,7 +214,7 @@ def test_what_is_broken_is_set_aside(tmp_path: Path) -> None:
     torn.write_bytes(torn.read_bytes() + b"\x50\0\0\0half a record")
     with serving(folder=tmp_path) as server:
         for session in sessions[:3]:
-            snap = Snap(server.port)
+            snap = ItkSnap(server.port)
             snap.session = session
             assert snap.point(*CLICKS[1]).status == 404
             assert (home / f"broken-{session}").is_dir()
@@ -274,7 +275,7 @@ def test_old_sessions_go(tmp_path: Path) -> None:
 def test_one_server_a_session(tmp_path: Path) -> None:
     """Two would write over each other's prompts; when the first has ended, the second finds it."""
     with serving(folder=tmp_path) as first, serving(folder=tmp_path) as second:
-        snap = Snap(first.port)
+        snap = ItkSnap(first.port)
         snap.start()
         snap.upload(IMAGE)
         snap.point(*CLICKS[0])
@@ -291,7 +292,7 @@ class Served:
     """A server in a process, with an engine that has trouble on demand."""
 
     process: subprocess.Popen[bytes]
-    snap: Snap
+    snap: ItkSnap
     trouble: Path
 
     def engine(self) -> int:
@@ -303,14 +304,14 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    from tests.support.clients import free_port
+    from tests.support.processes import free_port
 
     port = free_port()
     environment = {**os.environ, TROUBLE: str(tmp_path)}
     command = [sys.executable, "-m", "dls", "serve", "--port", str(port), "--engine", "tests.support.engines:Troubled"]
     command += ["--session-dir", str(tmp_path / "sessions")]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        snap = Snap(port)
+        snap = ItkSnap(port)
         for _ in range(200):
             with contextlib.suppress(Exception):
                 snap.start()
@@ -357,7 +358,7 @@ def test_an_engine_that_is_stopped_is_replaced(served: Served) -> None:
 
 def test_the_engine_ends_with_its_server(served: Served) -> None:
     """However that ends."""
-    from tests.support.clients import is_gone
+    from tests.support.processes import is_gone
 
     engine = served.engine()
     served.process.kill()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dls.server.volume import Box, Mask, extent
 from dls.server.wire import masks
-from tests.support.live import unpacked
+from tests.support.itksnap import unpacked
 
 
 def said(mask: Mask, drawn: Box | None) -> Mask:

@@ -9,7 +9,7 @@ import pytest
 
 from dls.errors import BadRequest
 from dls.server.wire import metadata
-from tests.support.live import described
+from tests.support.itksnap import described
 
 
 def test_axes_are_turned_round() -> None:

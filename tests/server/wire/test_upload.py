@@ -14,7 +14,7 @@ from dls.errors import BadRequest, TooLarge
 from dls.server.volume import Geometry
 from dls.server.wire import upload
 from dls.server.wire.upload import DrawingSink, ImageSink, Inflater, Upload
-from tests.support.live import described, form, packed
+from tests.support.itksnap import described, form, packed
 
 LIMIT = 1 << 30
 

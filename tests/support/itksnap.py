@@ -1,4 +1,4 @@
-"""A real server in a thread, and ITK-SNAP's habits in libcurl."""
+"""Plays ITK-SNAP with libcurl, as the real client uses it."""
 
 from __future__ import annotations
 
@@ -7,62 +7,11 @@ import contextlib
 import gzip
 import io
 import json
-import socket
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycurl
-import uvicorn
-
-from dls.server.engines.region import RegionEngine
-from dls.server.http.access import Policy
-from dls.server.http.app import make_app
-from dls.server.sessions.store import Folders, SessionStore
-
-
-@dataclass
-class Live:
-    """Where a server listens."""
-
-    port: int
-
-
-@contextlib.contextmanager
-def serving(engine: Any = None, **options: Any) -> Iterator[Live]:
-    """Serve an engine on a free loopback port, in a thread, its sessions in `folder` or in one of its own."""
-    options.setdefault("policy", Policy())
-    options.setdefault("budget", 2 << 30)
-    with contextlib.ExitStack() as stack:
-        home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
-        fast = options.pop("fast", None)
-        if "archive" not in options:
-            options["archive"] = SessionStore(Folders(home / "own" / "home", fast)).open()
-        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options)))
-
-
-@contextlib.contextmanager
-def _listening(app: Any) -> Iterator[Live]:
-    server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    try:
-        yield Live(listener.getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()
 
 
 @dataclass
@@ -89,7 +38,7 @@ Part = tuple[str, bytes | None, str | None, str | None]
 """Of a form: name, data (None leaves the part out), file name and content type."""
 
 
-class Snap:
+class ItkSnap:
     """Plays ITK-SNAP with libcurl: a new connection for every request, the file part before the metadata,
     `Expect: 100-continue` for large bodies, and `user:secret@host` in the Server field."""
 
@@ -193,11 +142,3 @@ def form(parts: list[tuple[str, bytes]], boundary: str = "B0undary") -> tuple[by
         for name, data in parts
     )
     return text + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)

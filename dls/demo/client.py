@@ -20,7 +20,7 @@ TIMEOUT = 300
 
 
 @dataclass
-class Snap:
+class ItkSnapClient:
     """A client that opens a new connection for every request, as ITK-SNAP does."""
 
     port: int

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import socket
 import sys
-from pathlib import Path
 
 import dls
 from dls.demo import sshd
 from dls.remote.progress import Silent
 from dls.remote.session import connect
+from tests.support.processes import free_port
 
 
-class Story(Silent):
+class RecordingReporter(Silent):
     """Remembers the phases and notes."""
 
     def __init__(self) -> None:
@@ -31,30 +29,11 @@ class Story(Silent):
         self.notes.append(text)
 
 
-def is_gone(pid: int) -> bool:
-    """Whether the process has ended; where nothing reaps orphans, it stays as a zombie."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def opened(host: sshd.Server, remote_dir: str, **options: object) -> tuple[dls.Session, Story]:
-    story = Story()
+def connected(host: sshd.Server, remote_dir: str, **options: object) -> tuple[dls.Session, RecordingReporter]:
+    story = RecordingReporter()
     options.setdefault("local_port", free_port())
     made = connect("dls-demo", ssh_config=host.config, remote_dir=remote_dir, reporter=story, **options)  # type: ignore[arg-type]
     return made, story
-
-
-def interruptible() -> None:
-    """Undo what a shell does to a job in the background: it makes it ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command(host: sshd.Server, remote_dir: str, verb: str, *more: str) -> list[str]:

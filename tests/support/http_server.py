@@ -1,0 +1,59 @@
+"""A real HTTP server of ours in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from dls.server.engines.region import RegionEngine
+from dls.server.http.access import Policy
+from dls.server.http.app import make_app
+from dls.server.sessions.store import Folders, SessionStore
+
+
+@dataclass
+class LiveServer:
+    """Where a server listens."""
+
+    port: int
+
+
+@contextlib.contextmanager
+def serving(engine: Any = None, **options: Any) -> Iterator[LiveServer]:
+    """Serve an engine on a free loopback port, in a thread, its sessions in `folder` or in one of its own."""
+    options.setdefault("policy", Policy())
+    options.setdefault("budget", 2 << 30)
+    with contextlib.ExitStack() as stack:
+        home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
+        fast = options.pop("fast", None)
+        if "archive" not in options:
+            options["archive"] = SessionStore(Folders(home / "own" / "home", fast)).open()
+        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options)))
+
+
+@contextlib.contextmanager
+def _listening(app: Any) -> Iterator[LiveServer]:
+    server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        yield LiveServer(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
