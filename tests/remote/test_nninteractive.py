@@ -13,7 +13,7 @@ from dls.errors import EngineError, LaunchError
 from dls.remote.host.install import bounded, plan, torch_backend
 from dls.remote.host.packages import requirements
 from dls.remote.session import connect
-from tests.remote.test_install import REPORT, python
+from tests.remote.host.test_install import REPORT, python
 from tests.support.itksnap import ItkSnap
 from tests.support.synthetic import dice, ellipsoid, noisy
 

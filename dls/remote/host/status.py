@@ -6,9 +6,8 @@ import contextlib
 import http.client
 import json
 
-import paramiko
-
 from dls.contract import ServerState
+from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
 
 ANSWER_SECONDS = 60
@@ -34,7 +33,7 @@ def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
     return said if isinstance(said, dict) else {}
 
 
-def open_channel(connection: Connection, state: ServerState) -> paramiko.Channel:
+def open_channel(connection: Connection, state: ServerState) -> Channel:
     """Open a channel to the server: to its socket, or to its port where sockets can't be forwarded."""
     if state.port is None:
         return connection.open_unix(state.socket)
@@ -53,5 +52,5 @@ def ask(connection: Connection, state: ServerState, path: str) -> tuple[int, byt
             asking.request("GET", path, headers={"Authorization": f"Basic {state.credentials}"})
             answer = asking.getresponse()
             return answer.status, answer.read(65536)
-        except (OSError, EOFError, http.client.HTTPException):
+        except (ChannelError, http.client.HTTPException):
             return 0, b""

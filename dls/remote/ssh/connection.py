@@ -16,6 +16,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 from dls.errors import ConnectError, ForwardError, HostError, LinkError, LoginError
 from dls.remote.ssh import host_keys
 from dls.remote.ssh.auth import Login
+from dls.remote.ssh.channel import CHANNEL_EXCEPTIONS, Channel
 from dls.remote.ssh.prompts import Prompter
 from dls.remote.ssh.shell import Collector, wrapped
 from dls.remote.ssh.target import Target
@@ -134,6 +135,18 @@ class Connection:
         """Whether the connection still stands, as far as this side knows."""
         return bool(self.transport.is_active())
 
+    @property
+    def last_heard(self) -> float:
+        """When the last packet of the host came, by `time.monotonic`: behind a large upload an answer can take long."""
+        return self.transport.heard
+
+    def answers_keepalive(self) -> bool:
+        """Ask the host's SSH server for a sign of life and wait for it, however long that takes."""
+        with contextlib.suppress(*CHANNEL_EXCEPTIONS):
+            self.transport.global_request("keepalive@openssh.com", wait=True)
+            return self.is_active()
+        return False
+
     def run(
         self,
         script: str,
@@ -213,18 +226,19 @@ class Connection:
                 f"{path} can't be written on {where}: {_plain(error)}", "Is the disk full or read-only?"
             ) from error
 
-    def open_unix(self, path: str, timeout: float = 15.0) -> paramiko.Channel:
+    def open_unix(self, path: str, timeout: float = 15.0) -> Channel:
         """Open a channel to a Unix socket on the host, or raise ForwardError.
 
         OpenSSH does not say whether it forbids that or nobody listens there: both are "connect failed".
         """
         with translated(self.target):
-            return self.transport.open_streamlocal(path, timeout)
+            return Channel(self.transport.open_streamlocal(path, timeout))
 
-    def open_tcp(self, host: str, port: int, timeout: float = 15.0) -> paramiko.Channel:
+    def open_tcp(self, host: str, port: int, timeout: float = 15.0) -> Channel:
         """Open a channel to an address as the host sees it; raises Prohibited where the host forbids it."""
         with translated(self.target):
-            return self.transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout)
+            address = ("127.0.0.1", 0)
+            return Channel(self.transport.open_channel("direct-tcpip", (host, port), address, timeout=timeout))
 
     def close(self) -> None:
         """Close the connection, and those to the jump hosts under it."""
@@ -242,7 +256,7 @@ def _dial(target: Target) -> socket.socket:
 
 def _through(jump: Connection, target: Target) -> paramiko.Channel:
     try:
-        return jump.open_tcp(target.host, target.port)
+        return jump.open_tcp(target.host, target.port).raw
     except Prohibited:
         raise
     except ForwardError as error:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import threading
 import time
 from dataclasses import dataclass
 
-import paramiko
-
 from dls.contract import ServerState
 from dls.errors import DlsError, LinkError
 from dls.remote.host import status
+from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.connection import Connection
 
 AHEAD = 3
@@ -43,7 +41,7 @@ class Endpoint:
     version: str
     """Of the protocol, as the server says it to ITK-SNAP."""
 
-    def open(self) -> paramiko.Channel:
+    def open(self) -> Channel:
         """Open a channel to the server, or raise a DlsError."""
         return status.open_channel(self.connection, self.state)
 
@@ -61,7 +59,7 @@ class Link:
         self.stirred = threading.Event()
         """Somebody waits for the way, or has reason to doubt it: the keeper looks at once."""
         self._changed = threading.Condition()
-        self._ahead: list[tuple[float, paramiko.Channel]] = []
+        self._ahead: list[tuple[float, Channel]] = []
         self._refilling = False
 
     def opened(self, end: Endpoint) -> None:
@@ -83,10 +81,9 @@ class Link:
     def _drop(self) -> None:
         dropped, self._ahead = self._ahead, []
         for _, channel in dropped:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                channel.close()
+            channel.close()
 
-    def take(self, wait: float) -> paramiko.Channel:
+    def take(self, wait: float) -> Channel:
         """Return a channel to the server, waiting for the way to be open; raises LinkError when it is not in time.
 
         Who does not wait at all only asks, and brings back no server that ended.
@@ -111,16 +108,15 @@ class Link:
             if time.monotonic() > max(deadline, started + NOTICE_SECONDS):
                 raise LinkError(self.why or "The server does not take requests.")
 
-    def _usable(self) -> paramiko.Channel | None:
+    def _usable(self) -> Channel | None:
         while self._ahead:
             since, channel = self._ahead.pop(0)
-            if time.monotonic() - since < STALE_SECONDS and not (channel.closed or channel.eof_received):
+            if time.monotonic() - since < STALE_SECONDS and channel.is_open:
                 return channel
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                channel.close()
+            channel.close()
         return None
 
-    def _opened_now(self, end: Endpoint, is_wanted: bool) -> paramiko.Channel | None:
+    def _opened_now(self, end: Endpoint, is_wanted: bool) -> Channel | None:
         try:
             return end.open()
         except DlsError:
@@ -154,7 +150,7 @@ class Link:
                         self._ahead.append((time.monotonic(), channel))
                     else:
                         channel.close()
-        except (DlsError, OSError, EOFError, paramiko.SSHException):
+        except DlsError:
             self.stirred.set()
         finally:
             self._refilling = False

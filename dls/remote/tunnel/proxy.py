@@ -12,10 +12,10 @@ import secrets
 import socket
 
 import h11
-import paramiko
 
 from dls.contract import ServerState
 from dls.errors import LinkError
+from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.tunnel import headers as http_headers
 from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected
 from dls.remote.tunnel.link import Link, LinkState
@@ -100,9 +100,7 @@ class Proxy:
                     raise
         raise UpstreamLost
 
-    def _ask(
-        self, channel: paramiko.Channel, body: Body, request: h11.Request, name: str, *, again: bool
-    ) -> h11.Connection:
+    def _ask(self, channel: Channel, body: Body, request: h11.Request, name: str, *, again: bool) -> h11.Connection:
         """Send the request over a channel."""
         far = h11.Connection(h11.CLIENT)
         headers = http_headers.forwarded(
@@ -112,13 +110,13 @@ class Proxy:
         try:
             channel.sendall(head or b"")
             for piece in body.pieces():
-                channel.sendall(piece)  # type: ignore[arg-type]  # a view: paramiko would copy what is left, each time
-        except (OSError, EOFError, paramiko.SSHException):
+                channel.sendall(piece)
+        except ChannelError:
             log.debug("the rest of a request was not taken")  # it may have been answered already: refused
         return far
 
 
-def _pass_on(far: h11.Connection, channel: paramiko.Channel, near: ClientConnection) -> None:
+def _pass_on(far: h11.Connection, channel: Channel, near: ClientConnection) -> None:
     """Pass an answer on: held until it is whole, so that it can be asked for again, unless it is very large."""
     response: h11.Response | None = None
     held: list[bytes] = []
@@ -142,11 +140,11 @@ def _pass_on(far: h11.Connection, channel: paramiko.Channel, near: ClientConnect
                 return
             elif not isinstance(event, h11.InformationalResponse):
                 raise UpstreamLost
-    except (OSError, EOFError, paramiko.SSHException, h11.RemoteProtocolError):
+    except (ChannelError, h11.RemoteProtocolError):
         raise UpstreamLost from None
 
 
-def _stream(far: h11.Connection, channel: paramiko.Channel, near: ClientConnection) -> None:
+def _stream(far: h11.Connection, channel: Channel, near: ClientConnection) -> None:
     """Pass the rest of an answer on as it comes; when it is cut, the client's connection ends too."""
     try:
         while True:
@@ -159,7 +157,7 @@ def _stream(far: h11.Connection, channel: paramiko.Channel, near: ClientConnecti
                     return
             else:
                 raise ClientDisconnected
-    except (OSError, EOFError, paramiko.SSHException, h11.RemoteProtocolError):
+    except (ChannelError, h11.RemoteProtocolError):
         raise ClientDisconnected from None
 
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import paramiko
-
 from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginError
 from dls.remote.host import launch, status
 from dls.remote.host.deploy import Deployment
@@ -146,7 +144,7 @@ class Supervisor(threading.Thread):
                 return self._judged(probe, end)
             if self._stopped.is_set():
                 return Verdict.WELL
-        if not (greeting.answered or end.connection.transport.heard > asked):
+        if not (greeting.answered or end.connection.last_heard > asked):
             return Verdict.LINK_LOST
         while time.monotonic() - asked < HUNG_SECONDS:
             greeting = _Greeting(end.connection)
@@ -305,7 +303,7 @@ class _Probe(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with contextlib.suppress(DlsError, OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(DlsError):
             self.answered = bool(status.identify(self._end.connection, self._end.state))
         self.ended.set()
 
@@ -320,9 +318,7 @@ class _Greeting(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
-            self._connection.transport.global_request("keepalive@openssh.com", wait=True)
-            self.answered = self._connection.is_active()
+        self.answered = self._connection.answers_keepalive()
 
 
 class _Notes(Silent):

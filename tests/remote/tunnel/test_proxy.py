@@ -16,7 +16,7 @@ import pytest
 
 from dls.contract import ServerState
 from dls.errors import ForwardError
-from dls.remote.tunnel import downstream, headers
+from dls.remote.tunnel import downstream
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.proxy import Proxy
 from tests.support.http_server import LiveServer
@@ -208,14 +208,14 @@ def test_what_we_do_not_know_is_sent_once(relayed: ThreadedPrompter) -> None:
 )
 def test_which_requests_may_be_repeated(method: bytes, target: bytes, may: bool) -> None:
     """Those that change nothing, and those that the server knows by their names."""
-    assert headers.may_repeat(method, target) is may
+    assert http_headers.may_repeat(method, target) is may
 
 
 def test_credentials_are_shown_for_local_names_only() -> None:
     """A page that calls this computer by a name of its own gets none; what the user typed once is replaced."""
     for host, shown in ((b"localhost:8911", True), (b"127.0.0.1", True), (b"[::1]:1", True), (b"evil.example", False)):
         headers = [(b"Host", host), (b"Authorization", b"Basic old"), (b"Expect", b"100-continue")]
-        said = dict(headers.forwarded(headers, "n", "new", again=False))
+        said = dict(http_headers.forwarded(headers, "n", "new", again=False))
         assert said[b"Authorization"] == (b"Basic new" if shown else b"Basic old")
         assert b"Expect" not in said and said[b"X-Dls-Request"] == b"n"
 
