@@ -17,6 +17,7 @@ import pytest
 from dls.contract import ServerState
 from dls.errors import ForwardError
 from dls.remote.tunnel import downstream
+from dls.remote.tunnel import headers as http_headers
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.proxy import Proxy
 from tests.support.http_server import LiveServer
