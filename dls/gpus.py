@@ -31,15 +31,15 @@ def query(fields: tuple[str, ...] = FIELDS) -> str:
 
 def parse(text: str) -> tuple[Gpu, ...]:
     """Parse the output of the command that `query` returns; lines that describe no GPU are ignored."""
-    found = []
+    gpus = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) not in (len(FIELDS) - 1, len(FIELDS)) or not cells[0].isdigit():
             continue
         total, free = (int(cell) if cell.isdigit() else 0 for cell in cells[2:4])
         capability = cells[5] if len(cells) == len(FIELDS) else ""
-        found.append(Gpu(int(cells[0]), cells[1], total, free, cells[4], capability))
-    return tuple(found)
+        gpus.append(Gpu(int(cells[0]), cells[1], total, free, cells[4], capability))
+    return tuple(gpus)
 
 
 def most_free(gpus: tuple[Gpu, ...]) -> Gpu | None:

@@ -127,9 +127,9 @@ def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
     nninteractive's model management takes any folder that is not empty for a model: so an incomplete folder is removed
     before the download, and the download is checked afterwards.
     """
-    found = locate(spec)
-    if found is not None:
-        return found
+    local = locate(spec)
+    if local is not None:
+        return local
     if not spec.network:
         raise model_missing_error(spec)
     with _translate_errors():
@@ -263,7 +263,7 @@ def _remove_incomplete(folder: Path) -> None:
 
 @contextmanager
 def _show_progress(folder: Path, name: str, show: ShowDownload) -> Iterator[None]:
-    """Show every half second, while a download runs, how many bytes are there and at what rate they came."""
+    """Show every half second, while a download runs, how many bytes have been downloaded and at what rate."""
     finished = threading.Event()
     size_before, started = _size(folder), time.monotonic()
 

@@ -1,4 +1,4 @@
-"""How much memory this process may use."""
+"""Determine how much memory this process may use."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class EngineOptions:
     compile: bool = False
     """Whether torch compiles the network."""
     native_api: bool = True
-    """Whether the engine's native API is served beside ITK-SNAP's, where the engine has one."""
+    """Whether the engine's native API is served in addition to ITK-SNAP's, where the engine has one."""
 
 
 @dataclass(frozen=True)

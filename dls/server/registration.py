@@ -50,7 +50,7 @@ class Registration:
     def unregister(self, reason: str) -> None:
         """Write why the server ended and remove the state file; a server that crashed does neither."""
         with contextlib.suppress(OSError):
-            if self._owns_state_file():  # otherwise another server has taken this directory already
+            if self._owns_state_file():  # otherwise another server already uses this directory
                 self._write(ENDED_FILE, dump_ended(reason))
                 (self._folder / STATE_FILE).unlink(missing_ok=True)
 

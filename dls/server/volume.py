@@ -80,7 +80,7 @@ def union(first: Box | None, second: Box | None) -> Box | None:
 
 def extent(mask: Mask) -> Box | None:
     """Return the box of all z slices from the first to the last one that is not empty; None for an empty mask."""
-    found = np.flatnonzero(mask.any(axis=(1, 2)))
-    if not found.size:
+    occupied = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not occupied.size:
         return None
-    return slice(int(found[0]), int(found[-1]) + 1), slice(0, mask.shape[1]), slice(0, mask.shape[2])
+    return slice(int(occupied[0]), int(occupied[-1]) + 1), slice(0, mask.shape[1]), slice(0, mask.shape[2])

@@ -1,4 +1,4 @@
-"""The engines, and how a name selects one."""
+"""The engines, and the function that makes one by its name."""
 
 from __future__ import annotations
 

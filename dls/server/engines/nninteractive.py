@@ -291,9 +291,9 @@ def _collect_torch_info() -> devices.TorchInfo:
     available = torch.cuda.is_available()
     for index in range(torch.cuda.device_count() if available else 0):
         free, total = torch.cuda.mem_get_info(index)
-        found = torch.cuda.get_device_properties(index)
-        capability = (found.major, found.minor)
-        cuda_devices.append(devices.CudaDevice(index, found.name, free >> 20, total >> 20, capability))
+        properties = torch.cuda.get_device_properties(index)
+        capability = (properties.major, properties.minor)
+        cuda_devices.append(devices.CudaDevice(index, properties.name, free >> 20, total >> 20, capability))
     local_gpus = gpus.local()
     return devices.TorchInfo(
         cuda_version=torch.version.cuda,

@@ -33,9 +33,9 @@ from dls.server.volume import Box, Mask, Prompt, Volume
 PING_SECONDS = 5.0
 """Seconds between two pings of the process."""
 SILENT_SECONDS = 60.0
-"""Seconds without an answer after which the process counts as hung: some libraries hold the interpreter lock."""
+"""Limit of silence after which the process counts as hung: some libraries hold the interpreter lock for seconds."""
 SILENT_SECONDS_LOADING = 600.0
-"""The same limit while the engine loads: importing torch from a slow disk can hold the interpreter lock for minutes."""
+"""Limit of silence while the engine loads: importing torch from a slow disk can hold the interpreter lock."""
 HUNG_SECONDS = {"cpu": 1800.0}
 """Seconds that one prompt may take, by device."""
 HUNG_SECONDS_GPU = 180.0

@@ -1,4 +1,4 @@
-"""Load the engine in the background, and report how far that is."""
+"""Load the engine in the background, and report the progress."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ At 1.25 the white matter of a brain includes cortex (660 ml where 616 is right),
 def border_intensities(region: Bool, grid: Grid, tolerance: float) -> tuple[Float32, Bool]:
     """Return the intensities halfway between inside and outside, and where the inside is brighter."""
     inner, outer = _local_means(region, grid)
-    # Outside there may be several tissues: halfway to the most different one would include the most similar one.
+    # Several tissues may adjoin the region: a border halfway to the darkest one would include the most similar one.
     half = np.clip((outer - inner) / 2, -MAX_OFFSET * tolerance, MAX_OFFSET * tolerance)
     return (inner + half).astype(np.float32), inner > outer
 
@@ -38,8 +38,8 @@ def _local_means(region: Bool, grid: Grid) -> tuple[Float32, Float32]:
     for part in (core | grid.inside, surroundings & ~border):
         weight = ndimage.gaussian_filter(part.astype(np.float32), 3.0) + 1e-6
         total = ndimage.gaussian_filter(np.where(part, grid.values, 0).astype(np.float32), 3.0)
-        whole = float(grid.values[part].mean()) if part.any() else 0.0
-        means.append((total + 1e-6 * whole) / weight)
+        mean = float(grid.values[part].mean()) if part.any() else 0.0
+        means.append((total + 1e-6 * mean) / weight)
     return means[0], means[1]
 
 
@@ -54,16 +54,16 @@ def keep_connected(region: Bool, inside: Bool) -> Bool:
 
 
 def draw_region(
-    volume: Float32, spacing: tuple[float, float, float], seeds: Seeds, found: Candidate
+    volume: Float32, spacing: tuple[float, float, float], seeds: Seeds, candidate: Candidate
 ) -> tuple[Box, Mask]:
     """Return the box and the mask of a region whose border is placed again at full resolution."""
-    whole, part = found.grid, _slices_with_margin(found.region)
-    step = whole.step
-    low: Ints = whole.low + np.array([s.start for s in part], np.int64) * step
-    high: Ints = np.minimum(whole.low + np.array([s.stop for s in part]) * step, whole.high)
-    grid = replace(whole, values=whole.values[part], inside=whole.inside[part])
-    region, excluded = found.region[part], (found.excluded | whole.outside)[part]
-    middle, brighter = border_intensities(region, grid, found.tolerance)
+    full_grid, part = candidate.grid, _slices_with_margin(candidate.region)
+    step = full_grid.step
+    low: Ints = full_grid.low + np.array([s.start for s in part], np.int64) * step
+    high: Ints = np.minimum(full_grid.low + np.array([s.stop for s in part]) * step, full_grid.high)
+    grid = replace(full_grid, values=full_grid.values[part], inside=full_grid.inside[part])
+    region, excluded = candidate.region[part], (candidate.excluded | full_grid.outside)[part]
+    middle, brighter = border_intensities(region, grid, candidate.tolerance)
     contrast = float(np.median(2 * np.abs(middle - grid.values)[region]))
     crop = volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     values = _smooth(crop, np.array(spacing), contrast)
@@ -71,7 +71,7 @@ def draw_region(
     core = ndimage.binary_erosion(region, border_value=1)
     band = ndimage.binary_dilation(region) & ~excluded
     full = bright == _enlarge(brighter, step, crop.shape)
-    full &= _enlarge(band, step, crop.shape) & (found.score > 0)
+    full &= _enlarge(band, step, crop.shape) & (candidate.score > 0)
     return _apply_prompts(full | _enlarge(core, step, crop.shape), low, high, seeds)
 
 

@@ -40,7 +40,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A region on a grid, with the score and the tolerance at which it was found."""
+    """A region on a grid, with the score and the tolerance that produced it."""
 
     grid: Grid
     score: float

@@ -32,10 +32,10 @@ def segment(volume: Float32, spacing: tuple[float, float, float], prompts: Seque
     best: Candidate | None = None
     is_cut_off = True
     for grid in iter_grids(volume, spacing, seeds):
-        found = _grow(grid, seeds)
+        candidate = _grow(grid, seeds)
         # A larger grid is coarser and scores less, so it may replace a region that was cut off even with a lower score.
-        if best is None or found.score > (0.6 if is_cut_off else 1.3) * best.score:
-            best, is_cut_off = found, _touches_side(found, volume.shape)
+        if best is None or candidate.score > (0.6 if is_cut_off else 1.3) * best.score:
+            best, is_cut_off = candidate, _touches_side(candidate, volume.shape)
         if best.score >= GOOD_SCORE and not is_cut_off:
             break
     assert best is not None
@@ -44,16 +44,16 @@ def segment(volume: Float32, spacing: tuple[float, float, float], prompts: Seque
     return draw_region(volume, spacing, seeds, best)
 
 
-def _matches_lassos(found: Candidate, lassos: Sequence[Ints]) -> bool:
+def _matches_lassos(candidate: Candidate, lassos: Sequence[Ints]) -> bool:
     """Return whether the region has about the outlined shape in a slice adjacent to each lasso.
 
     Without contrast, the region fills the outline itself only because all its voxels were drawn.
     """
     for drawn in lassos:
         axis = int(np.argmin(np.ptp(drawn, axis=0)))
-        cells = mark(found.grid, drawn)
+        cells = mark(candidate.grid, drawn)
         adjacent = [np.roll(cells, shift, axis) for shift in (-1, 1)] if cells.shape[axis] > 2 else [cells]
-        if max(found.region[marked].mean() for marked in adjacent) < MIN_CONTINUATION:
+        if max(candidate.region[marked].mean() for marked in adjacent) < MIN_CONTINUATION:
             return False
     return True
 
@@ -61,14 +61,14 @@ def _matches_lassos(found: Candidate, lassos: Sequence[Ints]) -> bool:
 def _grow(grid: Grid, seeds: Seeds) -> Candidate:
     """Return the region of the drawings and the first click, grown again if further clicks are far outside it."""
     first = 1 + max((k for k, sample in enumerate(seeds.samples) if len(sample) > 1), default=0)
-    found = _best_region(grid, _sample_intensities(grid, seeds.samples[:first]))
+    candidate = _best_region(grid, _sample_intensities(grid, seeds.samples[:first]))
     if first < len(seeds.samples):
         anchors = mark(grid, np.concatenate(seeds.samples[:first])) & grid.inside
-        grown = keep_connected(found.region, anchors)
+        grown = keep_connected(candidate.region, anchors)
         missed = [sample for sample in seeds.samples[first:] if not _is_close(sample, grown, grid)]
         if missed:
-            found = _best_region(grid, _sample_intensities(grid, seeds.samples[:first] + missed))
-    return _refine_border(found)
+            candidate = _best_region(grid, _sample_intensities(grid, seeds.samples[:first] + missed))
+    return _refine_border(candidate)
 
 
 def _is_close(voxels: Ints, region: Bool, grid: Grid) -> bool:
@@ -79,13 +79,13 @@ def _is_close(voxels: Ints, region: Bool, grid: Grid) -> bool:
 
 def _sample_intensities(grid: Grid, groups: Sequence[Ints]) -> NDArray[np.float64]:
     """Return the intensities of the prompts: the median of a small one, five quantiles of a larger one."""
-    found = []
+    intensities = []
     for voxels in groups:
         local = voxels[((voxels >= grid.low) & (voxels < grid.high)).all(1)] - grid.low
         if len(local):
             drawn = grid.values[tuple((local // grid.step).T)]
-            found.append(np.quantile(drawn, np.linspace(0.1, 0.9, 5) if len(drawn) > 4 else [0.5]))
-    return np.unique(np.concatenate(found)) if found else np.empty(0)
+            intensities.append(np.quantile(drawn, np.linspace(0.1, 0.9, 5) if len(drawn) > 4 else [0.5]))
+    return np.unique(np.concatenate(intensities)) if intensities else np.empty(0)
 
 
 def _intensity_distances(values: Float32, centres: NDArray[np.float64]) -> Float32:
@@ -188,22 +188,22 @@ def _split(region: Bool, grid: Grid) -> Bool:
     return part
 
 
-def _refine_border(found: Candidate) -> Candidate:
+def _refine_border(candidate: Candidate) -> Candidate:
     """Return the candidate with its border moved to where the image crosses the border intensities."""
-    grid, region = found.grid, found.region
-    excluded = grid.outside | found.excluded
-    for _ in range(2 if found.score > 0 else 0):
-        middle, brighter = border_intensities(region, grid, found.tolerance)
+    grid, region = candidate.grid, candidate.region
+    excluded = grid.outside | candidate.excluded
+    for _ in range(2 if candidate.score > 0 else 0):
+        middle, brighter = border_intensities(region, grid, candidate.tolerance)
         band = ndimage.binary_dilation(region) & ((grid.values > middle) == brighter)
         region = keep_connected((band & ~excluded) | grid.inside, grid.inside)
-    return replace(found, region=region)
+    return replace(candidate, region=region)
 
 
-def _touches_side(found: Candidate, shape: tuple[int, ...]) -> bool:
+def _touches_side(candidate: Candidate, shape: tuple[int, ...]) -> bool:
     """Return whether a region touches a side of its grid that is not a side of the image."""
-    grid = found.grid
+    grid = candidate.grid
     for axis in range(3):
-        ends = np.asarray(found.region.any(tuple(k for k in range(3) if k != axis)))
+        ends = np.asarray(candidate.region.any(tuple(k for k in range(3) if k != axis)))
         if (ends[0] and grid.low[axis] > 0) or (ends[-1] and grid.high[axis] < shape[axis]):
             return True
     return False
