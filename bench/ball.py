@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dls.server.engines.base import Model, Tell
+from dls.server.engines.base import Model, ReportProgress
 from dls.server.options import EngineOptions
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume
 
@@ -25,7 +25,7 @@ class BallEngine:
     def __init__(self, options: EngineOptions | None = None) -> None:
         pass
 
-    def load(self, tell: Tell) -> None:
+    def load(self, report: ReportProgress) -> None:
         """There is nothing to load."""
 
     def session_bytes(self, voxels: int) -> int:
@@ -36,7 +36,7 @@ class BallEngine:
         """Keep the image, as an engine would."""
         return BallSegmentation(volume, np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask)
 
-    def native_api(self, queue: ThreadPoolExecutor) -> Any:
+    def native_api(self, pool: ThreadPoolExecutor) -> Any:
         """There is none."""
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ from dls.errors import DlsError, HostError
 if TYPE_CHECKING:
     from dls.remote.host.launch import ServerOptions
     from dls.server.options import ServeOptions
-    from dls.server.serve import Listening
+    from dls.server.serve import RunningServer
 
 INTERRUPTED = 130
 BUG = 1
@@ -222,7 +222,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
     chosen = _serve_options(options) if launch_file is None else from_launch_file(launch_file)
     try:
         # Before the imports: it has more of them. On Windows that would have to wait until it has connected.
-        begun = None if setup_only or sys.platform == "win32" else spawn.begin(chosen.engine)
+        begun = None if setup_only or sys.platform == "win32" else spawn.spawn_engine(chosen.engine)
         from dls.server import engines
         from dls.server import serve as server
     except ImportError as error:
@@ -236,7 +236,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
         click.echo(f"The {engine.name} engine has everything it needs.", err=True)
         return
 
-    def announce(listening: Listening) -> None:
+    def announce(listening: RunningServer) -> None:
         if launch_file is None:
             _announce(listening, use_colors, options)
 
@@ -305,7 +305,7 @@ def _secret(value: str | None) -> str | None:
     return secret
 
 
-def _announce(listening: Listening, use_colors: bool, options: dict[str, Any]) -> None:
+def _announce(listening: RunningServer, use_colors: bool, options: dict[str, Any]) -> None:
     from dls import gpus
     from dls.cli import console
     from dls.server.sockets import addresses

@@ -23,7 +23,7 @@ def list_models(**options: Any) -> None:
     from dls import weights as store
 
     wish = wish_of(options)
-    entries = store.listed(wish)
+    entries = store.list_models(wish)
     for entry in entries:
         default = " (default)" if entry.get("default") else ""
         click.echo(f"{entry['id']}{default}\t{entry['local_path'] or 'not here'}")
@@ -47,7 +47,7 @@ def pull(model: str | None, **options: Any) -> None:
         folder = store.fetch(wish, lambda text, _: reporter.update(text))
         reporter.done("download", f"The model is in {folder}", 0.0)
         if here is None:
-            reporter.note(f"Licence of the weights: {store.license_of(folder)}. Please cite: {store.CITATION}")
+            reporter.note(f"Licence of the weights: {store.read_license(folder)}. Please cite: {store.CITATION}")
     click.echo(folder)
 
 
@@ -61,7 +61,7 @@ def model_path(model: str | None, **options: Any) -> None:
     wish = wish_of({**options, "model": model, "no_network": True})
     folder = store.locate(wish)
     if folder is None:
-        raise store.not_here(wish)
+        raise store.model_missing_error(wish)
     click.echo(folder)
 
 
@@ -80,7 +80,7 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
     wish = store.ModelSpec(str(folder.absolute()) if folder else None, network=False)
     found = store.locate(wish)
     if found is None:
-        raise store.not_here(wish)
+        raise store.model_missing_error(wish)
     with people() as (_, reporter, prompter):
         phases = Phases(reporter)
         connection = log_in(target, login_options_of(options), prompter, phases)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dls.errors import RequestError
 from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
-from dls.server.executors import Executors
+from dls.server.executors import Executors, run_in_thread
 from dls.server.http.access import Policy
 from dls.server.http.activity import Activity
 from dls.server.http.endpoints import Endpoints
@@ -67,7 +67,7 @@ def make_app(
             async def get_ready() -> None:
                 await readiness.load(engine, workers)
                 if native_api and readiness.is_ready:
-                    await door.open(engine.native_api(workers.queue), stack)
+                    await door.open(engine.native_api(workers.engine_pool), stack)
 
             tasks = [asyncio.create_task(work) for work in (get_ready(), sessions.look_after())]
             yield
@@ -75,9 +75,8 @@ def make_app(
                 task.cancel()
         # The engine first: what it still works on could take long, and nobody waits for it any more. Closing the rest
         # waits for work that ends then, so it must not hold up the event loop.
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, engine.close)
-        await loop.run_in_executor(None, workers.close)
+        await run_in_thread(engine.close)
+        await run_in_thread(workers.close)
         sessions.close()
 
     handlers: dict[Any, Any] = {RequestError: _refused, HTTPException: _no_such_route, Exception: _broken}

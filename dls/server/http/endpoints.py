@@ -50,7 +50,7 @@ class Endpoints:
         known = {**self._identity, **self._sessions.about_engine()} if request.scope.get("dls.authorized") else {}
         if known:
             known["idle"] = round(self._activity.idle_before, 1)
-        return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **self._readiness.described(), **known})
+        return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **self._readiness.describe(), **known})
 
     async def models(self, request: Request) -> Response:
         """List the models."""
@@ -74,7 +74,7 @@ class Endpoints:
                 request,
                 ThreadedSink(behind, sink),
                 self._sessions.check_size,
-                lambda data: behind.do(arrived.write, data),
+                lambda data: behind.submit(arrived.write, data),
             )
             await self._workers.codec(behind.finish)
             await self._sessions.set_image(session, sink.volume(geometry), arrived, _request_id(request))
@@ -171,9 +171,9 @@ class Endpoints:
                     continue
                 data, lot, size = b"".join(lot), [], 0
                 if feeding.is_full:  # the event loop never waits for room
-                    await self._workers.codec(feeding.do, upload.feed, data)
+                    await self._workers.codec(feeding.submit, upload.feed, data)
                 else:
-                    feeding.do(upload.feed, data)
+                    feeding.submit(upload.feed, data)
             await self._workers.codec(feeding.finish)
         except ClientDisconnect:
             raise BadRequest("The client went away in the middle of the request.") from None
@@ -191,7 +191,7 @@ class ThreadedSink:
 
     def write(self, block: bytes) -> None:
         """Hand the block on."""
-        self._behind.do(self._sink.write, block)
+        self._behind.submit(self._sink.write, block)
 
 
 def _same_size(geometry: Geometry, session: Session) -> None:

@@ -79,7 +79,7 @@ class Sessions:
         chosen = self._models[0] if model is None else model
         if chosen not in self._models:
             raise NotFound(f"This server has no model named {chosen[:80]!r}. It has: {', '.join(self._models)}.")
-        await self._revival.ready()
+        await self._revival.wait_ready()
         await self._forget_empty()
         kept = await self._workers.codec(self._archive.create, str(uuid.uuid4()), chosen, self._engine.key)
         return self._remember(Session(kept.manifest.id, kept))
@@ -185,7 +185,7 @@ class Sessions:
         """Give the session its image; the old one stays when the engine can't take the new one."""
         async with self.at_work(session):
             await self._sleep(session)  # what is there now is in its files
-            await self._revival.retrying(lambda: self._open(session, volume))
+            await self._revival.run(lambda: self._open(session, volume))
             try:
                 await self._workers.codec(session.kept.take_image, arrived, volume.geometry, request)
             except BaseException:
@@ -194,7 +194,7 @@ class Sessions:
             session.last_request = request
 
     async def _open(self, session: Session, volume: Volume) -> Segmentation:
-        await self._revival.ready()
+        await self._revival.wait_ready()
         await self._make_room(session, volume.geometry)
         try:
             # Beside other sessions' prompts: preparing an image must not wait for a prediction, nor hold one up.
@@ -223,7 +223,7 @@ class Sessions:
                 session.drawn = union(session.drawn, changed)
             return segmentation
 
-        segmentation = await self._revival.retrying(refined)
+        segmentation = await self._revival.run(refined)
         kept = session.kept if is_new else None
         try:
             body = await self._workers.codec(answered, segmentation.mask, session.drawn, kept, prompt, request)
@@ -239,7 +239,7 @@ class Sessions:
             return session.segmentation
         geometry = session.geometry
         started = time.monotonic()
-        await self._revival.ready()
+        await self._revival.wait_ready()
         if session.kept.manifest.engine != self._engine.key:
             raise Conflict(
                 f"This session was begun with {session.kept.manifest.engine}, and this server runs "
@@ -275,7 +275,7 @@ class Sessions:
                     await self._told(self._workers.engine(session.segmentation.reset))
                     session.drawn = None
             except EngineLost as lost:
-                await self._revival.revive(generation, lost)
+                await self._revival.restart(generation, lost)
             except RequestError:  # its files say what it is now
                 await self._sleep(session)
 

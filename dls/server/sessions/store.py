@@ -301,7 +301,7 @@ def _claim(folder: Path) -> IO[str]:
     """Take the session for this server; it is free again when the process ends, however that happens."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     lock = os.fdopen(descriptor, "w")
-    if not locks.is_free(lock):
+    if not locks.try_lock(lock):
         lock.close()
         raise Conflict(
             "This session is in use by another server of yours on the same machine. Use it there, or end it."

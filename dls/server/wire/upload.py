@@ -15,7 +15,7 @@ import numpy as np
 from isal import igzip_lib, isal_zlib
 
 from dls.errors import BadRequest, TooLarge
-from dls.server.shared_memory import SPARSE, Shared
+from dls.server.shared_memory import SPARSE, SharedBlock
 from dls.server.volume import Bool, Geometry, Volume
 from dls.server.wire import metadata
 
@@ -44,7 +44,7 @@ class ImageSink:
 
     def __init__(self, most_bytes: int) -> None:
         # Only what is written takes memory. Where blocks are files, they are made when the size is known.
-        self._shared = Shared(most_bytes + BLOCK) if SPARSE else None
+        self._shared = SharedBlock(most_bytes + BLOCK) if SPARSE else None
         self._buffer = bytearray()
         self._size = 0
 
@@ -66,7 +66,7 @@ class ImageSink:
         if self._shared is None:
             data = np.frombuffer(self._buffer, "<f4").reshape(geometry.shape)
             return Volume(data.astype(np.float32, copy=False), geometry)
-        self._shared.cut(self._size)
+        self._shared.truncate(self._size)
         return Volume(self._shared.array(geometry.shape, "<f4"), geometry, self._shared)
 
     def close(self) -> None:

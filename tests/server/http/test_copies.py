@@ -13,7 +13,7 @@ import pytest
 from dls.server.engines.process import ProcessEngine
 from dls.server.engines.region import RegionEngine
 from dls.server.options import EngineOptions
-from dls.server.shared_memory import Shared
+from dls.server.shared_memory import SharedBlock
 from dls.server.wire import masks
 from tests.support.http_server import serving
 from tests.support.itksnap import ItkSnap, described, packed
@@ -23,21 +23,21 @@ VOXELS = 128 * 512 * 512
 
 
 @pytest.fixture
-def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Shared]]:
+def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SharedBlock]]:
     """The blocks of memory that the engine's process sees too, as they are made."""
-    made: list[Shared] = []
-    init = Shared.__init__
+    made: list[SharedBlock] = []
+    init = SharedBlock.__init__
 
-    def counted(self: Shared, size: int) -> None:
+    def counted(self: SharedBlock, size: int) -> None:
         init(self, size)
         made.append(self)
 
-    monkeypatch.setattr(Shared, "__init__", counted)
+    monkeypatch.setattr(SharedBlock, "__init__", counted)
     yield made
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an image is collected first")
-def test_an_image_stands_in_memory_once(blocks: list[Shared]) -> None:
+def test_an_image_stands_in_memory_once(blocks: list[SharedBlock]) -> None:
     """What is inflated is written to where the engine reads it; on the way there is never more than a few pieces."""
     image = np.zeros(SHAPE, np.float32)
     image[:, ::2] = 7

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dls.server.engines.base import Model, Tell
+from dls.server.engines.base import Model, ReportProgress
 from dls.server.volume import Box, Mask, Prompt, Volume
 from tests.support.http_server import LiveServer, serving
 from tests.support.itksnap import Answer, ItkSnap, described, packed
@@ -200,13 +200,13 @@ class Faulty:
     def __init__(self) -> None:
         self.failure: BaseException | None = None
 
-    def load(self, tell: Tell) -> None:
+    def load(self, report: ReportProgress) -> None:
         pass
 
     def session_bytes(self, voxels: int) -> int:
         return 5 * voxels
 
-    def native_api(self, queue: ThreadPoolExecutor) -> None:
+    def native_api(self, pool: ThreadPoolExecutor) -> None:
         pass
 
     def open(self, volume: Volume, mask: Mask | None = None) -> FaultySegmentation:
