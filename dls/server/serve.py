@@ -24,10 +24,11 @@ from dls.server.engines.process import ProcessEngine
 from dls.server.engines.readiness import Readiness
 from dls.server.http.access import Policy, make_secret
 from dls.server.http.activity import Activity, watch_idle
-from dls.server.http.app import listed, make_app
+from dls.server.http.app import make_app
+from dls.server.http.models import list_models
 from dls.server.options import ServeOptions
 from dls.server.registration import Registration
-from dls.server.sessions import store
+from dls.server.sessions.folders import choose_folders
 from dls.server.sessions.store import SessionStore
 from dls.server.spawn import SpawnedWorker
 
@@ -51,7 +52,7 @@ def serve(options: ServeOptions, announce: Callable[[Listening], None], begun: S
     `begun` is the engine's process, where it was begun already.
     """
     with contextlib.ExitStack() as stack:
-        folders = store.folders(options.session_dir, options.name)
+        folders = choose_folders(options.session_dir, options.name)
         kept = SessionStore(folders, options.session_ttl).open()
         if options.launch is not None:
             # Not in the run directory: with that cleaned away, a second server would start beside the first.
@@ -73,7 +74,7 @@ class _Run:
         self._readiness = Readiness(self._failed)
         self._activity = Activity()
         self._why = "stopped"
-        models = tuple(model.id for model in listed(engine.models, options.stand_in))
+        models = tuple(model.id for model in list_models(engine.models, options.stand_in))
         self._listening = Listening(options, port, _secret(options), engine, models)
 
     def _failed(self, error: DlsError) -> None:
@@ -92,7 +93,7 @@ class _Run:
             self._engine,
             policy=Policy(listening.secret, options.open, _names(options)),
             budget=options.memory or memory.default_budget(),
-            archive=kept,
+            store=kept,
             stand_in=options.stand_in,
             identity={"pid": os.getpid(), "code": launch.code if launch else ""},
             readiness=self._readiness,
