@@ -24,10 +24,11 @@ from dls.server.engines.process import ProcessEngine
 from dls.server.engines.readiness import Readiness
 from dls.server.http.access import Policy, make_secret
 from dls.server.http.activity import Activity, watch_idle
-from dls.server.http.app import listed, make_app
+from dls.server.http.app import make_app
+from dls.server.http.models import list_models
 from dls.server.options import ServeOptions
 from dls.server.registration import Registration
-from dls.server.sessions import store
+from dls.server.sessions.folders import choose_folders
 from dls.server.sessions.store import SessionStore
 from dls.server.spawn import EngineChild
 
@@ -55,7 +56,7 @@ def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | N
     `child` is the engine's process, where it has been started already. Raises ListenError or EngineError.
     """
     with contextlib.ExitStack() as stack:
-        folders = store.folders(options.session_dir, options.name)
+        folders = choose_folders(options.session_dir, options.name)
         sessions = SessionStore(folders, options.session_ttl).open()
         if options.launch is not None:
             # The lock is not in the run directory: if a cleanup program removed it there, a second server would start.
@@ -77,7 +78,7 @@ class _Service:
         self._readiness = Readiness(self._fail)
         self._activity = Activity()
         self._end_reason = "stopped"
-        models = tuple(model.id for model in listed(engine.models, options.stand_in))
+        models = tuple(model.id for model in list_models(engine.models, options.stand_in))
         self._description = RunningServer(options, port, _choose_secret(options), engine, models)
         launch = options.launch
         self._registration = Registration(Path(launch.run_dir), _state(self._description, launch)) if launch else None
@@ -114,7 +115,7 @@ class _Service:
             self._engine,
             policy=Policy(self._description.secret, options.open, _server_names(options)),
             budget=options.memory or memory.default_budget(),
-            archive=sessions,
+            store=sessions,
             stand_in=options.stand_in,
             identity={"pid": os.getpid(), "code": launch.code if launch else ""},
             readiness=self._readiness,
