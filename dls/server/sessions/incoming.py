@@ -45,7 +45,7 @@ class IncomingImage:
 
     @property
     def path(self) -> Path:
-        """Where the file is now."""
+        """Path of the file, which changes when the file moves to another disk."""
         return self._paths[0]
 
     def write(self, data: bytes) -> None:

@@ -29,7 +29,7 @@ class DamagedFile(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """Where an image's compressed file is and how many bytes it has, its grid, and the request that sent it."""
+    """Path and length of an image's compressed file, the image's grid, and the request that sent it."""
 
     path: str
     bytes: int
