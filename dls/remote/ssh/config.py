@@ -87,11 +87,6 @@ def _lookup(config: paramiko.SSHConfig, host: str) -> dict[str, object]:
         fields: dict[str, object] = dict(config.lookup(host))
     except (paramiko.ConfigParseError, paramiko.CouldNotCanonicalize) as error:
         raise configuration_error(f"of {host}", error) from error
-    except ImportError as error:  # paramiko runs the command with the package invoke, which we do not install
-        raise TargetError(
-            f"The SSH configuration of {host} uses Match exec, which dls does not run.",
-            "Write the condition in another way, or name another configuration with -F.",
-        ) from error
     if str(fields.get("proxycommand", "none")).lower() != "none":
         raise TargetError(
             f"The SSH configuration of {host} uses ProxyCommand, which dls does not run.",
