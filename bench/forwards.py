@@ -1,4 +1,4 @@
-"""Ours and plain sshtunnel as processes of their own, as people run them: `forwards.py ours|plain CONFIG PORT`."""
+"""Run one forward in this process, ours or plain sshtunnel: `forwards.py ours|plain CONFIG PORT`. Prints its port."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.support.processes import free_port
 
 
 def ours(config: Path, port: int) -> None:
-    """Our forward, as `dls connect` makes it, but to a server of any kind."""
+    """Open our forward as `dls connect` does, but to any server, and wait until standard input closes."""
     connection = Connection.open(resolve_hops("dls-demo", LoginOptions(ssh_config=config))[-1], NoPrompter())
-    connection.run("true")  # as `dls connect` does: OpenSSH sends small packets at once only after that
+    connection.run("true")  # As `dls connect` does: OpenSSH sends small packets without delay only after a command.
     state = ServerState(0, "", "", "", "", port, "", "", "", "")
     link = Link(Endpoint(connection, state, ""))
     forward = Listener.open(connection.transport, Proxy(link).serve, free_port())
@@ -33,7 +33,7 @@ def ours(config: Path, port: int) -> None:
 
 
 def plain(config: Path, port: int) -> None:
-    """sshtunnel as it comes."""
+    """Open a forward of sshtunnel with its default settings, and wait until standard input closes."""
     target = resolve_hops("dls-demo", LoginOptions(ssh_config=config))[-1]
     with sshtunnel.SSHTunnelForwarder(
         (target.host, target.port),

@@ -1,4 +1,4 @@
-"""The servers that are compared, each in a process of its own."""
+"""Start the servers that are compared, each in its own process."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from tests.support.processes import free_port
 
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / ".bench" / "itksnap-dls"
-NEEDS = ("fastapi", "uvicorn", "python-multipart", "SimpleITK", "numpy", "huggingface_hub", "requests")
+"""Virtual environment with itksnap-dls 0.1.6."""
+PEER_PACKAGES = ("fastapi", "uvicorn", "python-multipart", "SimpleITK", "numpy", "huggingface_hub", "requests")
 TORCH = "torch==2.13.0"
 
 
 @dataclass
 class Running:
-    """A server that answers."""
+    """A running server, and a client with a session on it."""
 
     process: subprocess.Popen[bytes]
     snap: ItkSnap
@@ -32,36 +33,36 @@ class Running:
     model: str
 
     def pids(self) -> list[int]:
-        """Its process, and those it started."""
+        """Return the process IDs of the server and of its children."""
         found = [self.process.pid]
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             found += [int(word) for word in (task / "children").read_text().split()]
         return found
 
     def model_seconds(self) -> float:
-        """What the peer says its mock spent on the last prompt."""
-        told = re.findall(r"t\[nnInteractive\][^0-9]*([0-9.]+)", self.log.read_text())
-        return float(told[-1]) if told else 0.0
+        """Return the seconds that the peer's mock model took for the last prompt, from the peer's log; 0 for ours."""
+        found = re.findall(r"t\[nnInteractive\][^0-9]*([0-9.]+)", self.log.read_text())
+        return float(found[-1]) if found else 0.0
 
 
 def peer_python() -> Path:
-    """Return the Python of an environment with itksnap-dls 0.1.6, made at the first call."""
+    """Return the Python of the environment with itksnap-dls 0.1.6; the first call creates the environment."""
     python = PEER / "bin" / "python"
-    done = PEER / "complete"
-    if not done.exists():
-        print("making an environment for itksnap-dls 0.1.6 ...", file=sys.stderr)
+    complete = PEER / "complete"
+    if not complete.exists():
+        print("creating an environment for itksnap-dls 0.1.6 ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, TORCH], check=True)
-        subprocess.run([*pip, *NEEDS], check=True)
+        subprocess.run([*pip, *PEER_PACKAGES], check=True)
         subprocess.run([*pip, "--no-deps", "itksnap-dls==0.1.6"], check=True)
-        done.touch()
+        complete.touch()
     return python
 
 
 @contextlib.contextmanager
-def started(command: list[str], port: int, model: str, environment: dict[str, str]) -> Iterator[Running]:
-    """Run a server until the block ends."""
+def run_server(command: list[str], port: int, model: str, environment: dict[str, str]) -> Iterator[Running]:
+    """Run a server, yield it when it has started a session, and stop it."""
     with tempfile.TemporaryDirectory(prefix="dls-b-") as folder:
         log = Path(folder) / "log"
         with (
@@ -90,20 +91,20 @@ def started(command: list[str], port: int, model: str, environment: dict[str, st
 
 @contextlib.contextmanager
 def peer() -> Iterator[Running]:
-    """itksnap-dls 0.1.6 with its mock model."""
+    """Run itksnap-dls 0.1.6 with its mock model."""
     port = free_port()
     command = [str(peer_python()), "-m", "itksnap_dls", "--mock-models", "--host", "127.0.0.1", "--port", str(port)]
-    with started(command, port, "nnInteractive", {}) as running:
+    with run_server(command, port, "nnInteractive", {}) as running:
         yield running
 
 
 @contextlib.contextmanager
-def ours(*more: str, engine: str = "ball:BallEngine") -> Iterator[Running]:
-    """`dls serve`, with an engine that only paints."""
+def ours(*options: str, engine: str = "ball:BallEngine") -> Iterator[Running]:
+    """Run `dls serve`, by default with the engine that paints a ball and does nothing else."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="dls-b-", dir="/var/tmp") as kept:
+    with tempfile.TemporaryDirectory(prefix="dls-b-", dir="/var/tmp") as sessions:
         command = [sys.executable, "-m", "dls", "serve", "--port", str(port), "--engine", engine]
-        command += more if "--session-dir" in more else (*more, "--session-dir", kept)
+        command += options if "--session-dir" in options else (*options, "--session-dir", sessions)
         model = "nnInteractive" if engine.startswith("ball") else "region"
-        with started(command, port, model, {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}) as running:
+        with run_server(command, port, model, {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}) as running:
             yield running

@@ -1,4 +1,4 @@
-"""`python -m dls`, the way the host runs our code."""
+"""Run the command line with `python -m dls`, as the client does on the host."""
 
 from dls.cli.main import main
 

@@ -1,4 +1,4 @@
-"""What `nvidia-smi` says of the GPUs; used on both sides, so it imports nothing of either."""
+"""The GPUs that `nvidia-smi` reports. The laptop and the host both use this module, so it imports nothing of either."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import subprocess
 from dataclasses import dataclass
 
 FIELDS = ("index", "name", "memory.total", "memory.free", "driver_version", "compute_cap")
-"""What is asked for; drivers before 510 do not know `compute_cap` and refuse the whole query."""
+"""Fields of the query; drivers before 510 do not know `compute_cap` and refuse the whole query."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU; memory in MiB."""
+    """A GPU as `nvidia-smi` reports it; memory in MiB."""
 
     index: int
     name: str
@@ -25,30 +25,30 @@ class Gpu:
 
 
 def query(fields: tuple[str, ...] = FIELDS) -> str:
-    """Return the `nvidia-smi` command line, safe for a shell."""
+    """Return the `nvidia-smi` command line; it needs no quoting in a shell."""
     return f"nvidia-smi --query-gpu={','.join(fields)} --format=csv,noheader,nounits"
 
 
 def parse(text: str) -> tuple[Gpu, ...]:
-    """Read the answer to :func:`query`; lines that are no GPU (an error message, noise) are passed over."""
-    found = []
+    """Parse the output of the command that `query` returns; lines that describe no GPU are ignored."""
+    gpus = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) not in (len(FIELDS) - 1, len(FIELDS)) or not cells[0].isdigit():
             continue
         total, free = (int(cell) if cell.isdigit() else 0 for cell in cells[2:4])
         capability = cells[5] if len(cells) == len(FIELDS) else ""
-        found.append(Gpu(int(cells[0]), cells[1], total, free, cells[4], capability))
-    return tuple(found)
+        gpus.append(Gpu(int(cells[0]), cells[1], total, free, cells[4], capability))
+    return tuple(gpus)
 
 
 def most_free(gpus: tuple[Gpu, ...]) -> Gpu | None:
-    """Return the GPU with the most free memory, the first of equals."""
+    """Return the GPU with the most free memory; the one with the lower index wins a tie."""
     return max(gpus, key=lambda gpu: (gpu.memory_free, -gpu.index), default=None)
 
 
 def local() -> tuple[Gpu, ...]:
-    """Ask this machine's `nvidia-smi`; no GPU where there is none or it does not answer."""
+    """Return this machine's GPUs; none where `nvidia-smi` is missing or does not answer."""
     for fields in (FIELDS, FIELDS[:-1]):
         try:
             done = subprocess.run(query(fields).split(), capture_output=True, text=True, timeout=10, check=False)

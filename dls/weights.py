@@ -1,4 +1,7 @@
-"""Where models lie, whether they are whole, and how they are fetched. No torch here: looking must be quick."""
+"""Find the models on this computer, check that they are complete, and download them.
+
+The laptop imports this module, so it needs neither numpy nor torch.
+"""
 
 from __future__ import annotations
 
@@ -16,30 +19,33 @@ from typing import Any
 
 from dls.errors import EngineError
 
-Show = Callable[[str, int], None]
-"""Takes a line about a download, and how many bytes of it have come."""
+ShowDownload = Callable[[str, int], None]
+"""Called with a line of text about a download and the number of bytes downloaded."""
 
-REACH_SECONDS = 5.0
-"""How long the hub may take to answer at all; by itself huggingface_hub tries for 23 s."""
+HUB_TIMEOUT = 5.0
+"""Seconds that the hub may take to answer a first request; huggingface_hub itself tries for 23 s."""
 CITATION = (
     "Isensee, F., Rokuss, M., Krämer, L., et al. nnInteractive: Redefining 3D Promptable Segmentation. "
     "arXiv:2503.08373 (2025)."
 )
 DEFAULT_LICENSE = "CC BY-NC-SA 4.0"
-"""Of the official weights: not for commercial use."""
+"""Licence of the official weights, which forbids commercial use."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model is wanted and how it may be fetched."""
+    """Selects a model, and says how it may be downloaded."""
 
     model: str | None = None
-    """An id of the manifest, a folder, or None for the manifest's default."""
+    """A model id of the manifest, a folder, or None for the manifest's default model."""
     path: Path | None = None
-    """Where models are kept, instead of $NNINTERACTIVE_MODEL_DIR or ~/.nninteractive."""
+    """Folder with the models, instead of $NNINTERACTIVE_MODEL_DIR or ~/.nninteractive."""
     network: bool = True
+    """Whether the model may be downloaded."""
     insecure: bool = False
+    """Whether the hub's certificate is accepted unchecked."""
     ca_bundle: Path | None = None
+    """File with the certificates of the authorities to trust."""
 
     @property
     def root(self) -> Path:
@@ -49,120 +55,124 @@ class ModelSpec:
         return Path(os.environ.get("NNINTERACTIVE_MODEL_DIR") or Path.home() / ".nninteractive").expanduser()
 
 
-def missing(folder: Path) -> list[str]:
-    """Return what a model's folder lacks; empty when it is whole.
+def list_missing(folder: Path) -> list[str]:
+    """Return the names of the files that a model's folder lacks; empty for a complete model.
 
-    A checkpoint that was cut off has no end: it is a zip archive, whose directory stands there.
+    A truncated checkpoint counts as missing. It is recognised because a checkpoint is a zip archive, whose directory
+    is at its end.
     """
-    lacks = [name for name in ("dataset.json", "plans.json") if not (folder / name).is_file()]
+    lacking = [name for name in ("dataset.json", "plans.json") if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in ("inference_info.json", "inference_session_class.json")):
-        lacks.append("inference_info.json")
+        lacking.append("inference_info.json")
     folds = sorted(folder.glob("fold_*"))
     if len(folds) != 1:
-        return [*lacks, "one fold_* folder"]
+        return [*lacking, "one fold_* folder"]
     checkpoint = folds[0] / "checkpoint_final.pth"
     if not checkpoint.is_file():
-        lacks.append(f"{folds[0].name}/checkpoint_final.pth")
+        lacking.append(f"{folds[0].name}/checkpoint_final.pth")
     elif not zipfile.is_zipfile(checkpoint):
-        lacks.append(f"the whole of {folds[0].name}/checkpoint_final.pth")
-    return lacks
+        lacking.append(f"the whole of {folds[0].name}/checkpoint_final.pth")
+    return lacking
 
 
-def locate(wish: ModelSpec) -> Path | None:
-    """Return the wanted model's folder if it is here and whole, without any network; None when it has to be fetched.
+def locate(spec: ModelSpec) -> Path | None:
+    """Return the folder of a complete model on this computer, without using the network; None if there is none.
 
-    Raises EngineError for a folder of the user's own that is no model.
+    Raises EngineError when the user named a folder that is not a complete model.
     """
-    if wish.model is not None and (os.sep in wish.model or "/" in wish.model or Path(wish.model).is_dir()):
-        folder = Path(wish.model).expanduser().absolute()
-        lacks = missing(folder)
-        if lacks:
+    if spec.model is not None and (os.sep in spec.model or "/" in spec.model or Path(spec.model).is_dir()):
+        folder = Path(spec.model).expanduser().absolute()
+        lacking = list_missing(folder)
+        if lacking:
             raise EngineError(
-                f"{folder} holds no nnInteractive model: it lacks {', '.join(lacks)}.",
+                f"{folder} holds no nnInteractive model: it lacks {', '.join(lacking)}.",
                 "Name another one with --model.",
             )
         return folder
-    name = wish.model or _default_here(wish.root)
+    name = spec.model or _find_default(spec.root)
     if name is None:
         return None
-    folder = wish.root / "models" / name
-    return folder if not missing(folder) else None
+    folder = spec.root / "models" / name
+    return folder if not list_missing(folder) else None
 
 
-def _default_here(root: Path) -> str | None:
-    """Return the default of the manifest that was kept, else the only model there is."""
+def _find_default(root: Path) -> str | None:
+    """Return the default model of the stored manifest, or the only model that is on this computer."""
     try:
         entries = json.loads((root / "models.json").read_text())["models"]
-        return str(next((e for e in entries if e.get("default")), entries[0])["id"])
+        return str(next((entry for entry in entries if entry.get("default")), entries[0])["id"])
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        whole = [folder.name for folder in here(root)]
-        return whole[0] if len(whole) == 1 else None
+        names = [folder.name for folder in list_local(root)]
+        return names[0] if len(names) == 1 else None
 
 
-def here(root: Path) -> list[Path]:
-    """Return the folders of all models that are here and whole."""
-    return [folder for folder in sorted((root / "models").glob("*")) if folder.is_dir() and not missing(folder)]
+def list_local(root: Path) -> list[Path]:
+    """Return the folders of all complete models on this computer."""
+    return [folder for folder in sorted((root / "models").glob("*")) if folder.is_dir() and not list_missing(folder)]
 
 
-def not_here(wish: ModelSpec) -> EngineError:
-    """Return the error for a model that is not here and may not be fetched."""
-    wanted = f"The model {wish.model}" if wish.model else "No nnInteractive model"
-    verb = "is not" if wish.model else "is"
+def model_missing_error(spec: ModelSpec) -> EngineError:
+    """Return the error for a model that is not on this computer and may not be downloaded."""
+    subject = f"The model {spec.model}" if spec.model else "No nnInteractive model"
+    verb = "is not" if spec.model else "is"
     return EngineError(
-        f"{wanted} {verb} in {wish.root / 'models'}, and --no-network forbids fetching it.",
+        f"{subject} {verb} in {spec.root / 'models'}, and --no-network forbids fetching it.",
         "Fetch it once with `dls models pull`, name its folder with --model, or leave out --no-network.",
     )
 
 
-def fetch(wish: ModelSpec, show: Show) -> Path:
-    """Return the wanted model's folder, fetching what is missing; raises EngineError.
+def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
+    """Return the model's folder, and download the model first if it is missing or incomplete. Raises EngineError.
 
-    Goes through nninteractive's own model management, which takes any folder that is not empty for a model: so a folder
-    that is not whole is set aside first, and what comes is checked.
+    nninteractive's model management takes any folder that is not empty for a model: so an incomplete folder is removed
+    before the download, and the download is checked afterwards.
     """
-    found = locate(wish)
-    if found is not None:
-        return found
-    if not wish.network:
-        raise not_here(wish)
-    with _translated():
-        _trust(wish)
+    local = locate(spec)
+    if local is not None:
+        return local
+    if not spec.network:
+        raise model_missing_error(spec)
+    with _translate_errors():
+        _configure_client(spec)
         from nnInteractive import model_management as official
 
-        _reach(official.get_repo_id())
-        manifest = official.load_model_manifest(wish.root)
-        name = wish.model or str(official.get_default_model_id(wish.root, manifest))
+        _check_hub(official.get_repo_id())
+        manifest = official.load_model_manifest(spec.root)
+        name = spec.model or str(official.get_default_model_id(spec.root, manifest))
         if name not in {entry["id"] for entry in manifest["models"]}:
             known = ", ".join(entry["id"] for entry in manifest["models"])
             raise EngineError(f"There is no model named {name!r}.", f"Choose one of: {known}; or name a folder.")
-        folder = wish.root / "models" / name
-        _set_aside(folder)
-        with _watched(wish.root / "models", name, show):
-            official.ensure_model_available(name, wish.root, manifest)
-    lacks = missing(folder)
-    if lacks:
+        folder = spec.root / "models" / name
+        _remove_incomplete(folder)
+        with _show_progress(spec.root / "models", name, show):
+            official.ensure_model_available(name, spec.root, manifest)
+    lacking = list_missing(folder)
+    if lacking:
         raise EngineError(
-            f"The model {name} did not arrive whole: it lacks {', '.join(lacks)}.",
-            "Run the command again: it goes on from there.",
+            f"The model {name} was not downloaded completely: it lacks {', '.join(lacking)}.",
+            "Run the command again: it continues the download.",
         )
     return folder
 
 
-def listed(wish: ModelSpec) -> list[dict[str, Any]]:
-    """Return the manifest's models with where they are; without network, those that are here."""
-    if not wish.network:
-        return [{"id": folder.name, "local_path": str(folder), "default": False} for folder in here(wish.root)]
-    with _translated():
-        _trust(wish)
+def list_models(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Return the models of the hub's manifest, each with its `local_path` or None. Raises EngineError.
+
+    Without network, returns the models on this computer.
+    """
+    if not spec.network:
+        return [{"id": folder.name, "local_path": str(folder), "default": False} for folder in list_local(spec.root)]
+    with _translate_errors():
+        _configure_client(spec)
         from nnInteractive import model_management as official
 
-        _reach(official.get_repo_id())
-        entries = official.load_model_manifest(wish.root)["models"]
-    whole = {folder.name: folder for folder in here(wish.root)}
-    return [{**entry, "local_path": str(whole[entry["id"]]) if entry["id"] in whole else None} for entry in entries]
+        _check_hub(official.get_repo_id())
+        entries = official.load_model_manifest(spec.root)["models"]
+    local = {folder.name: str(folder) for folder in list_local(spec.root)}
+    return [{**entry, "local_path": local.get(entry["id"])} for entry in entries]
 
 
-def license_of(folder: Path) -> str:
+def read_license(folder: Path) -> str:
     """Return the first line of the model's licence file."""
     try:
         lines = (folder / "LICENSE").read_text(errors="replace").split("\n")
@@ -171,41 +181,41 @@ def license_of(folder: Path) -> str:
     return next((line.strip() for line in lines if line.strip()), DEFAULT_LICENSE)
 
 
-def _trust(wish: ModelSpec) -> None:
-    """Choose whose certificates count, and keep the library quiet; before huggingface_hub is imported."""
+def _configure_client(spec: ModelSpec) -> None:
+    """Set which certificates huggingface_hub accepts, and silence it; call before huggingface_hub is imported."""
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    if wish.ca_bundle is not None:
-        if not wish.ca_bundle.is_file():
-            raise EngineError(f"There is no file {wish.ca_bundle}.", "Name the certificates with --ca-bundle.")
-        os.environ["SSL_CERT_FILE"] = str(wish.ca_bundle.absolute())
-    if not wish.insecure:
+    if spec.ca_bundle is not None:
+        if not spec.ca_bundle.is_file():
+            raise EngineError(f"There is no file {spec.ca_bundle}.", "Name the certificates with --ca-bundle.")
+        os.environ["SSL_CERT_FILE"] = str(spec.ca_bundle.absolute())
+    if not spec.insecure:
         return
-    os.environ["HF_HUB_DISABLE_XET"] = "1"  # its own client would check certificates all the same
+    os.environ["HF_HUB_DISABLE_XET"] = "1"  # the Xet client would check certificates nevertheless
     import httpx2
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import hf_request_event_hook
 
-    def unchecked() -> httpx2.Client:
+    def make_client() -> httpx2.Client:
         hooks = {"request": [hf_request_event_hook]}
         # Without following redirects every download would fail with 307.
         return httpx2.Client(verify=False, event_hooks=hooks, follow_redirects=True, timeout=None)
 
-    set_client_factory(unchecked)
+    set_client_factory(make_client)
 
 
-def _reach(repository: str) -> None:
-    """Ask the hub for a sign of life: said within seconds, not after all its retries."""
+def _check_hub(repository: str) -> None:
+    """Send the hub one request, which fails within seconds, while a download would be retried for longer."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
-    get_session().head(f"{constants.ENDPOINT}/api/models/{repository}", timeout=REACH_SECONDS)
+    get_session().head(f"{constants.ENDPOINT}/api/models/{repository}", timeout=HUB_TIMEOUT)
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what the hub's client raises into one sentence."""
+def _translate_errors() -> Iterator[None]:
+    """Raise an EngineError in place of any exception of the hub's client."""
     try:
         yield
     except EngineError:
@@ -215,7 +225,7 @@ def _translated() -> Iterator[None]:
             f"The package {error.name} is not installed here.", 'Install it: pip install "dls[nninteractive]"'
         ) from error
     except Exception as error:
-        text = " ".join(f"{link}" for link in _chain(error))
+        text = " ".join(str(cause) for cause in _iter_causes(error))
         if "certificate" in text.lower():
             raise EngineError(
                 "The model hub's certificate is not trusted here.",
@@ -223,43 +233,43 @@ def _translated() -> Iterator[None]:
             ) from error
         raise EngineError(
             f"The model can't be fetched: {_first_line(error)}.",
-            "Is there a way to the internet, or a proxy for HTTPS_PROXY? A model's folder can be named with --model.",
+            "Check the internet connection, or set HTTPS_PROXY for a proxy; or name a model's folder with --model.",
         ) from error
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _iter_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _first_line(error: Exception) -> str:
-    root = list(_chain(error))[-1]
+    root = list(_iter_causes(error))[-1]
     text = str(root) or type(root).__name__
     return text.split("\n")[0].rstrip(".")[:200]
 
 
-def _set_aside(folder: Path) -> None:
-    """Remove what is not whole, but not a folder in which somebody keeps something else."""
+def _remove_incomplete(folder: Path) -> None:
+    """Remove an incomplete model's folder; a folder with other files in it is renamed instead."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    ours = {"dataset.json", "plans.json", "inference_info.json", "inference_session_class.json", "LICENSE"}
-    odd = [path.name for path in folder.iterdir() if path.name not in ours and not path.name.startswith("fold_")]
-    if odd:
+    known = {"dataset.json", "plans.json", "inference_info.json", "inference_session_class.json", "LICENSE"}
+    foreign = [path.name for path in folder.iterdir() if path.name not in known and not path.name.startswith("fold_")]
+    if foreign:
         folder.rename(folder.with_name(f".set-aside-{folder.name}-{time.time_ns()}"))
     else:
         shutil.rmtree(folder)
 
 
 @contextmanager
-def _watched(folder: Path, name: str, show: Show) -> Iterator[None]:
-    """Tell how many bytes have come, and how fast, while a download runs."""
-    ended = threading.Event()
-    before, started = _size(folder), time.monotonic()
+def _show_progress(folder: Path, name: str, show: ShowDownload) -> Iterator[None]:
+    """Show every half second, while a download runs, how many bytes have been downloaded and at what rate."""
+    finished = threading.Event()
+    size_before, started = _size(folder), time.monotonic()
 
     def watch() -> None:
-        while not ended.wait(0.5):
-            done = max(0, _size(folder) - before)
+        while not finished.wait(0.5):
+            done = max(0, _size(folder) - size_before)
             rate = done / (time.monotonic() - started) / 1e6
             show(f"downloading {name}: {done / 1e6:.0f} MB, {rate:.1f} MB/s", done)
 
@@ -269,7 +279,7 @@ def _watched(folder: Path, name: str, show: Show) -> Iterator[None]:
     try:
         yield
     finally:
-        ended.set()
+        finished.set()
         watcher.join()
 
 
@@ -278,6 +288,6 @@ def _size(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size
-        except OSError:  # moved while we looked
+        except OSError:  # renamed or removed meanwhile
             continue
     return total

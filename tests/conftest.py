@@ -39,7 +39,7 @@ def is_served(home: Path) -> bool:
     """Whether a server runs that keeps its sessions there: of another run of the tests, say."""
     for lock in home.glob("*.lock"):
         with lock.open("a") as stream:
-            if not locks.is_free(stream):
+            if not locks.try_lock(stream):
                 return True
     return False
 

@@ -1,4 +1,4 @@
-"""`dls demo`, with OpenSSH's server and with the library's."""
+"""`dls demo`, with OpenSSH's server and with asyncssh."""
 
 from __future__ import annotations
 
@@ -7,63 +7,93 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
+from dls.cli.console import Console
 from dls.demo import play, sample
-from dls.remote.progress import Silent
+from dls.demo.client import ItkSnapClient
 from tests.conftest import KEPT
+from tests.support.connecting import RecordingReporter
+from tests.support.http_server import serving
+from tests.support.processes import until
+
+
+def list_stored() -> set[Path]:
+    """Return the folders in which servers store sessions by default."""
+    return {path for place in KEPT if place.is_dir() for path in place.iterdir()}
+
+
+def list_processes(text: str) -> list[str]:
+    """Return the command lines of the running processes that contain the text."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # The process has ended meanwhile.
+            continue
+        if text in command:
+            found.append(command)
+    return found
 
 
 def test_the_demo_ends_with_a_picture_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """From the command line, in a folder for temporary files of its own."""
-    kept = {path for place in KEPT if place.is_dir() for path in place.iterdir()}
-    done = subprocess.run(
-        [sys.executable, "-m", "dls", "demo", "--once", "--picture", str(tmp_path / "demo.png")],
-        capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, check=False,
-        env={**os.environ, "TMPDIR": "/tmp"}, cwd=tmp_path,
-    )  # fmt: skip
+    """The command shows the times of its requests, writes the picture, and leaves no other file and no process."""
+    before = list_stored()
+    with tempfile.TemporaryDirectory(prefix="dls-t-") as folder:  # short enough for a Unix socket
+        done = subprocess.run(
+            [sys.executable, "-m", "dls", "demo", "--once", "--picture", str(tmp_path / "demo.png")],
+            capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, check=False,
+            env={**os.environ, "TMPDIR": folder}, cwd=tmp_path,
+        )  # fmt: skip
+        left = [str(path.relative_to(folder)) for path in Path(folder).rglob("*")]
+        until(lambda: not list_processes(folder))
     assert done.returncode == 0, done.stderr
     assert "sshd" in done.stderr
     for request in ("upload", "point", "scribble", "lasso"):
         assert re.search(rf"{request} .*ms", done.stderr), done.stderr
-    folder = re.search(r"/tmp/dls-demo-\w+", done.stderr)
-    assert not list(Path("/tmp").glob("dls-demo-*")) or folder is None
-    assert {path for place in KEPT if place.is_dir() for path in place.iterdir()} <= kept
+    assert not left
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.png"]
+    assert list_stored() <= before
     with Image.open(tmp_path / "demo.png") as picture:
         colors = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
         assert picture.width > 600 and picture.height > 600
     assert (np.ptp(colors, axis=1) > 60).sum() > 1000  # colored: the masks are there
 
 
-def test_the_demo_with_a_server_from_the_library(tmp_path: Path) -> None:
-    """Where there is no OpenSSH server."""
-    screen = Console(file=io.StringIO())
-    play.run(screen, Silent(), once=True, picture=tmp_path / "demo.png", library=True)
-    assert (tmp_path / "demo.png").exists()
+def test_the_demo_with_asyncssh(tmp_path: Path) -> None:
+    """Without OpenSSH's server the demo starts asyncssh and writes the same picture."""
+    reporter = RecordingReporter()
+    play.run(Console(file=io.StringIO()), reporter, once=True, path=tmp_path / "demo.png", library=True)
+    assert any("(asyncssh)" in note for note in reporter.notes)
+    with Image.open(tmp_path / "demo.png") as picture:
+        assert picture.width > 600 and picture.height > 600
 
 
 def test_the_sample_is_a_brain() -> None:
-    """Three different sides, and dark ventricles beside bright white matter."""
+    """The image has three different sides, and dark ventricles beside bright white matter."""
     volume = sample.load()
     assert volume.dtype == np.float32 and len(set(volume.shape)) == 3
     assert volume[sample.VENTRICLE] < volume[sample.THALAMUS] < volume[sample.WHITE_MATTER]
 
 
-@pytest.mark.parametrize("results", [1])
-def test_the_masks_make_sense(results: int) -> None:
-    """Each holds its voxel, and has a size an anatomist would believe."""
-    from dls.demo.client import ItkSnapClient
-    from tests.support.http_server import serving
-
+@pytest.fixture(scope="module")
+def results() -> list[play.Result]:
+    """The results of the demo's requests at a live server."""
     with serving() as server:
-        ventricle, white, thalamus = play.play(ItkSnapClient(server.port))
-    assert 3_000 < ventricle.mask.sum() < 60_000
-    assert 100_000 < white.mask.sum() < 700_000
-    assert 2_000 < thalamus.mask.sum() < 30_000
-    for result in (ventricle, white, thalamus):
-        assert result.mask[result.center] == 1
+        return play.play(ItkSnapClient(server.port))
+
+
+@pytest.mark.parametrize(
+    ("index", "smallest", "largest"), [(0, 3_000, 60_000), (1, 100_000, 700_000), (2, 2_000, 30_000)]
+)
+def test_the_masks_make_sense(results: list[play.Result], index: int, smallest: int, largest: int) -> None:
+    """Each mask contains its voxel, and has a size (in voxels of 1 mm) that an anatomist would believe."""
+    result = results[index]
+    assert smallest < result.mask.sum() < largest
+    assert result.mask[result.center] == 1
+    assert set(np.unique(result.mask)) == {0, 1}

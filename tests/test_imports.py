@@ -1,72 +1,155 @@
-"""Which room may import what, in a fresh interpreter."""
+"""Which package may import what.
+
+The source shows imports inside functions too, which an interpreter meets only when the function runs; a fresh
+interpreter shows what the packages of others import in turn.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "dls"
+from tests.support.source import (
+    MODULES,
+    all_imports,
+    closure,
+    imports_when_loaded,
+    inside,
+    modules,
+    packages_of,
+    roots,
+)
+
+LAYERS = {"progress": 0, "ssh": 1, "host": 2, "tunnel": 3, "session": 4, "commands": 4}
+"""Levels of `dls/remote/`: a module imports its own level and lower ones."""
+SHARED = {"dls", "dls.contract", "dls.errors", "dls.gpus", "dls.weights"}
+"""Modules of the package that `remote/` and `server/` may both import."""
+SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
+CLIENT_PACKAGES = {"paramiko", "sshtunnel", "rich"}
+IMPURE = {
+    "asyncio", "concurrent", "datetime", "http", "multiprocessing", "os", "pathlib", "queue", "random", "secrets",
+    "select", "selectors", "shutil", "signal", "socket", "ssl", "starlette", "subprocess", "tempfile", "threading",
+    "time", "urllib", "uvicorn",
+}  # fmt: skip
 
 
-def modules(folder: str) -> list[str]:
-    paths = sorted((PACKAGE / folder).rglob("*.py"))
-    return [
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in paths
-    ]
+def loaded_by(*arguments: str) -> set[str]:
+    """Return the modules that a fresh interpreter loads."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(re.findall(r"^import time: .*\| +(\S+)$", done.stderr, re.M))
 
 
-def imported_by(*names: str) -> set[str]:
-    """Return the modules that are loaded after importing these in a fresh interpreter."""
-    code = f"import sys\n{chr(10).join(f'import {name}' for name in names)}\nprint('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+def level_of(name: str) -> int:
+    """Return the level of a module in `dls/remote/`; the package itself is below all."""
+    parts = name.split(".")
+    return LAYERS[parts[2]] if len(parts) > 2 else -1
 
 
-def roots(found: set[str]) -> set[str]:
-    return {name.split(".")[0] for name in found}
+@pytest.mark.parametrize("name", modules("dls.remote"))
+def test_a_lower_layer_imports_no_higher_one(name: str) -> None:
+    """In `remote/`: ssh < host < tunnel < session and commands."""
+    for found in inside(all_imports(name), "dls.remote"):
+        assert level_of(found) <= level_of(name), f"{name} imports {found}"
 
 
-def test_the_client_imports_nothing_of_the_server() -> None:
-    """`pip install dls` has no numpy; `remote/` and `server/` never import each other."""
-    found = imported_by(*modules("remote"))
-    assert not roots(found) & {
-        "torch",
-        "numpy",
-        "scipy",
-        "skimage",
-        "starlette",
-        "uvicorn",
-        "isal",
-        "multipart",
-        "httptools",
-    }
-    assert not any(name.startswith("dls.server") for name in found)
+def test_remote_and_server_meet_in_the_contract_only() -> None:
+    """Neither imports the other, the command line or the demo; both import the shared modules only."""
+    for package in ("dls.remote", "dls.server"):
+        for name in modules(package):
+            ours = inside(all_imports(name), "dls")
+            assert ours - inside(ours, package) <= SHARED, name
 
 
-def test_the_server_imports_nothing_of_the_client() -> None:
-    """The host's environment has no paramiko, no sshtunnel and no rich."""
-    found = imported_by(*modules("server"))
-    assert not roots(found) & {"paramiko", "sshtunnel", "rich", "torch", "nnInteractive"}
-    assert not any(name.startswith("dls.remote") for name in found)
+def test_the_shared_modules_import_the_standard_library_only() -> None:
+    """`contract` and `errors` import nothing of the package, and no shared module needs a package to be installed."""
+    for name in ("dls.contract", "dls.errors"):
+        assert roots(all_imports(name)) <= sys.stdlib_module_names, name
+    for name in SHARED:
+        assert roots(closure(name)) <= sys.stdlib_module_names | {"dls"}, name
 
 
-def test_the_command_line_imports_neither() -> None:
-    """`dls --help` must feel instant."""
-    found = imported_by("dls", "dls.cli")
-    assert not roots(found) & {"paramiko", "sshtunnel", "rich", "numpy", "starlette", "uvicorn", "asyncio", "torch"}
+def test_the_wire_format_is_pure() -> None:
+    """`server/wire/` turns bytes into arrays and back: it knows no sockets, clocks, threads, processes or files."""
+    ours = {"dls.server.volume", "dls.server.shared_memory", "dls.errors", "dls.contract"}
+    for name in modules("dls.server.wire"):
+        found = all_imports(name)
+        assert inside(found, "dls") - inside(found, "dls.server.wire") <= ours, name
+        assert not roots(found) & IMPURE, name
+
+
+def test_each_side_needs_its_own_packages_only() -> None:
+    """No function of the client uses the server's packages, and none of the server the client's."""
+    for name in modules("dls.remote", "dls.contract", "dls.errors", "dls.gpus", "dls.weights"):
+        assert not roots(all_imports(name)) & SERVER_PACKAGES, name
+    for name in modules("dls.server"):
+        assert not roots(all_imports(name)) & CLIENT_PACKAGES, name
+
+
+def test_one_module_imports_rich() -> None:
+    """Only `cli/console.py` imports rich."""
+    assert [name for name in modules("dls") if "rich" in roots(all_imports(name))] == ["dls.cli.console"]
+
+
+@pytest.mark.parametrize("name", ["dls.server.spawn", "dls.weights"])
+def test_what_runs_before_the_engines(name: str) -> None:
+    """`spawn` starts the engine's process before anything slow is imported; `weights` runs on a laptop."""
+    found = closure(name)
+    assert not roots(found) & SERVER_PACKAGES
+    assert not inside(found, "dls.server.engines")
+
+
+def test_no_import_cycles() -> None:
+    """Each module can be imported first: none imports itself through others while it is loaded.
+
+    The packages that a module lies in are loaded before it, so they may import it.
+    """
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name in done or name not in MODULES:
+            return
+        found = imports_when_loaded(name)
+        packages = {package for one in found for package in packages_of(one)}
+        for below in sorted((found | packages) - {name, *packages_of(name)}):
+            visit(below, (*path, name))
+        done.add(name)
+
+    for name in modules("dls"):
+        visit(name, ())
+
+
+def test_the_help_imports_no_more_than_click_does() -> None:
+    """`dls --help` must answer at once: it loads what a bare click program loads, and none of the commands."""
+    bare = "import click, runpy; click.version_option('1')(click.Group('x')).main(['--help'], standalone_mode=False)"
+    found = loaded_by("-m", "dls", "--help") - loaded_by("-c", bare)
+    assert found <= {"dls", "dls.cli", "dls.cli.main", "dls.errors", "importlib.metadata"}
+
+
+def test_the_library_is_loaded_when_it_is_used() -> None:
+    """`import dls` runs on hosts and in every command: it loads nothing but itself."""
+    assert inside(loaded_by("-c", "import dls"), "dls") == {"dls"}
+
+
+def test_all_of_the_client() -> None:
+    """`pip install dls` brings no numpy: all of `remote/` loads without the server's packages."""
+    found = loaded_by("-c", "\n".join(f"import {name}" for name in modules("dls.remote")))
+    assert not roots(found) & SERVER_PACKAGES
+    assert not inside(found, "dls.server")
+
+
+def test_all_of_the_server() -> None:
+    """A host gets no paramiko, sshtunnel and rich: all of `server/` loads without them, and without torch."""
+    found = loaded_by("-c", "\n".join(f"import {name}" for name in modules("dls.server", "dls.weights")))
+    assert not roots(found) & (CLIENT_PACKAGES | {"torch", "nnInteractive", "huggingface_hub"})
+    assert not inside(found, "dls.remote")
 
 
 def test_a_started_server_needs_only_what_the_host_gets() -> None:
-    """What `dls serve --launch-file` imports on the way to its engine."""
-    found = imported_by("dls.cli", "dls.server.serve", "dls.server.engines.region")
-    assert not roots(found) & {"paramiko", "sshtunnel", "rich"}
-
-
-@pytest.mark.parametrize("name", modules(""))
-def test_no_module_depends_on_another_being_imported_first(name: str) -> None:
-    """No import cycles: each can be the first."""
-    if not name.endswith("__main__"):
-        imported_by(name)
+    """`dls serve --launch-file` loads none of the client's packages on its way to the engine."""
+    found = loaded_by("-c", "import dls.cli.main, dls.cli.serve, dls.server.serve, dls.server.engines.region")
+    assert not roots(found) & CLIENT_PACKAGES

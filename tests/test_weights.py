@@ -1,4 +1,4 @@
-"""Where models lie, and how they are fetched: from a hub of our own, over HTTPS."""
+"""Finding models, and downloading them from a test hub over HTTPS."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 
 import pytest
 
-from dls.weights import ModelSpec, here, locate, missing
-from tests.support import model_hub as hubs
+from dls.weights import ModelSpec, list_local, list_missing, locate
+from tests.support import model_hub
 
 MODEL = Path(__file__).parent / "tiny_model" / "model"
 NAME = "nnInteractive_tiny"
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[hubs.Hub]:
+def hub(tmp_path: Path) -> Iterator[model_hub.Hub]:
     pytest.importorskip("nnInteractive", reason="nninteractive is not installed: scripts/test installs it")
     manifest = {"schema_version": 1, "models": [{"id": NAME, "display_name": "Tiny", "path": NAME, "default": True}]}
     files = {"models.json": json.dumps(manifest).encode()}
     for path in MODEL.rglob("*"):
         if path.is_file():
             files[f"{NAME}/{path.relative_to(MODEL).as_posix()}"] = path.read_bytes()
-    with hubs.running(tmp_path, files) as running:
-        yield running
+    with model_hub.running(tmp_path, files) as hub:
+        yield hub
 
 
-def dls(hub: hubs.Hub | None, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def dls(hub: model_hub.Hub | None, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     known = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "NNINTERACTIVE_"))}
     known |= {"HF_ENDPOINT": hub.url if hub else "https://localhost:9", "HF_HUB_DISABLE_XET": "1", **environment}
     return subprocess.run(
@@ -40,57 +40,57 @@ def dls(hub: hubs.Hub | None, *arguments: str, **environment: str) -> subprocess
     )  # fmt: skip
 
 
-def test_first_use_and_second(hub: hubs.Hub, tmp_path: Path) -> None:
-    """Fetched, checked, licence and citation shown once; then found without asking anybody."""
+def test_first_use_and_second(hub: model_hub.Hub, tmp_path: Path) -> None:
+    """The first pull downloads the model and shows its licence; the second finds it without any request."""
     root = tmp_path / "models root"
     options = ["-m", str(root), "--ca-bundle", str(hub.certificate)]
     first = dls(hub, "models", "pull", *options)
     assert first.returncode == 0, first.stderr
     folder = root / "models" / NAME
-    assert first.stdout.strip() == str(folder) and missing(folder) == []
+    assert first.stdout.strip() == str(folder) and list_missing(folder) == []
     assert "Licence of the weights" in first.stderr and "cite" in first.stderr
     for path in MODEL.rglob("*.pth"):
         assert (folder / path.relative_to(MODEL)).read_bytes() == path.read_bytes()
-    asked = len(hub.asked)
+    requests = len(hub.requests)
     second = dls(hub, "models", "pull", *options)
-    assert second.returncode == 0 and "Licence" not in second.stderr and len(hub.asked) == asked
+    assert second.returncode == 0 and "Licence" not in second.stderr and len(hub.requests) == requests
     assert dls(None, "models", "path", "-m", str(root)).stdout.strip() == str(folder)
-    listed = dls(hub, "models", "list", *options).stdout
-    assert listed.strip() == f"{NAME} (default)\t{folder}"
+    output = dls(hub, "models", "list", *options).stdout
+    assert output.strip() == f"{NAME} (default)\t{folder}"
 
 
-def test_a_download_that_was_cut_off(hub: hubs.Hub, tmp_path: Path) -> None:
-    """Never taken for complete, as nninteractive itself would do; the next one brings what is missing."""
+def test_an_interrupted_download_is_completed(hub: model_hub.Hub, tmp_path: Path) -> None:
+    """An incomplete model does not count as a model, as it does for nninteractive; the next pull completes it."""
     root = tmp_path / "root"
     options = ["-m", str(root), "--ca-bundle", str(hub.certificate)]
     hub.cut_after = 30_000
     first = dls(hub, "models", "pull", *options, HF_HUB_DOWNLOAD_TIMEOUT="2")
     assert first.returncode == 21, first.stderr
     assert "Traceback" not in first.stderr
-    assert locate(ModelSpec(path=root)) is None and here(root) == []
+    assert locate(ModelSpec(path=root)) is None and list_local(root) == []
     assert [path for path in (root / "models").rglob("*") if path.name == "plans.json"]
     hub.cut_after = None
     second = dls(hub, "models", "pull", *options)
     assert second.returncode == 0, second.stderr
-    assert missing(root / "models" / NAME) == []
-    assert "%|" not in first.stderr + second.stderr  # the library's own bars
+    assert list_missing(root / "models" / NAME) == []
+    assert "%|" not in first.stderr + second.stderr  # the library's progress bars
 
 
-def test_a_certificate_that_is_not_trusted(hub: hubs.Hub, tmp_path: Path) -> None:
-    """Refused, with the better way and the worse; -k fetches all the same and says so each time."""
+def test_an_untrusted_certificate(hub: model_hub.Hub, tmp_path: Path) -> None:
+    """The download is refused with a hint; with -k it runs, with a warning each time."""
     refused = dls(hub, "models", "pull", "-m", str(tmp_path / "a"))
     assert refused.returncode == 21 and "not trusted" in refused.stderr and "--ca-bundle" in refused.stderr
-    assert not [method for method, *_ in hub.asked]
+    assert not [method for method, *_ in hub.requests]
     for _ in range(2):
         insecure = dls(hub, "models", "pull", "-k", "-m", str(tmp_path / "a"))
         assert insecure.returncode == 0, insecure.stderr
         assert "Certificates are not checked" in insecure.stderr
 
 
-def test_no_network_and_no_hub(hub: hubs.Hub, tmp_path: Path) -> None:
-    """Offline never opens a connection; a hub that is not there is said without its retries."""
+def test_without_network_or_hub(hub: model_hub.Hub, tmp_path: Path) -> None:
+    """With --no-network no request is sent; an unreachable hub and an unknown model are errors."""
     offline = dls(hub, "serve", "--engine", "nninteractive", "--no-network", "-m", str(tmp_path / "none"))
-    assert offline.returncode == 21 and str(tmp_path / "none") in offline.stderr and hub.asked == []
+    assert offline.returncode == 21 and str(tmp_path / "none") in offline.stderr and hub.requests == []
     gone = dls(None, "models", "pull", "-m", str(tmp_path / "none"))
     assert gone.returncode == 21 and "can't be fetched" in gone.stderr
     unknown = dls(
@@ -99,16 +99,16 @@ def test_no_network_and_no_hub(hub: hubs.Hub, tmp_path: Path) -> None:
     assert unknown.returncode == 21 and NAME in unknown.stderr
 
 
-def test_where_models_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option, the environment, the home; an id, a folder, the only one there is."""
+def test_locating_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder comes from the option, the environment or the home; a model is an id, a folder or the only one."""
     monkeypatch.setenv("NNINTERACTIVE_MODEL_DIR", str(tmp_path / "env"))
     assert ModelSpec().root == tmp_path / "env" and ModelSpec(path=tmp_path / "opt").root == tmp_path / "opt"
     monkeypatch.delenv("NNINTERACTIVE_MODEL_DIR")
     assert ModelSpec().root == Path.home() / ".nninteractive"
-    wish = ModelSpec(path=tmp_path)
-    assert locate(wish) is None
+    spec = ModelSpec(path=tmp_path)
+    assert locate(spec) is None
     shutil.copytree(MODEL, tmp_path / "models" / NAME)
-    assert locate(wish) == locate(ModelSpec(NAME, tmp_path)) == tmp_path / "models" / NAME
+    assert locate(spec) == locate(ModelSpec(NAME, tmp_path)) == tmp_path / "models" / NAME
     assert locate(ModelSpec(str(MODEL))) == MODEL and locate(ModelSpec("other", tmp_path)) is None
     (tmp_path / "models.json").write_text("{broken")
-    assert locate(wish) == tmp_path / "models" / NAME
+    assert locate(spec) == tmp_path / "models" / NAME

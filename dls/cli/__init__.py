@@ -1,1 +1,1 @@
-"""The command line: one module a group of commands, and what they share."""
+"""The command line: one module for each command or group of commands, and what they share."""

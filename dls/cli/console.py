@@ -1,4 +1,4 @@
-"""What a person sees: the only user of rich."""
+"""What the terminal shows and asks: progress, questions, tables and panels. The only module that imports rich."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console as Console
+from rich.console import Group
 from rich.panel import Panel
 from rich.status import Status
 from rich.table import Table
@@ -18,20 +19,33 @@ from rich.text import Text
 
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
-from dls.remote.ssh.prompts import NewHostKey
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter
 
 if TYPE_CHECKING:
     from dls.remote.host.stored_sessions import StoredSession
     from dls.remote.session import Session
 
 
+@contextlib.contextmanager
+def terminal(as_json: bool = False) -> Iterator[tuple[Console, ConsoleReporter | JsonReporter, Prompter]]:
+    """Yield the console, the reporter and the prompter of a command; without a terminal the prompter asks nothing."""
+    console = stderr()
+    reporter = ConsoleReporter(console)
+    is_interactive = sys.stdin.isatty() and sys.stderr.isatty()
+    prompter = TerminalPrompter(reporter) if is_interactive else NoPrompter()
+    try:
+        yield console, JsonReporter(reporter) if as_json else reporter, prompter
+    finally:
+        reporter.close()
+
+
 def stderr(force_color: bool = False) -> Console:
-    """Return the console for progress and messages; standard output is for what was asked for."""
+    """Return a console on standard error, for progress and messages; results go to standard output."""
     return Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=True if force_color else None)
 
 
 def show_error(error: DlsError) -> None:
-    """Print the sentence, the hint and what detail there is."""
+    """Print an error: its detail if there is one, its message and its hint."""
     console = stderr()
     if error.detail:
         console.print(Text(error.detail.rstrip(), style="dim"))
@@ -41,100 +55,92 @@ def show_error(error: DlsError) -> None:
 
 
 class ConsoleReporter:
-    """Shows the phases: a spinner where there is a terminal, a line each where there is none."""
+    """Shows phases on a console: with a spinner on a terminal, else with a line for each phase."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Status | None = None
         self._text = ""
-        self._last = 0.0
+        self._last_update = 0.0
 
     def begin(self, phase: str, text: str) -> None:
-        """Show that a phase started."""
+        """Show that a phase has started; without a terminal only for the installation, which takes long."""
         self._text = text
         if self._console.is_terminal:
-            self._stop()
+            self.close()
             self._status = self._console.status(Text(f"{text} …"), spinner="dots")
             self._status.start()
         elif phase == "install":
             self._console.print(f"  {text} …", markup=False)
 
     def update(self, text: str) -> None:
-        """Show what the phase does; without a terminal at most a line every two seconds."""
+        """Show the progress of the phase; without a terminal at most one line every two seconds."""
         if self._status is not None:
             width = max(20, self._console.width - len(self._text) - 8)
             self._status.update(Text.assemble(f"{self._text} … ", (text[:width], "dim")))
-        elif time.monotonic() - self._last > 2:
-            self._last = time.monotonic()
+        elif time.monotonic() - self._last_update > 2:
+            self._last_update = time.monotonic()
             self._console.print(f"    {text}", markup=False)
 
     def done(self, phase: str, text: str, seconds: float) -> None:
-        """Show what the phase ended with."""
-        self._stop()
+        """Show the result of a phase and its seconds."""
+        self.close()
         self._console.print(Text.assemble(("✓ ", "green"), text, (f"  {seconds:.2f} s", "dim")))
 
     def note(self, text: str) -> None:
-        """Show something that matters now."""
+        """Show a message that belongs to no phase."""
         self._console.print(Text.assemble(("! ", "yellow"), text))
 
     def link(self, is_open: bool, text: str) -> None:
-        """Show that the link was lost, or is back."""
+        """Show that the link was lost or is open again."""
         self._console.print(Text.assemble(("✓ ", "green") if is_open else ("! ", "yellow"), text))
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Stop the spinner, before a question or at the end of the command."""
         if self._status is not None:
             self._status.stop()
             self._status = None
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Take the spinner away while somebody is asked."""
-        self._stop()
-        yield
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._stop()
-
 
 class TerminalPrompter:
-    """Asks on the terminal."""
+    """Asks the user on the terminal."""
 
     def __init__(self, reporter: ConsoleReporter) -> None:
         self._reporter = reporter
 
     def accept_host_key(self, key: NewHostKey) -> bool:
-        """Show the key as OpenSSH does and ask."""
-        with self._reporter.paused():
-            sys.stderr.write(
-                f"The authenticity of host '{key.known_hosts_name} ({key.address})' can't be established.\n"
-                f"{key.key_type} key fingerprint is {key.fingerprint}.\n"
-            )
-            while True:
-                answer = self._line("Are you sure you want to continue connecting (yes/no)? ").lower()
-                if answer in ("yes", "no"):
-                    return answer == "yes"
+        """Show a new host key as OpenSSH does, and ask whether to accept it."""
+        self._reporter.close()
+        sys.stderr.write(
+            f"The authenticity of host '{key.known_hosts_name} ({key.address})' can't be established.\n"
+            f"{key.key_type} key fingerprint is {key.fingerprint}.\n"
+        )
+        while True:
+            answer = _read_line("Are you sure you want to continue connecting (yes/no)? ").lower()
+            if answer in ("yes", "no"):
+                return answer == "yes"
 
     def secret(self, prompt: str) -> str:
-        """Ask without showing what is typed."""
-        with self._reporter.paused():
-            return _hidden(prompt)
+        """Ask for a password or a passphrase, without echo."""
+        self._reporter.close()
+        return _read_hidden(prompt)
 
     def answer(self, prompt: str, echo: bool) -> str:
-        """Ask a question of the host."""
-        with self._reporter.paused():
-            return self._line(prompt) if echo else _hidden(prompt)
-
-    def _line(self, prompt: str) -> str:
-        sys.stderr.write(prompt)
-        sys.stderr.flush()
-        line = sys.stdin.readline()
-        if not line:
-            raise KeyboardInterrupt
-        return line.strip()
+        """Ask a question of the SSH server (keyboard-interactive, RFC 4256)."""
+        self._reporter.close()
+        return _read_line(prompt) if echo else _read_hidden(prompt)
 
 
-def _hidden(prompt: str) -> str:
+def _read_line(prompt: str) -> str:
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:  # Ctrl-D
+        raise KeyboardInterrupt
+    return line.strip()
+
+
+def _read_hidden(prompt: str) -> str:
     try:
         return getpass.getpass(prompt, stream=sys.stderr)
     except EOFError:  # Ctrl-D
@@ -142,47 +148,47 @@ def _hidden(prompt: str) -> str:
 
 
 def write_event(event: str, **fields: Any) -> None:
-    """Write one JSON object on a line of standard output."""
+    """Write an event as one line of JSON to standard output."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 class JsonReporter:
-    """Writes the phases as JSON lines to standard output, and shows them to people on standard error."""
+    """Writes events as JSON lines to standard output, and shows them on the console too."""
 
-    def __init__(self, inner: ConsoleReporter) -> None:
-        self._inner = inner
+    def __init__(self, reporter: ConsoleReporter) -> None:
+        self._console = reporter
 
     def begin(self, phase: str, text: str) -> None:
-        """Pass it on."""
-        self._inner.begin(phase, text)
+        """Show on the console that a phase has started."""
+        self._console.begin(phase, text)
 
     def update(self, text: str) -> None:
-        """Pass it on."""
-        self._inner.update(text)
+        """Show the progress of the phase on the console."""
+        self._console.update(text)
 
     def done(self, phase: str, text: str, seconds: float) -> None:
-        """Write the event and pass it on."""
+        """Write and show the result of a phase."""
         write_event("phase", phase=phase, text=text, seconds=round(seconds, 3))
-        self._inner.done(phase, text, seconds)
+        self._console.done(phase, text, seconds)
 
     def note(self, text: str) -> None:
-        """Write the event and pass it on."""
+        """Write and show a message."""
         write_event("note", text=text)
-        self._inner.note(text)
+        self._console.note(text)
 
     def link(self, is_open: bool, text: str) -> None:
-        """Write the event and pass it on."""
+        """Write and show that the link was lost or is open again."""
         write_event("link", open=is_open, text=text)
-        self._inner.link(is_open, text)
+        self._console.link(is_open, text)
 
     def close(self) -> None:
-        """Pass it on."""
-        self._inner.close()
+        """Stop the console's spinner."""
+        self._console.close()
 
 
 def ready_fields(session: Session) -> dict[str, Any]:
-    """Return what a program wants to know of a session that is ready."""
+    """Return the fields of the `ready` event."""
     return {
         "server": session.server_field,
         "port": session.port,
@@ -197,7 +203,7 @@ def ready_fields(session: Session) -> dict[str, Any]:
 
 
 def show_session(console: Console, session: Session) -> None:
-    """Print the panel with the address to type into ITK-SNAP."""
+    """Print a panel with the address to type into ITK-SNAP."""
     target = session.connection.target
     address = Text.assemble(
         ("Server: ", "dim"),
@@ -218,8 +224,8 @@ def show_session(console: Console, session: Session) -> None:
     facts.add_row(
         "Stop",
         Text(
-            "Ctrl-C closes this connection; the server stays. "
-            f"To end it too: {session.login.command('stop', session.target)}"
+            "Ctrl-C closes this connection; the server keeps running. "
+            f"To stop it too: {session.login.command('stop', session.target)}"
         ),
     )
     intro = Text("In ITK-SNAP, add a deep learning server with")
@@ -236,14 +242,14 @@ def show_session(console: Console, session: Session) -> None:
 
 
 def show_sessions(sessions: list[StoredSession], *, as_json: bool) -> None:
-    """Print the sessions that are kept on a host to standard output: a table for people, or JSON lines."""
+    """Print the stored sessions of a host to standard output, as a table or as JSON lines."""
     if as_json:
         for session in sessions:
             fields = {"id": session.id, "model": session.model, "size": session.size}
             write_event("session", **fields, bytes=session.kib << 10, idle=session.idle)
         return
     if not sessions:
-        sys.stdout.write("No sessions are kept there.\n")
+        sys.stdout.write("No sessions are stored there.\n")
         return
     rows = [
         (
@@ -251,14 +257,14 @@ def show_sessions(sessions: list[StoredSession], *, as_json: bool) -> None:
             session.model,
             " x ".join(map(str, session.size)) if session.size else "no image",
             f"{session.kib / 1024:.1f} MiB",
-            _ago(session.idle),
+            _format_age(session.idle),
         )
         for session in sessions
     ]
     show_table(Console(), ("session", "model", "image", "on disk", "last used"), rows)
 
 
-def _ago(seconds: int) -> str:
+def _format_age(seconds: int) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length} {unit} ago"
@@ -266,7 +272,7 @@ def _ago(seconds: int) -> str:
 
 
 def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print a small table."""
+    """Print a table with a header."""
     table = Table(*header)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
@@ -274,7 +280,7 @@ def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[s
 
 
 def show_banner(console: Console, gpu: str, engine: str, rows: list[tuple[str, int, bool]], notes: list[str]) -> None:
-    """Print what `dls serve` serves and every address that can be used."""
+    """Print the banner of `dls serve`: its GPU, engine and notes, and its addresses (server, port, local only)."""
     line = "*" * 78
     console.print(f"{' ITK-SNAP Deep Learning Segmentation Server (dls) ':*^78}", markup=False)
     console.print(f"    {gpu}", markup=False)

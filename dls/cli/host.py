@@ -1,4 +1,4 @@
-"""`dls stop`, `dls logs` and `dls sessions`: what is on a host already."""
+"""`dls stop`, `dls logs` and `dls sessions`: commands for a host that has been connected to before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dls.cli.options import login_options, login_options_of, people
+from dls.cli.options import build_login_options, login_options
 from dls.errors import TargetError
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
 @login_options
 def stop(target: str, **options: Any) -> None:
-    """End the server on HOST."""
+    """Stop the server on HOST."""
+    from dls.cli.console import terminal
     from dls.remote.session import stop_server
 
-    with people() as (_, reporter, prompter):
-        if not stop_server(target, login_options_of(options), prompter, reporter):
+    with terminal() as (_, reporter, prompter):
+        if not stop_server(target, build_login_options(options), prompter, reporter):
             reporter.note("No server was running there.")
 
 
@@ -35,35 +36,39 @@ def stop(target: str, **options: Any) -> None:
     default=50,
     show_default=True,
     type=click.IntRange(0),
-    help="How many lines from the end.",
+    help="Number of lines to print from the end of the log.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     """Print the log of the server on HOST."""
+    from dls.cli.console import terminal
     from dls.remote.session import read_log
 
-    with people() as (_, reporter, prompter):
-        read_log(target, login_options_of(options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
+    with terminal() as (_, reporter, prompter):
+        read_log(target, build_login_options(options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
 
 
 @click.command()
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
 @click.argument("names", metavar="[SESSION]...", nargs=-1)
 @login_options
-@click.option("--session-dir", metavar="FOLDER", help="The folder that was named when the server was started.")
-@click.option("--purge", is_flag=True, help="Remove the sessions named, or all.")
-@click.option("--yes", is_flag=True, help="Do not ask before anything is removed.")
+@click.option("--session-dir", metavar="FOLDER", help="Folder that was given as --session-dir to the server.")
+@click.option("--purge", is_flag=True, help="Remove the named sessions, or all of them.")
+@click.option("--yes", is_flag=True, help="Remove without asking for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def sessions(
     target: str, names: tuple[str, ...], session_dir: str | None, purge: bool, yes: bool, as_json: bool, **options: Any
 ) -> None:
-    """List the sessions that are kept on HOST, or remove them."""
-    from dls.cli.console import show_sessions
+    """List the sessions stored on HOST, or remove them.
+
+    SESSION is the beginning of a session's ID; without one, all sessions are listed or removed.
+    """
+    from dls.cli.console import show_sessions, terminal
     from dls.remote.session import kept_sessions
 
     if purge and not yes and not sys.stdin.isatty():
-        raise TargetError("Nobody can be asked whether to remove the sessions.", "Say so with --yes.")
-    with people() as (_, reporter, prompter):
+        raise TargetError("There is no terminal to confirm the removal of sessions at.", "Confirm it with --yes.")
+    with terminal() as (_, reporter, prompter):
 
         def choose(found: list[StoredSession]) -> list[StoredSession]:
             named = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
@@ -73,4 +78,4 @@ def sessions(
                 return []
             return named if yes or click.confirm(f"Remove {len(named)} sessions for good?", err=True) else []
 
-        kept_sessions(target, login_options_of(options), prompter, reporter, session_dir=session_dir, choose=choose)
+        kept_sessions(target, build_login_options(options), prompter, reporter, session_dir=session_dir, choose=choose)

@@ -1,4 +1,4 @@
-"""`dls models`: look at models, fetch them, and bring them to a host."""
+"""`dls models`: list and download models, and copy them to a host."""
 
 from __future__ import annotations
 
@@ -8,46 +8,47 @@ from typing import Any
 
 import click
 
-from dls.cli.options import UNCHECKED, login_options, login_options_of, model_options, people, wish_of
+from dls.cli.options import INSECURE_NOTE, build_login_options, build_model_spec, login_options, model_options
 
 
 @click.group()
 def models() -> None:
-    """Look at models, fetch them, and bring them to a host."""
+    """List and download models, and copy them to a host."""
 
 
 @models.command("list")
 @model_options
 def list_models(**options: Any) -> None:
-    """List the models there are, and where those are that are here."""
-    from dls import weights as store
+    """List the known models, with the folders of those on this computer."""
+    from dls import weights
 
-    wish = wish_of(options)
-    entries = store.listed(wish)
+    spec = build_model_spec(options)
+    entries = weights.list_models(spec)
     for entry in entries:
         default = " (default)" if entry.get("default") else ""
         click.echo(f"{entry['id']}{default}\t{entry['local_path'] or 'not here'}")
     if not entries:
-        click.echo(f"No model is in {wish.root / 'models'}.", err=True)
+        click.echo(f"There is no model in {spec.root / 'models'}.", err=True)
 
 
 @models.command()
 @click.argument("model", required=False)
 @model_options
 def pull(model: str | None, **options: Any) -> None:
-    """Fetch MODEL, by default the official one."""
-    from dls import weights as store
+    """Download MODEL, by default the official one."""
+    from dls import weights
+    from dls.cli.console import terminal
 
-    wish = wish_of({**options, "model": model})
-    with people() as (_, reporter, _prompter):
-        if wish.insecure:
-            reporter.note(UNCHECKED)
-        here = store.locate(wish)
-        reporter.begin("download", "Fetching the model")
-        folder = store.fetch(wish, lambda text, _: reporter.update(text))
+    spec = build_model_spec({**options, "model": model})
+    with terminal() as (_, reporter, _prompter):
+        if spec.insecure:
+            reporter.note(INSECURE_NOTE)
+        present = weights.locate(spec)
+        reporter.begin("download", "Downloading the model")
+        folder = weights.fetch(spec, lambda text, _: reporter.update(text))
         reporter.done("download", f"The model is in {folder}", 0.0)
-        if here is None:
-            reporter.note(f"Licence of the weights: {store.license_of(folder)}. Please cite: {store.CITATION}")
+        if present is None:
+            reporter.note(f"Licence of the weights: {weights.read_license(folder)}. Please cite: {weights.CITATION}")
     click.echo(folder)
 
 
@@ -55,13 +56,13 @@ def pull(model: str | None, **options: Any) -> None:
 @click.argument("model", required=False)
 @model_options
 def model_path(model: str | None, **options: Any) -> None:
-    """Print where MODEL is on this computer."""
-    from dls import weights as store
+    """Print the folder of MODEL on this computer."""
+    from dls import weights
 
-    wish = wish_of({**options, "model": model, "no_network": True})
-    folder = store.locate(wish)
+    spec = build_model_spec({**options, "model": model, "no_network": True})
+    folder = weights.locate(spec)
     if folder is None:
-        raise store.not_here(wish)
+        raise weights.model_missing_error(spec)
     click.echo(folder)
 
 
@@ -69,22 +70,23 @@ def model_path(model: str | None, **options: Any) -> None:
 @click.argument("target", metavar="[USER@]HOST[:PORT]")
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @login_options
-@click.option("-m", "--models-path", help="Where models are kept on the host.")
+@click.option("-m", "--models-path", help="Folder for models on the host.")
 def push(target: str, folder: Path | None, models_path: str | None, **options: Any) -> None:
-    """Bring a model's FOLDER, by default the official model's, to HOST."""
-    from dls import weights as store
-    from dls.remote.host import push_model as pushing
+    """Copy the model in FOLDER, by default the official one, to HOST."""
+    from dls import weights
+    from dls.cli.console import terminal
+    from dls.remote.host import push_model
     from dls.remote.progress import Phases
     from dls.remote.ssh.login import log_in
 
-    wish = store.ModelSpec(str(folder.absolute()) if folder else None, network=False)
-    found = store.locate(wish)
-    if found is None:
-        raise store.not_here(wish)
-    with people() as (_, reporter, prompter):
+    spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
+    source = weights.locate(spec)
+    if source is None:
+        raise weights.model_missing_error(spec)
+    with terminal() as (_, reporter, prompter):
         phases = Phases(reporter)
-        connection = log_in(target, login_options_of(options), prompter, phases)
-        with contextlib.closing(connection), phases("push", f"Sending {found.name}") as phase:
-            place = pushing.push(connection, found, models_path, phase)
-            phase.result = f"The model is on {connection.target.label} in {place}"
-    click.echo(place)
+        connection = log_in(target, build_login_options(options), prompter, phases)
+        with contextlib.closing(connection), phases("push", f"Sending {source.name}") as phase:
+            destination = push_model.push(connection, source, models_path, phase)
+            phase.result = f"The model is on {connection.target.label} in {destination}"
+    click.echo(destination)

@@ -1,10 +1,9 @@
-"""The options that several commands share, and what becomes of them."""
+"""The options that several commands share, and their conversion into values for the other packages."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,20 +16,22 @@ if TYPE_CHECKING:
     from dls.remote.ssh.login import LoginOptions
     from dls.weights import ModelSpec
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-UNCHECKED = "Certificates are not checked (--insecure); --ca-bundle FILE is the better way."
+INSECURE_NOTE = "Certificates are not checked (--insecure); --ca-bundle FILE is safer."
+"""Shown whenever --insecure is used."""
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
+"""Devices that --device takes, as help and messages list them."""
 
 
-def login_options(command: F) -> F:
-    """Add the options that every command which logs in takes."""
+def login_options(command: Command) -> Command:
+    """Add the options of every command that logs in to a host."""
     options = [
         click.option(
             "-F",
             "--ssh-config",
             type=click.Path(path_type=Path),
-            help="SSH configuration file instead of ~/.ssh/config.",
+            help="SSH configuration file to read instead of ~/.ssh/config.",
         ),
         click.option(
             "-i",
@@ -38,17 +39,24 @@ def login_options(command: F) -> F:
             "identities",
             multiple=True,
             type=click.Path(path_type=Path),
-            help="Private key to log in with.",
+            help="Private key file to log in with; may be given several times.",
         ),
         click.option("--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
-        click.option("--accept-new-host-key", is_flag=True, help="Trust a host that has never been seen before."),
+        click.option(
+            "--accept-new-host-key",
+            is_flag=True,
+            help="Accept the key of a host that is not known yet; a changed key is still refused.",
+        ),
         click.option(
             "--password-file",
             type=click.Path(allow_dash=True),
-            help="File whose first line is the password (- for standard input).",
+            help="File whose first line is the password; - for standard input.",
         ),
         click.option(
-            "--remote-dir", default=DEFAULT_REMOTE_DIR, show_default=True, help="Where everything goes on the host."
+            "--remote-dir",
+            default=DEFAULT_REMOTE_DIR,
+            show_default=True,
+            help="Directory on the host to install into.",
         ),
     ]
     for option in reversed(options):
@@ -60,27 +68,27 @@ MODEL_OPTIONS = [
     click.option(
         "-m",
         "--models-path",
-        help="Where models are kept; by default $NNINTERACTIVE_MODEL_DIR or ~/.nninteractive.",
+        help="Folder for models; by default $NNINTERACTIVE_MODEL_DIR or ~/.nninteractive.",
     ),
     click.option("-k", "--insecure", is_flag=True, help="Check no certificates when models are downloaded."),
-    click.option("--ca-bundle", metavar="FILE", help="Certificates to trust when models are downloaded."),
+    click.option("--ca-bundle", metavar="FILE", help="CA certificates to trust when models are downloaded."),
     click.option("--no-network", is_flag=True, help="Never download anything."),
 ]
-"""Where models are and how they may be fetched."""
+"""Options that say where models are and how they may be downloaded."""
 
 
-def model_options(command: F) -> F:
+def model_options(command: Command) -> Command:
     """Add the options of commands that look for models."""
     for option in reversed(MODEL_OPTIONS):
         command = option(command)
     return command
 
 
-def engine_options(command: F) -> F:
-    """Add the options that say what segments and where its model is; all paths are of the server's machine."""
+def engine_options(command: Command) -> Command:
+    """Add the options that select the engine and its model; all paths are paths on the server's machine."""
     options = [
         click.option(
-            "--engine", default=DEFAULT_ENGINE, show_default=True, help="What segments: region or nninteractive."
+            "--engine", default=DEFAULT_ENGINE, show_default=True, help="Engine that segments: region or nninteractive."
         ),
         click.option(
             "--device",
@@ -88,18 +96,18 @@ def engine_options(command: F) -> F:
             show_default=True,
             metavar="DEVICE",
             callback=check_device,
-            help=f"Where it computes: {DEVICES}.",
+            help=f"Device that the engine computes on: {DEVICES}.",
         ),
         click.option(
             "--stand-in",
             is_flag=True,
-            help="List region under nnInteractive's name too, which ITK-SNAP's lasso asks for.",
+            help="List region under the name nnInteractive too: ITK-SNAP's lasso works with that name only.",
         ),
-        click.option("--model", metavar="ID", help="Model to use: an id, or a folder; by default the official one."),
+        click.option("--model", metavar="ID", help="Model to use: an ID or a folder; by default the official model."),
         *MODEL_OPTIONS,
-        click.option("--compile", is_flag=True, help="Compile the network: a slower start, faster clicks."),
+        click.option("--compile", is_flag=True, help="Compile the network: slower start, faster clicks."),
         click.option(
-            "--nninteractive-api/--no-nninteractive-api",
+            "--native-api/--no-native-api",
             default=True,
             show_default=True,
             help="Serve nnInteractive's own protocol too, for napari, 3D Slicer and MITK.",
@@ -110,17 +118,19 @@ def engine_options(command: F) -> F:
     return command
 
 
-def session_options(command: F) -> F:
-    """Add the options that say where sessions are kept and for how long; the path is of the server's machine."""
+def session_options(command: Command) -> Command:
+    """Add the options that say where sessions are stored and how long; the path is one on the server's machine."""
     options = [
-        click.option("--session-dir", metavar="FOLDER", help="Where sessions are kept; by default on local disks."),
+        click.option(
+            "--session-dir", metavar="FOLDER", help="Folder to store sessions in; by default on the local disks."
+        ),
         click.option(
             "--session-ttl",
             metavar="DAYS",
             default=DEFAULT_TTL / 86400,
             show_default=True,
             type=click.FloatRange(min=0.001),
-            help="Days without use after which a session is removed.",
+            help="Remove a session after this many days without use.",
         ),
     ]
     for option in reversed(options):
@@ -129,14 +139,15 @@ def session_options(command: F) -> F:
 
 
 def check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
-    """Refuse what is no device before anything is done."""
+    """Return the value of --device; raises BadParameter for one that names no device."""
     kind, colon, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdigit())):
         raise click.BadParameter(f"{device!r} is none of {DEVICES}.")
     return device
 
 
-def login_options_of(options: dict[str, Any]) -> LoginOptions:
+def build_login_options(options: dict[str, Any]) -> LoginOptions:
+    """Return the values of the options that `login_options` adds; reads the password file."""
     from dls.remote.ssh.login import LoginOptions
 
     return LoginOptions(
@@ -144,48 +155,38 @@ def login_options_of(options: dict[str, Any]) -> LoginOptions:
         identities=tuple(options["identities"]),
         ssh_port=options["ssh_port"],
         accept_new_host_key=options["accept_new_host_key"],
-        password=first_line(options["password_file"]),
+        password=read_first_line(options["password_file"], "--password-file"),
         remote_dir=options["remote_dir"],
     )
 
 
-def first_line(name: str | None) -> str | None:
+def build_model_spec(options: dict[str, Any]) -> ModelSpec:
+    """Return the values of the options that `model_options` adds, and of `model` where the command has it."""
+    from dls.weights import ModelSpec
+
+    return ModelSpec(
+        options.get("model"),
+        expand_path(options["models_path"]),
+        network=not options["no_network"],
+        insecure=options["insecure"],
+        ca_bundle=expand_path(options["ca_bundle"]),
+    )
+
+
+def expand_path(name: str | None) -> Path | None:
+    """Return the path with `~` replaced by the home directory; None for no name."""
+    return Path(name).expanduser() if name else None
+
+
+def read_first_line(name: str | None, option: str) -> str | None:
+    """Return the first line of the file, or of standard input for `-`; None for no name.
+
+    Raises TargetError, which names the option, for a file that can't be read.
+    """
     if name is None:
         return None
     try:
         text = sys.stdin.readline() if name == "-" else Path(name).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(f"The file {name} can't be read.", "Name another one with --password-file.") from error
+        raise TargetError(f"The file {name} can't be read.", f"Name another one with {option}.") from error
     return text.split("\n", 1)[0].rstrip("\r")
-
-
-@contextlib.contextmanager
-def people(as_json: bool = False) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the console, the reporter and the prompter; nothing prompts where there is no terminal."""
-    from dls.cli import console
-    from dls.remote.ssh.prompts import NoPrompter
-
-    screen = console.stderr()
-    shown = console.ConsoleReporter(screen)
-    asks = sys.stdin.isatty() and sys.stderr.isatty()
-    prompter = console.TerminalPrompter(shown) if asks else NoPrompter()
-    try:
-        yield screen, console.JsonReporter(shown) if as_json else shown, prompter
-    finally:
-        shown.close()
-
-
-def path_of(name: str | None) -> Path | None:
-    return Path(name).expanduser() if name else None
-
-
-def wish_of(options: dict[str, Any]) -> ModelSpec:
-    from dls.weights import ModelSpec
-
-    return ModelSpec(
-        options.get("model"),
-        path_of(options["models_path"]),
-        network=not options["no_network"],
-        insecure=options["insecure"],
-        ca_bundle=path_of(options["ca_bundle"]),
-    )

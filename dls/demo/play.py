@@ -1,4 +1,4 @@
-"""The demo, step by step."""
+"""The steps of the demo."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
-from dls.cli.console import show_session, show_table
-from dls.demo import picture as pictures
-from dls.demo import sample, sshd
+from dls.cli.console import Console, show_session, show_table
+from dls.demo import picture, sample, sshd
 from dls.demo.client import ItkSnapClient
 from dls.errors import DlsError
 from dls.remote import session as sessions
@@ -28,35 +26,40 @@ from dls.remote.ssh.prompts import NoPrompter
 
 @dataclass(frozen=True)
 class Result:
-    """What was segmented: a caption, the mask, and the voxel (z, y, x) to show it at."""
+    """One segmented structure."""
 
     caption: str
     mask: npt.NDArray[np.uint8]
+    """Mask, shape (z, y, x)."""
     center: tuple[int, int, int]
+    """Voxel (z, y, x) whose slices the picture shows."""
 
 
-def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, library: bool = False) -> None:
-    """Start an SSH server, connect to it, play ITK-SNAP, draw the picture, and leave nothing behind."""
+def run(console: Console, reporter: Reporter, *, once: bool, path: Path, library: bool = False) -> None:
+    """Start an SSH server, connect to it, segment as ITK-SNAP would, write a picture, and remove everything else.
+
+    `library` starts asyncssh even where OpenSSH's sshd is installed.
+    """
     if os.name == "nt":
         raise DlsError("The demo needs Linux or macOS: it starts the server on this computer.", "Try dls connect HOST.")
     with _workspace() as folder, sshd.running(folder, library=library) as server:
-        reporter.note(f"SSH server of our own on 127.0.0.1:{server.port} ({server.program})")
+        reporter.note(f"Started an SSH server on 127.0.0.1:{server.port} ({server.program})")
         login = LoginOptions(ssh_config=server.config, remote_dir=f"{folder}/host")
         request = ServerOptions(stand_in=True, session_dir=f"{folder}/sessions")
         session = sessions.establish("dls-demo", login, request, None, NoPrompter(), reporter)
         try:
             client = ItkSnapClient(session.port)
-            reporter.note("Playing ITK-SNAP on a T1 brain: upload, click, scribble, lasso")
+            reporter.note("Segmenting a T1 brain as ITK-SNAP would: upload, click, scribble, lasso")
             results = play(client)
             volume = sample.load()
-            pictures.draw(picture, volume, [(result.caption, result.mask, result.center) for result in results])
+            picture.draw(path, volume, [(result.caption, result.mask, result.center) for result in results])
             rows = [
                 (name, f"{seconds * 1000:.0f} ms", f"{size / 1024:.0f} KiB") for name, seconds, size in client.times
             ]
-            show_table(screen, ("Request", "Time", "Answer"), rows)
-            reporter.note(f"The result over three slices: {picture}")
+            show_table(console, ("Request", "Time", "Response"), rows)
+            reporter.note(f"The result over three slices: {path}")
             if not once:
-                show_session(screen, session)
+                show_session(console, session)
                 session.wait()
         except KeyboardInterrupt:
             reporter.note("Ending the demo.")
@@ -75,7 +78,7 @@ def _workspace() -> Iterator[Path]:
 
 
 def play(client: ItkSnapClient) -> list[Result]:
-    """Do what an annotator does; returns what came back."""
+    """Segment three structures as an annotator would, and return the results."""
     volume = sample.load()
     client.start("region")
     client.upload(volume, sample.SPACING)

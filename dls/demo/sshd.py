@@ -1,4 +1,4 @@
-"""An SSH server of one's own on loopback: OpenSSH's where there is one, else one from a library."""
+"""An SSH server on loopback for the demo and the tests: OpenSSH's sshd where it is installed, else asyncssh."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dls.errors import DlsError
 
 PRIVILEGE_SEPARATION = Path("/run/sshd")
-"""OpenSSH's server wants this folder when root starts it; where no service made it, we do."""
+"""Folder that sshd requires when root starts it; created where no system service has created it."""
 START_SECONDS = 10
+"""Seconds to wait for the server to start, and for asyncssh to end."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running SSH server and what it takes to log in to it."""
+    """A running SSH server, and the configuration to log in to it."""
 
     program: str
+    """Path of sshd, or `asyncssh`."""
     port: int
     config: Path
-    """An SSH configuration in which the server is the host `dls-demo`, with its key and its known_hosts."""
+    """An SSH configuration that defines the server as the host `dls-demo`, with its key and its known_hosts."""
 
 
 @contextlib.contextmanager
 def running(folder: Path, *, options: str = "", library: bool = False, login: type = object) -> Iterator[Server]:
-    """Run an SSH server as the current user, all its files in the folder.
+    """Run an SSH server as the current user, with all its files in the folder.
 
-    `options` are further lines of sshd_config; `library` takes asyncssh even where OpenSSH's server is there, and
-    `login` is a class that changes how that one lets people in.
+    `options` are additional lines of sshd_config. `library` selects asyncssh even where sshd is installed; `login` is
+    then a mix-in for `asyncssh.SSHServer` that changes how users authenticate.
     """
     key = _write_key(folder / "id_ed25519")
     host_key = _write_key(folder / "host_key")
@@ -58,9 +60,9 @@ def running(folder: Path, *, options: str = "", library: bool = False, login: ty
 
 
 def find_sshd() -> str | None:
-    """Return the path of OpenSSH's server, which stands outside most users' PATH."""
-    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
-    return None if os.name == "nt" else shutil.which("sshd", path=places)
+    """Return the path of OpenSSH's sshd, which is outside the PATH of most users; None where it is not installed."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
+    return None if os.name == "nt" else shutil.which("sshd", path=path)
 
 
 def _client_config(folder: Path, port: int) -> str:
@@ -89,36 +91,36 @@ def _free_port() -> int:
 def _openssh(program: str, folder: Path, port: int, options: str) -> Iterator[None]:
     config, log = folder / "sshd_config", folder / "sshd.log"
     config.write_text(
-        # OpenSSH takes the first value it reads.
+        # OpenSSH uses the first value of each option, so the additional lines stand first.
         f"{options}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
         "KbdInteractiveAuthentication no\n" + ("" if "Subsystem" in options else "Subsystem sftp internal-sftp\n")
     )
-    made = os.getuid() == 0 and not PRIVILEGE_SEPARATION.exists()
-    if made:
+    is_created = os.getuid() == 0 and not PRIVILEGE_SEPARATION.exists()
+    if is_created:
         PRIVILEGE_SEPARATION.mkdir(mode=0o755)
     process = subprocess.Popen(
         [program, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        _wait_for(port, process, log)
+        _wait_until_listening(port, process, log)
         yield
     finally:
         process.terminate()
         process.wait()
-        if made:
+        if is_created:
             with contextlib.suppress(OSError):
                 PRIVILEGE_SEPARATION.rmdir()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
     text = log.read_text(errors="replace") if log.exists() else ""
-    raise DlsError("The demo's SSH server did not start.", "Its last lines stand above.", detail=text[-2000:])
+    raise DlsError("The demo's SSH server did not start.", "The end of its log is above.", detail=text[-2000:])
 
 
 @contextlib.contextmanager
@@ -213,7 +215,7 @@ class _LibraryServer:
 
 
 async def _shell(process: Any) -> None:
-    """Run a command as sshd would: by the user's shell, its standard streams on the channel."""
+    """Run a command as sshd does: in a shell, with its standard streams on the channel."""
     child = await asyncio.create_subprocess_exec(
         "/bin/sh",
         "-c",

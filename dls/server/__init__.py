@@ -1,1 +1,4 @@
-"""The GPU host's side: HTTP in, masks out. Never imports `dls.remote`, paramiko or rich."""
+"""The server on the GPU host: decodes requests, runs an engine, encodes masks.
+
+Never imports `dls.remote`, paramiko or rich.
+"""

@@ -1,4 +1,7 @@
-"""The one door to blocking work: the event loop never computes, inflates or waits."""
+"""Run blocking work on threads, so that the event loop never computes, inflates or waits.
+
+Only this module of the HTTP side hands work to a thread pool; a test searches the others for it.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +12,45 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-PIECES_BEHIND = 8
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CODEC_THREADS = 4
-"""Bodies parsed and masks encoded at once; the libraries that do it release the interpreter lock."""
-
-
+"""Number of bodies parsed and masks encoded at once; the libraries used for it release the interpreter lock."""
 PREPARE_THREADS = 2
-"""Images prepared at once; each takes a core and passes over the whole volume."""
+"""Number of images prepared at once; each occupies a core and reads the whole volume."""
+MAX_PENDING = 8
+"""Number of pieces of work that a `SerialWorker` holds before `submit` waits."""
+
+
+async def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking work on asyncio's default pool: for work that must not wait in a pool of `Executors`."""
+    return await asyncio.get_running_loop().run_in_executor(None, lambda: work(*args, **kwargs))
 
 
 class SerialWorker:
-    """Does work in order on a thread of its own, a few pieces behind: a core writes while another inflates."""
+    """Runs work in the order submitted on one thread, so that one core writes while another inflates.
+
+    The first `submit` starts the thread.
+    """
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(PIECES_BEHIND)
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(MAX_PENDING)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="dls-behind", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     @property
     def is_full(self) -> bool:
-        """Whether `do` would wait."""
+        """Whether `submit` would wait."""
         return self._queue.full()
 
-    def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Do it soon; raises what earlier work raised."""
+    def submit(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run work on the thread, soon; raises what earlier work raised."""
         if self._error is not None:
             raise self._error
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="dls-serial", daemon=True)
+            self._thread.start()
         self._queue.put(lambda: work(*args, **kwargs))
 
     def _run(self) -> None:
@@ -50,39 +62,40 @@ class SerialWorker:
                     self._error = error
 
     def close(self) -> None:
-        """Wait until all is done."""
-        if self._thread.is_alive():
+        """Wait until all work has run, and end the thread."""
+        if self._thread is not None and self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
 
     def finish(self) -> None:
-        """Wait until all is done, and raise what went wrong."""
+        """Wait until all work has run; raises what the work raised."""
         self.close()
         if self._error is not None:
             raise self._error
 
 
 class Executors:
-    """Three pools: for bytes, for images being prepared, and for prompts, so that none waits for another kind."""
+    """Three thread pools, so that bytes, images being prepared and prompts do not wait for one another."""
 
     def __init__(self, engine_threads: int) -> None:
         self._codec = ThreadPoolExecutor(CODEC_THREADS, "dls-codec")
         self._prepare = ThreadPoolExecutor(PREPARE_THREADS, "dls-prepare")
-        self.queue = ThreadPoolExecutor(engine_threads, "dls-engine")
+        self.engine_pool = ThreadPoolExecutor(engine_threads, "dls-engine")
+        """The pool on which `engine` runs its work."""
 
     async def codec(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work on bytes."""
+        """Run work that parses, compresses, reads or writes bytes."""
         return await asyncio.get_running_loop().run_in_executor(self._codec, lambda: work(*args, **kwargs))
 
     async def engine(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the engine's work, first come, first served: fair, since a session has one prompt in it at most."""
-        return await asyncio.get_running_loop().run_in_executor(self.queue, lambda: work(*args, **kwargs))
+        """Run the engine's work, first come, first served: a session submits at most one prompt at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self.engine_pool, lambda: work(*args, **kwargs))
 
     async def prepare(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Prepare an image."""
+        """Run work that prepares an image or gives its memory back."""
         return await asyncio.get_running_loop().run_in_executor(self._prepare, lambda: work(*args, **kwargs))
 
     def close(self) -> None:
-        """Wait for the work that runs; drop what has not begun."""
-        for pool in (self._codec, self._prepare, self.queue):
+        """Wait for the work that runs, and drop the work that has not begun."""
+        for pool in (self._codec, self._prepare, self.engine_pool):
             pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Locks on files, which are free again when their process ends, however that happens."""
+"""Locks on files; the system releases them when their process ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from typing import IO
 from dls.contract import ALREADY_RUNNING
 from dls.errors import ListenError
 
-LOOK_SECONDS = 0.02
+RETRY_SECONDS = 0.02
+"""Seconds between two attempts to take a lock."""
 
 
 @contextlib.contextmanager
-def only_one(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock that one server at a time may hold; it goes with the process, however that ends.
+def exclusive(path: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock that only one server at a time may hold.
 
-    Raises ListenError when another one still holds it after so many seconds.
+    Raises ListenError when another process still holds it after `wait` seconds.
     """
     with path.open("a") as stream:
         path.chmod(0o600)
         deadline = time.monotonic() + wait
-        while not is_free(stream):
+        while not try_lock(stream):
             if time.monotonic() >= deadline:
                 raise ListenError(ALREADY_RUNNING, "Stop it first: dls stop.")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(RETRY_SECONDS)
         yield
 
 
-def is_free(stream: IO[str]) -> bool:
-    """Take the lock on an open file, unless another process has it."""
-    if sys.platform == "win32":  # two servers there can't share a port
+def try_lock(stream: IO[str]) -> bool:
+    """Lock an open file and return True, or return False when another process holds the lock."""
+    if sys.platform == "win32":  # two servers can't share a port on Windows, so no lock is needed
         return True
     import fcntl
 

@@ -1,4 +1,4 @@
-"""How much memory there is to use."""
+"""Determine how much memory this process may use."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-SHARE = 0.6
-"""Of the memory that this process may have, how much images may take."""
+IMAGE_SHARE = 0.6
+"""Share of this process's memory that images may take by default."""
 FALLBACK = 8 << 30
-"""Bytes, where the system does not say."""
+"""Bytes assumed where the system does not report its memory."""
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Files with a container's memory limit in bytes: cgroup v2, then cgroup v1."""
 
 
 def total() -> int:
-    """Return the bytes this process may have: the machine's, or its container's where that is less."""
+    """Return the bytes this process may use: the machine's memory, or its container's limit where that is lower."""
     limits = [_machine()]
     for name in CONTAINER_LIMITS:
         try:
@@ -34,5 +35,5 @@ def _machine() -> int:
 
 
 def default_budget() -> int:
-    """Return the bytes that the images of all sessions may take together."""
-    return int(total() * SHARE)
+    """Return the bytes that the images of all sessions together may take by default."""
+    return int(total() * IMAGE_SHARE)

@@ -1,6 +1,6 @@
-"""What a server is told to do: by its command line, or by the client that starts it.
+"""The options of a server, from its command line or from the client that starts it.
 
-Imports nothing that takes long: the engine's process is begun as soon as this is read.
+This module imports nothing that takes long, because the engine's process is started right after it.
 """
 
 from __future__ import annotations
@@ -17,51 +17,58 @@ from dls.weights import ModelSpec
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What the user chose; an engine takes what concerns it."""
+    """The user's options for engines; an engine ignores those that do not concern it."""
 
     device: str = "auto"
+    """The device to compute on: auto, cpu, mps, cuda or cuda:N."""
     models: ModelSpec = field(default_factory=ModelSpec)
     compile: bool = False
+    """Whether torch compiles the network."""
     native_api: bool = True
-    """Whether the engine's own protocol is served too, where it has one."""
+    """Whether the engine's native API is served in addition to ITK-SNAP's, where the engine has one."""
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What the server is to do; `host` None opens no port."""
+    """The options of a server."""
 
     host: str | None = "127.0.0.1"
+    """Address to listen on; None opens no port."""
     port: int = DEFAULT_PORT
     uds: Path | None = None
+    """Unix socket to listen on."""
     engine: str = DEFAULT_ENGINE
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     stand_in: bool = False
+    """Whether the engine's model is listed under nnInteractive's name too."""
     secret: str | None = field(default=None, repr=False)
     open: bool = False
+    """Whether a server that other computers can reach accepts requests without a secret."""
     allow_hosts: tuple[str, ...] = ()
+    """Further names under which clients may address the server."""
     memory: int | None = None
-    """Bytes that all images may take together; by default a share of the machine's memory."""
+    """Bytes that all images together may take; by default a share of the machine's memory."""
     session_dir: Path | None = None
     session_ttl: float = DEFAULT_TTL
-    """Seconds."""
+    """Seconds without use after which a session's files are removed."""
     idle: float | None = None
-    """Seconds without a request after which the server ends; None for never."""
+    """Seconds without a request after which the server ends; None means that it never ends."""
     launch: LaunchFile | None = None
-    """What a server that was started from elsewhere is told."""
+    """The launch file of a server that a client started; None for one that a user started."""
 
     @property
     def is_public(self) -> bool:
-        """Whether other computers can reach it."""
+        """Whether other computers can reach the server."""
         return self.host is not None and self.host not in sockets.LOOPBACK
 
     @property
     def name(self) -> str:
-        """What its sessions' folder is called: whatever server is started next finds them there."""
+        """Name of the folder with the server's sessions, by which the next server finds them."""
         return self.launch.name if self.launch else "serve"
 
 
 def from_launch_file(path: Path) -> ServeOptions:
-    """Read the options that a client wrote for a server that it starts; raises ListenError."""
+    """Read the options that a client wrote for the server that it starts. Raises ListenError."""
     try:
         file = LaunchFile.parse(path.read_text())
     except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
-"""How a server that was started from elsewhere is found, and when it is needed no more.
+"""The files by which clients find a server that they started.
 
-Its run directory lies under /tmp, where cleaners come by: what they take is put back, since the server lives on.
+The run directory lies under /tmp, where cleanup programs delete old files: what they delete is written again, since
+the server still runs.
 """
 
 from __future__ import annotations
@@ -19,21 +20,23 @@ from dls.contract import ENDED_FILE, STATE_FILE, ServerState, dump_ended
 from dls.errors import ListenError
 from dls.server import sockets
 
-LOOK_SECONDS = 1.0
-FRESHEN_SECONDS = 3600.0
+CHECK_SECONDS = 1.0
+"""Seconds between two checks that the files are still there."""
+TOUCH_SECONDS = 3600.0
+"""Seconds after which the files get a new modification time, so that cleanup programs leave them alone."""
 
 log = logging.getLogger("dls.server")
 
 
 class Registration:
-    """The files in the run directory by which clients find the server."""
+    """The state file in the run directory, and the file that says why the server ended."""
 
     def __init__(self, folder: Path, state: ServerState) -> None:
         self._folder = folder
         self._state = state
 
-    def announce(self) -> None:
-        """Say how this server is reached, to those who can read its user's files."""
+    def register(self) -> None:
+        """Write the state file, which only this user can read: it says how the server is reached."""
         (self._folder / ENDED_FILE).unlink(missing_ok=True)
         self._write(STATE_FILE, self._state.dump())
 
@@ -44,42 +47,45 @@ class Registration:
             stream.write(text)
         part.replace(self._folder / name)
 
-    def withdraw(self, why: str) -> None:
-        """Say that the server ended because it was to; one that crashed says nothing."""
+    def unregister(self, reason: str) -> None:
+        """Write why the server ended and remove the state file; a server that crashed does neither."""
         with contextlib.suppress(OSError):
-            if self._is_ours():  # else another one has its place already
-                self._write(ENDED_FILE, dump_ended(why))
+            if self._owns_state_file():  # otherwise another server already uses this directory
+                self._write(ENDED_FILE, dump_ended(reason))
                 (self._folder / STATE_FILE).unlink(missing_ok=True)
 
-    def _is_ours(self) -> bool:
+    def _owns_state_file(self) -> bool:
         try:
             state = ServerState.parse((self._folder / STATE_FILE).read_text(), str(self._folder))
         except OSError:
             return False
         return state is not None and state.pid == self._state.pid
 
-    async def look_after(self, uds: Path, listen_again: Callable[[socket.socket], Awaitable[None]]) -> None:
-        """For as long as the server runs: put back what is gone, and keep young what cleaners would take."""
-        freshened = time.monotonic()
+    async def maintain(self, uds: Path, listen: Callable[[socket.socket], Awaitable[None]]) -> None:
+        """Keep the socket and the state file in place until cancelled; `listen` takes a socket that was bound again."""
+        touched = time.monotonic()
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             try:
-                if not uds.is_socket():
-                    log.warning("the server's socket is gone: making it again")
-                    await listen_again(self._bound_again(uds))
-                if not (self._folder / STATE_FILE).exists():
-                    log.warning("the server's state file is gone: writing it again")
-                    self._write(STATE_FILE, self._state.dump())
-                if time.monotonic() - freshened > FRESHEN_SECONDS:
-                    freshened = time.monotonic()
+                await self._restore(uds, listen)
+                if time.monotonic() - touched > TOUCH_SECONDS:
+                    touched = time.monotonic()
                     for path in (self._folder.parent, self._folder, *self._folder.iterdir()):
                         os.utime(path)
             except (OSError, ListenError) as error:
-                log.warning("the run directory can't be mended: %s", error)
+                log.warning("the run directory can't be restored: %s", error)
 
-    def _bound_again(self, uds: Path) -> socket.socket:
+    async def _restore(self, uds: Path, listen: Callable[[socket.socket], Awaitable[None]]) -> None:
+        if not uds.is_socket():
+            log.warning("the server's socket is gone: creating it again")
+            await listen(self._bind_again(uds))
+        if not (self._folder / STATE_FILE).exists():
+            log.warning("the server's state file is gone: writing it again")
+            self._write(STATE_FILE, self._state.dump())
+
+    def _bind_again(self, uds: Path) -> socket.socket:
         for folder in (self._folder.parent, self._folder):
             folder.mkdir(mode=0o700, exist_ok=True)
             if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
-                raise ListenError(f"{folder} belongs to somebody else.")
+                raise ListenError(f"{folder} belongs to another user.")
         return sockets.bind_unix(uds)

@@ -1,4 +1,4 @@
-"""Options to engine to uvicorn: bind, say where, serve until told to stop."""
+"""Run a server: bind its sockets, make its engine, run uvicorn until it is told to stop."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from dls.server.engines.process import ProcessEngine
 from dls.server.engines.readiness import Readiness
 from dls.server.http.access import Policy, make_secret
 from dls.server.http.activity import Activity, watch_idle
-from dls.server.http.app import listed, make_app
+from dls.server.http.app import make_app
+from dls.server.http.models import list_models
 from dls.server.options import ServeOptions
 from dls.server.registration import Registration
-from dls.server.sessions import store
+from dls.server.sessions.folders import choose_folders
 from dls.server.sessions.store import SessionStore
-from dls.server.spawn import SpawnedWorker
+from dls.server.spawn import EngineChild
 
 log = logging.getLogger("dls.server")
 
 
 @dataclass(frozen=True)
-class Listening:
-    """A server that listens: what the banner shows."""
+class RunningServer:
+    """A server that accepts requests, as its banner describes it."""
 
     options: ServeOptions
     port: int | None
@@ -45,131 +46,141 @@ class Listening:
     models: tuple[str, ...]
 
 
-def serve(options: ServeOptions, announce: Callable[[Listening], None], begun: SpawnedWorker | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, or until nobody needs it; raises ListenError or EngineError.
+ReadyCallback = Callable[[RunningServer], None]
+"""Called once, as soon as the server accepts requests."""
 
-    `begun` is the engine's process, where it was begun already.
+
+def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, or until the server has been idle for long enough.
+
+    `child` is the engine's process, where it has been started already. Raises ListenError or EngineError.
     """
     with contextlib.ExitStack() as stack:
-        folders = store.folders(options.session_dir, options.name)
-        kept = SessionStore(folders, options.session_ttl).open()
+        folders = choose_folders(options.session_dir, options.name)
+        sessions = SessionStore(folders, options.session_ttl).open()
         if options.launch is not None:
-            # Not in the run directory: with that cleaned away, a second server would start beside the first.
+            # The lock is not in the run directory: if a cleanup program removed it there, a second server would start.
             wait = REPLACED_SECONDS if options.launch.replaces else 0.0
-            stack.enter_context(locks.only_one(folders.home / f"{options.launch.request}.lock", wait))
-        listeners, port = stack.enter_context(_bound(options))
-        facts = engines.make(options.engine, options.engine_options)
-        run = _Run(options, port, ProcessEngine(options.engine, options.engine_options, facts, begun))
-        run.serve(listeners, kept, announce)
+            stack.enter_context(locks.exclusive(folders.home / f"{options.launch.request}.lock", wait))
+        listeners, port = stack.enter_context(_bind(options))
+        description = engines.make(options.engine, options.engine_options)
+        engine = ProcessEngine(options.engine, options.engine_options, description, child)
+        _Service(options, port, engine).run(listeners, sessions, on_ready)
 
 
-class _Run:
-    """One server from its first request to its last."""
+class _Service:
+    """Runs one server from its first request to its last."""
 
     def __init__(self, options: ServeOptions, port: int | None, engine: Engine) -> None:
         self._options = options
         self._engine = engine
         self._failures: list[DlsError] = []
-        self._readiness = Readiness(self._failed)
+        self._readiness = Readiness(self._fail)
         self._activity = Activity()
-        self._why = "stopped"
-        models = tuple(model.id for model in listed(engine.models, options.stand_in))
-        self._listening = Listening(options, port, _secret(options), engine, models)
+        self._end_reason = "stopped"
+        models = tuple(model.id for model in list_models(engine.models, options.stand_in))
+        self._description = RunningServer(options, port, _choose_secret(options), engine, models)
+        launch = options.launch
+        self._registration = Registration(Path(launch.run_dir), _state(self._description, launch)) if launch else None
 
-    def _failed(self, error: DlsError) -> None:
+    def _fail(self, error: DlsError) -> None:
         self._failures.append(error)
-        self._end("failed")
+        self._stop("failed")
 
-    def _end(self, why: str) -> None:
-        self._why = why
+    def _stop(self, reason: str) -> None:
+        self._end_reason = reason
         self._server.should_exit = True
 
-    def serve(self, sockets: list[socket.socket], kept: SessionStore, announce: Callable[[Listening], None]) -> None:
-        """Serve; an engine that can't be loaded ends it with its error."""
-        options, listening = self._options, self._listening
-        launch = options.launch
-        app = make_app(
+    def run(self, listeners: list[socket.socket], sessions: SessionStore, on_ready: ReadyCallback) -> None:
+        """Serve until the server is told to stop; raises the error of an engine that can't be loaded."""
+        self._server = _Server(
+            _configure(self._make_app(sessions)),
+            lambda: self._announce(on_ready),
+            self._readiness.cancel,
+            self._background_tasks(),
+        )
+        try:
+            self._server.run(listeners)
+        finally:
+            if self._registration is not None:
+                self._registration.unregister(self._end_reason)
+            self._engine.close()
+        if self._failures:
+            raise self._failures[0]
+        log.info("the server ended")
+
+    def _make_app(self, sessions: SessionStore) -> ASGIApp:
+        options, launch = self._options, self._options.launch
+        return make_app(
             self._engine,
-            policy=Policy(listening.secret, options.open, _names(options)),
+            policy=Policy(self._description.secret, options.open, _server_names(options)),
             budget=options.memory or memory.default_budget(),
-            archive=kept,
+            store=sessions,
             stand_in=options.stand_in,
             identity={"pid": os.getpid(), "code": launch.code if launch else ""},
             readiness=self._readiness,
             activity=self._activity,
             native_api=options.engine_options.native_api,
         )
-        there = Registration(Path(launch.run_dir), _state(listening, launch)) if launch else None
 
-        def ready() -> None:
-            if there is not None:
-                there.announce()
-            announce(listening)
-            log.info("dls %s serves the %s engine", __version__, self._engine.name)
+    def _announce(self, on_ready: ReadyCallback) -> None:
+        if self._registration is not None:
+            self._registration.register()
+        on_ready(self._description)
+        log.info("dls %s serves the %s engine", __version__, self._engine.name)
 
-        self._server = _Server(_configured(app), ready, self._readiness.give_up, self._chores(there))
-        try:
-            self._server.run(sockets)
-        finally:
-            if there is not None:
-                there.withdraw(self._why)
-            self._engine.close()
-        if self._failures:
-            raise self._failures[0]
-        log.info("the server ended")
-
-    def _chores(self, there: Registration | None) -> list[Coroutine[Any, Any, None]]:
+    def _background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         options = self._options
-        chores: list[Coroutine[Any, Any, None]] = []
-        if there is not None and options.uds is not None:
-            chores.append(there.look_after(options.uds, lambda listener: self._server.listen_too(listener)))
+        tasks: list[Coroutine[Any, Any, None]] = []
+        if self._registration is not None and options.uds is not None:
+            tasks.append(self._registration.maintain(options.uds, lambda listener: self._server.add_listener(listener)))
         if options.idle is not None:
-            chores.append(watch_idle(self._activity, options.idle, lambda: self._end("idle")))
-        return chores
+            tasks.append(watch_idle(self._activity, options.idle, lambda: self._stop("idle")))
+        return tasks
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says when it accepts requests, does chores beside, and can listen on one more socket."""
+    """A uvicorn server with callbacks, background tasks and listeners that can be added while it runs."""
 
     def __init__(
         self,
         config: uvicorn.Config,
-        ready: Callable[[], None],
-        ending: Callable[[], None],
-        chores: list[Coroutine[Any, Any, None]],
+        on_startup: Callable[[], None],
+        on_shutdown: Callable[[], None],
+        background: list[Coroutine[Any, Any, None]],
     ) -> None:
         super().__init__(config)
-        self._ready = ready
-        self._ending = ending
-        self._chores = chores
+        self._on_startup = on_startup
+        self._on_shutdown = on_shutdown
+        self._background = background
         self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._ready()
-        self._tasks = [asyncio.create_task(chore) for chore in self._chores]
+        self._on_startup()
+        self._tasks = [asyncio.create_task(coroutine) for coroutine in self._background]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ending()
+        self._on_shutdown()
         for task in self._tasks:
             task.cancel()
         await super().shutdown(sockets)
 
-    async def listen_too(self, listener: socket.socket) -> None:
-        """Accept requests on one more socket, as uvicorn does on its own."""
+    async def add_listener(self, listener: socket.socket) -> None:
+        """Accept requests on one more socket, as uvicorn does on the sockets that it was given."""
 
-        def protocol() -> asyncio.Protocol:
+        def make_protocol() -> asyncio.Protocol:
             kind: Any = self.config.http_protocol_class
-            made: asyncio.Protocol = kind(
+            protocol: asyncio.Protocol = kind(
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
-            return made
+            return protocol
 
         loop = asyncio.get_running_loop()
-        self.servers.append(await loop.create_server(protocol, sock=listener, backlog=sockets.BACKLOG))
+        self.servers.append(await loop.create_server(make_protocol, sock=listener, backlog=sockets.BACKLOG))
 
 
-def _configured(app: ASGIApp) -> uvicorn.Config:
+def _configure(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
@@ -181,29 +192,29 @@ def _configured(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def _secret(options: ServeOptions) -> str | None:
+def _choose_secret(options: ServeOptions) -> str | None:
     if options.open:
         return None
     return options.secret or (make_secret() if options.is_public else None)
 
 
-def _names(options: ServeOptions) -> frozenset[str]:
+def _server_names(options: ServeOptions) -> frozenset[str]:
     """Return the names by which clients may address this server."""
-    name = socket.gethostname()
-    names = (name, f"{name.split('.')[0]}.local", *options.allow_hosts, options.host or name)
-    return frozenset(each.lower() for each in names)
+    hostname = socket.gethostname()
+    names = (hostname, f"{hostname.split('.')[0]}.local", *options.allow_hosts, options.host or hostname)
+    return frozenset(name.lower() for name in names)
 
 
-def _state(listening: Listening, launch: LaunchFile) -> ServerState:
+def _state(server: RunningServer, launch: LaunchFile) -> ServerState:
     return ServerState(
         pid=os.getpid(),
-        secret=listening.secret,
+        secret=server.secret,
         code=launch.code,
         request=launch.request,
-        socket=str(listening.options.uds),
-        port=listening.port,
-        engine=listening.engine.name,
-        device=listening.engine.device,
+        socket=str(server.options.uds),
+        port=server.port,
+        engine=server.engine.name,
+        device=server.engine.device,
         log=launch.log,
         version=__version__,
         run_dir=launch.run_dir,
@@ -211,8 +222,8 @@ def _state(listening: Listening, launch: LaunchFile) -> ServerState:
 
 
 @contextlib.contextmanager
-def _bound(options: ServeOptions) -> Iterator[tuple[list[socket.socket], int | None]]:
-    """Bind the sockets, or raise ListenError; the Unix socket's file goes when it is done."""
+def _bind(options: ServeOptions) -> Iterator[tuple[list[socket.socket], int | None]]:
+    """Bind the server's sockets, and close them at the end; also yields the TCP port. Raises ListenError."""
     with contextlib.ExitStack() as stack:
         listeners: list[socket.socket] = []
         port = None

@@ -1,4 +1,4 @@
-"""Memory that the engine's process maps too, so that no volume is copied on its way there."""
+"""Memory that the engine's process maps too, so that no volume is copied between the processes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 SPARSE = sys.platform == "linux"
-"""Whether a block may be made far larger than what will be written to it."""
+"""Whether a block may be created far larger than the data that will be written to it."""
 
 
-class Shared:
-    """A block of zeros that takes memory only where it is written; another process of this user maps it by `path`.
+class SharedBlock:
+    """A block of zeros that another process of this user can map; it takes memory only where it is written.
 
-    On Linux it is in memory alone; elsewhere in a file for its user only, which goes with the block.
+    On Linux the block is an anonymous file in memory, elsewhere a temporary file that only this user can open.
     """
 
     def __init__(self, size: int) -> None:
         self.path: str
+        """Name of the file that another process maps."""
         if SPARSE:
             descriptor = os.memfd_create("dls")
             file: IO[bytes] = os.fdopen(descriptor, "r+b", buffering=0)
@@ -36,29 +37,30 @@ class Shared:
         self.memory = mmap.mmap(file.fileno(), size)
         self._file = file
         self.close = weakref.finalize(self, file.close)
-        """Let go of it; the memory goes when nobody maps it any more."""
+        """Close the file; the memory is freed when no process maps it any more."""
 
     def array(self, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return the block's beginning as an array, which keeps it alive."""
+        """Return the beginning of the block as an array, which keeps the memory alive."""
         count = int(np.prod(shape))
         return np.frombuffer(self.memory, kind, count).reshape(shape)
 
     def append(self, data: bytes) -> None:
-        """Write what comes next. Through the file: by way of the map, each page costs a fault, and they add up.
+        """Write the next bytes through the file, because writing through the map costs a page fault for each page.
 
-        300 MiB into new memory took 257 ms through the map and 154 through the file, which lets other threads run.
+        Writing 300 MiB into new memory took 257 ms through the map and 154 ms through the file, which also releases
+        the interpreter lock.
         """
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) or 0 :]
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) or 0 :]
 
-    def cut(self, size: int) -> None:
-        """Give back what lies after so many bytes."""
-        if sys.platform != "win32":  # there a mapped file can't be cut
+    def truncate(self, size: int) -> None:
+        """Free the memory after the first `size` bytes."""
+        if sys.platform != "win32":  # Windows can't truncate a mapped file
             self._file.truncate(size)
 
 
-def attached(path: str, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
+def attach(path: str, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
     """Map another process's block as an array."""
     with Path(path).open("r+b") as file:
         count = int(np.prod(shape))

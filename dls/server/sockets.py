@@ -1,4 +1,4 @@
-"""Sockets to listen on, and the addresses that lead to them."""
+"""The sockets that the server listens on, and the addresses under which users reach them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from pathlib import Path
 from dls.errors import ListenError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only programs on this computer can reach."""
 BACKLOG = 128
+"""Number of connections that may wait to be accepted."""
 
 
 @contextlib.contextmanager
 def unix_socket(path: Path) -> Iterator[socket.socket]:
-    """Listen on a Unix socket that only its user can open; its file goes when it is done. Raises ListenError."""
+    """Listen on a Unix socket that only this user can open, and remove its file at the end. Raises ListenError."""
     if not hasattr(socket, "AF_UNIX"):
         raise ListenError("This system has no Unix sockets.", "Use --host and --port.")
     if path.is_socket():
         if _is_listening(path):
             raise ListenError(f"Another server listens on {path}.", "Name another one with --uds, or stop that server.")
-        path.unlink()  # left by a server that was killed
-    umask = os.umask(0o177)  # before the file is there: only its user can ever open it
+        path.unlink()  # a server that was killed left it
+    umask = os.umask(0o177)  # set before the file exists, so that no other user can ever open it
     try:
         listener = bind_unix(path)
     finally:
@@ -39,7 +41,7 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
 
 
 def bind_unix(path: Path) -> socket.socket:
-    """Make the socket's file and listen on it. Raises ListenError."""
+    """Create the socket's file and listen on it. Raises ListenError."""
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
@@ -47,7 +49,7 @@ def bind_unix(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ListenError(
-            f"The socket {path} can't be made: {error.strerror or error}.", "Name another one with --uds."
+            f"The socket {path} can't be created: {error.strerror or error}.", "Name another one with --uds."
         ) from error
     listener.listen(BACKLOG)
     return listener
@@ -63,7 +65,7 @@ def _is_listening(path: Path) -> bool:
 
 
 def tcp_socket(host: str, port: int) -> socket.socket:
-    """Listen on an address, or raise ListenError with the option to use."""
+    """Listen on a TCP address. Raises ListenError, whose hint names the option to change."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -71,18 +73,18 @@ def tcp_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ListenError(f"{host!r} is no address of this computer.", "Name another one with --host.") from error
     listener = socket.socket(family, kind, protocol)
-    if sys.platform != "win32":  # there it would let two programs share the port
+    if sys.platform != "win32":  # on Windows it would let two programs share the port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise _refused(host, port, error) from error
+        raise _translate_bind_error(host, port, error) from error
     listener.listen(BACKLOG)
     return listener
 
 
-def _refused(host: str, port: int, error: OSError) -> ListenError:
+def _translate_bind_error(host: str, port: int, error: OSError) -> ListenError:
     if error.errno == errno.EADDRINUSE:
         return ListenError(
             f"Port {port} is in use.", "Choose another one with --port, or end the program that uses it."
@@ -96,15 +98,16 @@ def _refused(host: str, port: int, error: OSError) -> ListenError:
 
 @dataclass(frozen=True)
 class Address:
-    """One way to reach the server, as the user types it into ITK-SNAP."""
+    """An address of the server, as the user types it into ITK-SNAP."""
 
     server: str
     port: int
     local_only: bool
+    """Whether it works on this computer only."""
 
 
 def addresses(host: str | None, port: int | None, secret: str | None) -> list[Address]:
-    """Return every `Server` and `Port` that can be used, those that work on this computer only at the end."""
+    """Return every address under which the server can be reached; those for this computer only come last."""
     if host is None or port is None:
         return []
     user = f"snap:{secret}@" if secret else ""
@@ -122,6 +125,6 @@ def _reachable_names() -> list[str]:
     with contextlib.suppress(OSError):
         names += [str(info[4][0]) for info in socket.getaddrinfo(names[0], None, socket.AF_INET)]
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address that leads outside
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it selects the address of the outgoing interface
         names.append(str(probe.getsockname()[0]))
     return [name for name in dict.fromkeys(names) if not name.startswith("127.")]

@@ -1,4 +1,7 @@
-"""The engine's process, begun before anything else is imported: it has the most to import itself."""
+"""Start the engine's process before the server imports anything else, since that process has the most to import.
+
+This module stays outside `engines/`, whose `__init__` imports numpy, and imports the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -11,34 +14,35 @@ from multiprocessing import connection
 from typing import NamedTuple
 
 PACKAGES = ("httptools", "isal", "multipart", "numpy", "starlette", "uvicorn")
-"""Without these it could not even say what is wrong; those of the engines show when they are loaded."""
+"""Packages that the server needs to report any error; those of the engines are checked when an engine is loaded."""
 
 
-class SpawnedWorker(NamedTuple):
-    """A process and the pipe that leads to it; it ends when the pipe is closed."""
+class EngineChild(NamedTuple):
+    """The engine's process and the pipe to it; the process ends when the pipe is closed."""
 
     pipe: connection.Connection
     process: subprocess.Popen[bytes]
 
 
-def begin(engine: str) -> SpawnedWorker:
-    """Begin the process for the engine of that name. Raises ImportError when the packages are not installed here."""
+def spawn_engine(name: str) -> EngineChild:
+    """Start the process for the engine of that name. Raises ImportError when the server's packages are missing."""
     for package in PACKAGES:
         if find_spec(package) is None:
             raise ImportError(name=package)
-    command = [sys.executable, "-m", "dls.server.engines.worker", engine]
+    command = [sys.executable, "-m", "dls.server.engines.worker", name]
     if sys.platform == "win32":
-        # A pipe that only who knows the key can use; the key travels on standard input.
+        # Any user of the machine could connect to the named pipe, so the process proves itself by a key, which it
+        # reads from standard input.
         key = secrets.token_bytes(32)
         with connection.Listener(None, "AF_PIPE", authkey=key) as listener:
             process = subprocess.Popen([*command, str(listener.address)], stdin=subprocess.PIPE)
             assert process.stdin is not None
             process.stdin.write(key)
             process.stdin.close()
-            return SpawnedWorker(listener.accept(), process)
+            return EngineChild(listener.accept(), process)
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
             [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
         )
-    return SpawnedWorker(connection.Connection(ours.detach()), process)
+    return EngineChild(connection.Connection(ours.detach()), process)

@@ -1,4 +1,4 @@
-"""What passes between the codec, the sessions and the engines: volumes, boxes and prompts."""
+"""Volumes, boxes and prompts: the values that the codec, the sessions and the engines exchange."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dls.server.shared_memory import Shared
+from dls.server.shared_memory import SharedBlock
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
@@ -16,6 +16,7 @@ Box = tuple[slice, slice, slice]
 """A half-open box of voxels, in the axis order (z, y, x)."""
 
 POINT, SCRIBBLE, LASSO = "point", "scribble", "lasso"
+"""The kinds of prompt."""
 
 
 @dataclass(frozen=True)
@@ -24,32 +25,33 @@ class Geometry:
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Millimetres."""
+    """Millimetres between voxel centres, in the order (z, y, x)."""
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     """Nine numbers, row by row, as the client sent them (x, y, z)."""
     components: int = 1
+    """Number of values a voxel."""
 
     @property
     def voxels(self) -> int:
-        """How many voxels the image has."""
+        """Number of voxels in the image."""
         z, y, x = self.shape
         return z * y * x
 
 
 @dataclass(frozen=True)
 class Volume:
-    """An image: finite or not, float32, shape (z, y, x)."""
+    """An image of shape (z, y, x); its values may be NaN or infinite."""
 
     data: Float32
     geometry: Geometry
-    shared: Shared | None = None
-    """The shared memory that the data lie in, where they do."""
+    shared: SharedBlock | None = None
+    """The shared memory that holds the data, or None."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the user drew: a small crop of voxels and where it lies, in the axis order (z, y, x)."""
+    """A drawing of the user: a small crop of voxels and its place in the volume, in the axis order (z, y, x)."""
 
     kind: str
     foreground: bool
@@ -58,7 +60,7 @@ class Prompt:
 
     @property
     def box(self) -> Box:
-        """The crop's place in the volume."""
+        """The place of the crop in the volume."""
         z, y, x = (slice(start, start + size) for start, size in zip(self.origin, self.mask.shape, strict=True))
         return z, y, x
 
@@ -69,7 +71,7 @@ class Prompt:
 
 
 def union(first: Box | None, second: Box | None) -> Box | None:
-    """Return the smallest box that holds both."""
+    """Return the smallest box that contains both boxes; None stands for an empty box."""
     if first is None or second is None:
         return first or second
     z, y, x = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
@@ -77,8 +79,8 @@ def union(first: Box | None, second: Box | None) -> Box | None:
 
 
 def extent(mask: Mask) -> Box | None:
-    """Return the box of the slices with anything in them; None for an empty mask."""
-    found = np.flatnonzero(mask.any(axis=(1, 2)))
-    if not found.size:
+    """Return the box of all z slices from the first to the last one that is not empty; None for an empty mask."""
+    occupied = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not occupied.size:
         return None
-    return slice(int(found[0]), int(found[-1]) + 1), slice(0, mask.shape[1]), slice(0, mask.shape[2])
+    return slice(int(occupied[0]), int(occupied[-1]) + 1), slice(0, mask.shape[1]), slice(0, mask.shape[2])

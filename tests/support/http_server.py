@@ -17,7 +17,8 @@ import uvicorn
 from dls.server.engines.region import RegionEngine
 from dls.server.http.access import Policy
 from dls.server.http.app import make_app
-from dls.server.sessions.store import Folders, SessionStore
+from dls.server.sessions.folders import Folders
+from dls.server.sessions.store import SessionStore
 
 
 @dataclass
@@ -35,8 +36,8 @@ def serving(engine: Any = None, **options: Any) -> Iterator[LiveServer]:
     with contextlib.ExitStack() as stack:
         home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
         fast = options.pop("fast", None)
-        if "archive" not in options:
-            options["archive"] = SessionStore(Folders(home / "own" / "home", fast)).open()
+        if "store" not in options:
+            options["store"] = SessionStore(Folders(home / "own" / "home", fast)).open()
         yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options)))
 
 

@@ -1,4 +1,4 @@
-"""A model hub on loopback over HTTPS, with a certificate of its own, that answers as the real one does."""
+"""A model hub on loopback over HTTPS, with a self-signed certificate, that answers like huggingface.co."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """What is served, and what was asked for."""
+    """The files that the hub serves, and the requests that it got."""
 
     port: int
     certificate: Path
     files: dict[str, bytes]
     cut_after: int | None = None
-    """Bytes of a checkpoint after which the connection is dropped."""
-    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    """Number of bytes of a checkpoint after which the hub closes the connection; None never."""
+    requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, path and Range of each request."""
 
     @property
@@ -46,7 +46,7 @@ def certificate(folder: Path) -> Path:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.timezone.utc)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -60,12 +60,12 @@ def certificate(folder: Path) -> Path:
     )
     encoding, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     file = folder / "hub.pem"
-    file.write_bytes(key.private_bytes(encoding, private, serialization.NoEncryption()) + made.public_bytes(encoding))
+    file.write_bytes(key.private_bytes(encoding, private, serialization.NoEncryption()) + signed.public_bytes(encoding))
     return file
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """The four addresses that a download asks for."""
+    """Answers the four kinds of requests that a download makes."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -81,7 +81,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = self.path.split("?")[0]
-        self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
+        self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
         if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
             files = self.hub.files.items()
             rows = [{"type": "file", "path": name, "size": len(data), "oid": digest(data)} for name, data in files]
@@ -138,14 +138,14 @@ def digest(data: bytes) -> str:
 
 @contextlib.contextmanager
 def running(folder: Path, files: dict[str, bytes]) -> Iterator[Hub]:
-    """Serve the files of a repository."""
+    """Serve the files as a repository until the block ends."""
     pem = certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     hub = Hub(0, pem, files)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": hub}))
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.handle_error = lambda *anything: None  # type: ignore[method-assign]  # cut connections are meant
+    server.handle_error = lambda *anything: None  # type: ignore[method-assign]  # interrupted connections are expected
     hub.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Synthetic objects with noise, and how well a mask fits them."""
+"""Synthetic images of an object with noise, and measures of how well a mask fits the object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 @dataclass
 class Case:
-    """An image with one object to be found."""
+    """An image with one object, and the mask of that object."""
 
     name: str
     image: np.ndarray
@@ -19,24 +19,23 @@ class Case:
 
 
 def dice(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Overlap of two masks, 0 to 1."""
-    return (
-        2
-        * float(np.count_nonzero(mask.astype(bool) & truth))
-        / max(1, np.count_nonzero(mask) + np.count_nonzero(truth))
-    )
+    """Return the Dice overlap of two masks, from 0 to 1."""
+    both = int(np.count_nonzero(mask.astype(bool) & truth))
+    return 2 * both / max(1, int(np.count_nonzero(mask)) + int(np.count_nonzero(truth)))
 
 
 def ellipsoid(shape: tuple[int, int, int], center: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
-    """Radii in voxels."""
+    """Return the mask of an ellipsoid; center and radii in voxels."""
     axes = np.ogrid[tuple(slice(0, side) for side in shape)]
-    return sum(((axis - c) / r) ** 2 for axis, c, r in zip(axes, center, radii, strict=True)) <= 1
+    distances = [((axis - c) / r) ** 2 for axis, c, r in zip(axes, center, radii, strict=True)]
+    inside: np.ndarray = sum(distances, np.zeros(shape)) <= 1
+    return inside
 
 
 def tube(
     shape: tuple[int, int, int], spacing: tuple[float, ...], radius: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A curved tube from one face to the other; the radius in millimetres."""
+    """Return the mask of a curved tube along the first axis; the radius is in millimetres."""
     size = np.array(shape) * spacing
     t = np.linspace(0.1, 0.9, 400)
     sway = rng.uniform(0.08, 0.16) * size
@@ -52,11 +51,12 @@ def tube(
     index = np.clip(np.round(line / spacing).astype(int), 0, np.array(shape) - 1)
     off = np.ones(shape, bool)
     off[tuple(index.T)] = False
-    return ndimage.distance_transform_edt(off, sampling=spacing) <= radius
+    inside: np.ndarray = ndimage.distance_transform_edt(off, sampling=spacing) <= radius
+    return inside
 
 
 def noisy(truth: np.ndarray, contrast: float, rng: np.random.Generator, bias: float = 0.0) -> np.ndarray:
-    """An image of the object: background 100, noise 10, contrast in units of the noise."""
+    """Return an image of the object: background 100, noise 10, contrast in units of the noise."""
     image = 100 + 10 * contrast * truth + rng.normal(0, 10, truth.shape)
     if bias:
         image = image + bias * np.linspace(-1, 1, truth.shape[2])
@@ -64,7 +64,7 @@ def noisy(truth: np.ndarray, contrast: float, rng: np.random.Generator, bias: fl
 
 
 def cases() -> list[Case]:
-    """Several contrasts, spacings and sizes, of ellipsoids and tubes."""
+    """Return ellipsoids and tubes of several contrasts, spacings and sizes."""
     found = []
     for seed, (shape, spacing) in enumerate(
         [((64, 64, 64), (1.0, 1.0, 1.0)), ((96, 128, 128), (0.7, 0.7, 0.7)), ((40, 160, 160), (3.0, 1.0, 1.0))]
@@ -74,7 +74,7 @@ def cases() -> list[Case]:
             center = [side / 2 + rng.uniform(-0.06, 0.06) * side for side in shape]
             scale = rng.uniform(0.16, 0.3, 3)
             truth = ellipsoid(shape, tuple(center), tuple(scale * shape))
-            # A neighbour of the same kind, and a field that makes one side brighter by the noise twice over.
+            # A second object of the same intensity, and a bias field of twice the noise from side to side.
             corner = ellipsoid(shape, tuple(0.86 * np.array(shape)), tuple(0.11 * np.array(shape)))
             image = noisy(truth | corner, contrast, rng, 10)
             found.append(Case(f"ellipsoid {shape} contrast {contrast}", image, truth, spacing))
@@ -84,19 +84,19 @@ def cases() -> list[Case]:
 
 
 def inside(case: Case) -> tuple[int, int, int]:
-    """The voxel deepest inside the object."""
+    """Return the voxel deepest inside the object."""
     return deepest(case.truth, case.spacing)
 
 
 def deepest(mask: np.ndarray, spacing: tuple[float, ...]) -> tuple[int, int, int]:
-    """The voxel farthest from the border of the mask."""
+    """Return the voxel of the mask that is farthest from its border; spacing in millimetres."""
     depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     z, y, x = np.unravel_index(int(depth.argmax()), mask.shape)
     return int(z), int(y), int(x)
 
 
 def largest_error(mask: np.ndarray, case: Case) -> tuple[tuple[int, int, int], bool] | None:
-    """Where a person would click next: the deepest voxel of the largest error, and whether it is missing."""
+    """Return the deepest voxel of the largest error, and whether the mask lacks it; None for a perfect mask."""
     wrong = mask.astype(bool) != case.truth
     labels, count = ndimage.label(wrong)
     if not count:

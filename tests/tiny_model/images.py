@@ -10,26 +10,29 @@ SHAPE = (96, 128, 128)
 
 def _field(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     coarse = rng.normal(0, 1, (5,) * 3)
-    fine = ndimage.zoom(coarse, [side / 5 for side in shape], order=1)
+    fine: np.ndarray = ndimage.zoom(coarse, [side / 5 for side in shape], order=1)
     return fine[tuple(slice(0, side) for side in shape)]
 
 
 def _blob(rng: np.random.Generator, center: np.ndarray, radii: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
-    """A turned ellipsoid, every other one with a wavy surface; returns its box and its voxels in it."""
-    reach = radii.max() * 1.35 + 2
+    """Return the box and the mask of a rotated ellipsoid; half of them have a wavy surface."""
+    margin = radii.max() * 1.35 + 2
     box = tuple(
-        slice(max(0, int(c - reach)), min(side, int(c + reach) + 1)) for c, side in zip(center, SHAPE, strict=True)
+        slice(max(0, int(c - margin)), min(side, int(c + margin) + 1)) for c, side in zip(center, SHAPE, strict=True)
     )
     grid = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in box], indexing="ij"), -1) - center
-    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    distance = (((grid @ turn) / radii) ** 2).sum(-1)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    distance = (((grid @ rotation) / radii) ** 2).sum(-1)
     if rng.random() < 0.5:
         distance = distance + rng.uniform(0.15, 0.4) * _field(rng, distance.shape)
     return box, distance < 1
 
 
 def phantom(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image (float32) and its objects (1, 2, …), shape (z, y, x); radii from 8 to 18 voxels."""
+    """Return an image (float32) and the labels of its objects (1, 2, …), both of shape (z, y, x).
+
+    The objects have radii from 8 to 18 voxels.
+    """
     rng = np.random.default_rng(seed)
     labels = np.zeros(SHAPE, np.uint8)
     noise = rng.uniform(6, 18)

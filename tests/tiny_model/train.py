@@ -47,7 +47,7 @@ CAPABILITY = {
 
 
 def architecture() -> dict[str, Any]:
-    """A plain U-Net; 1 x 1 x 1 convolutions at full resolution keep it cheap on a CPU."""
+    """Return the description of a plain U-Net, whose 1 x 1 x 1 convolutions at full resolution are fast on a CPU."""
     count = len(FEATURES)
     return {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -72,7 +72,7 @@ def architecture() -> dict[str, Any]:
 
 
 def plans() -> dict[str, Any]:
-    """What nnU-Net calls the plans of a model."""
+    """Return the content of plans.json, which nnU-Net needs to build the network."""
     return {
         "dataset_name": "Dataset999_TinyPhantoms",
         "plans_name": "nnUNetPlans_tiny",
@@ -101,13 +101,13 @@ def plans() -> dict[str, Any]:
 
 
 def build() -> torch.nn.Module:
-    """Return the network: the image and 7 channels of prompts in, background and object out."""
+    """Return the network; inputs are the image and 7 channels of prompts, outputs are background and object."""
     shape = architecture()
     names = (shape["network_class_name"], shape["arch_kwargs"], shape["_kw_requires_import"])
-    made: torch.nn.Module = get_network_from_plans(
+    network: torch.nn.Module = get_network_from_plans(
         *names, input_channels=8, output_channels=2, allow_init=True, deep_supervision=False
     )
-    return made
+    return network
 
 
 def write(folder: Path, network: torch.nn.Module) -> None:
@@ -142,7 +142,7 @@ class Samples:
         self._session.initialize_from_trained_model_folder(str(folder))
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the input (8, z, y, x) and the truth (z, y, x) of a patch."""
+        """Return the input (8, z, y, x) and the true mask (z, y, x) of a patch."""
         rng, session = self._rng, self._session
         image, labels = self._pool[rng.integers(len(self._pool))]
         order = rng.permutation(3)
@@ -155,16 +155,16 @@ class Samples:
         session.new_interaction_centers, session.new_interaction_zoom_out_factors = [], []
         previous = session._get_prev_seg_channel()
         kind = rng.random()
-        if kind < 0.15:  # an outside prompt alone: there is nothing to find
+        if kind < 0.15:  # a background prompt alone: the mask must stay empty
             self._prompt(truth, False)
             truth = np.zeros_like(truth)
-        elif kind < 0.3:  # the object and a neighbour were found; the neighbour is prompted away
+        elif kind < 0.3:  # the mask holds the object and a neighbour; a prompt removes the neighbour
             other = (labels > 0) & ~truth
             session.interactions[previous] = torch.from_numpy(truth | other).half()
             self._prompt(truth, True)
             if other.any():
                 self._prompt(other, False)
-        elif kind < 0.55:  # a rough mask and a correction where it is wrong
+        elif kind < 0.55:  # a rough mask, and a prompt that corrects it
             rough = ndimage.binary_erosion(truth, iterations=int(rng.integers(1, 4))) | self._leak(truth)
             session.interactions[previous] = torch.from_numpy(rough).half()
             missed, leaked = truth & ~rough, rough & ~truth
@@ -228,7 +228,7 @@ def stroke(rng: np.random.Generator, section: np.ndarray) -> np.ndarray:
 
 
 def loss(out: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Cross entropy and Dice."""
+    """Return the sum of cross entropy and Dice loss."""
     likely = out.softmax(1)[:, 1]
     wanted = (truth == 1).float()
     both, sizes = (likely * wanted).sum((1, 2, 3)), likely.sum((1, 2, 3)) + wanted.sum((1, 2, 3))
@@ -237,12 +237,12 @@ def loss(out: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    """Train for so many minutes and write the folder."""
+    """Train for the given number of minutes and write the model folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=27)
     parser.add_argument("--pool", type=int, default=80)
-    parser.add_argument("--init", type=Path, help="go on with this model folder")
+    parser.add_argument("--init", type=Path, help="continue from this model folder")
     chosen = parser.parse_args()
     torch.manual_seed(0)
     network = build()
@@ -257,7 +257,7 @@ def main() -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         samples = Samples(chosen.out, pool)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-4)
-    started, losses = time.monotonic(), []
+    started, losses = time.monotonic(), list[float]()
     while (share := (time.monotonic() - started) / (60 * chosen.minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1, (len(losses) + 1) / 50) * (0.5 * (1 + math.cos(math.pi * share)) + 0.005)

@@ -1,4 +1,4 @@
-"""The engines, and which one a name means."""
+"""The engines, and the function that makes one by its name."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from dls.server.engines.base import Engine
 from dls.server.options import EngineOptions
 
 NAMES = ("region", "nninteractive")
-HEAVY = {"region": "dls.server.engines.region.grow", "nninteractive": "torch"}
-"""What takes longest to import."""
+HEAVY_IMPORTS = {"region": "dls.server.engines.region.grow", "nninteractive": "torch"}
+"""The module of each engine that takes longest to import."""
 
 
 def prefetch(name: str) -> None:
-    """Import what the engine will need when it is loaded; whatever is wrong with it shows then."""
+    """Import the slowest module of an engine; an error is ignored here and raised when the engine is loaded."""
     with contextlib.suppress(Exception):
-        importlib.import_module(HEAVY.get(name, "numpy"))
+        importlib.import_module(HEAVY_IMPORTS.get(name, "numpy"))
 
 
 def make(name: str, options: EngineOptions) -> Engine:
-    """Return the engine of that name, or raise EngineError.
+    """Return the engine of that name, not loaded yet; the name `module:Class` selects an engine of the user's.
 
-    An engine's libraries are imported only when it is made.
-
-    `module:Class` is an engine of the user's own, made with the options.
+    Only the libraries of this engine are imported. Raises EngineError for a name or an option that can't be used.
     """
     if name == "region":
         if options.device not in ("auto", "cpu"):
@@ -38,14 +36,14 @@ def make(name: str, options: EngineOptions) -> Engine:
 
         return NnInteractiveEngine(options)
     if ":" in name:
-        return _of_ones_own(name, options)
+        return _make_custom(name, options)
     raise EngineError(f"There is no engine named {name!r}.", f"Choose one of: {', '.join(NAMES)}.")
 
 
-def _of_ones_own(name: str, options: EngineOptions) -> Engine:
+def _make_custom(name: str, options: EngineOptions) -> Engine:
     module, _, attribute = name.partition(":")
     try:
-        made: Engine = getattr(importlib.import_module(module), attribute)(options)
+        engine: Engine = getattr(importlib.import_module(module), attribute)(options)
     except (ImportError, AttributeError) as error:
         raise EngineError(f"The engine {name} can't be imported ({error}).", "Write it as module:Class.") from error
-    return made
+    return engine

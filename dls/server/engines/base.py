@@ -1,4 +1,4 @@
-"""What an engine must do."""
+"""The interface of an engine: every engine implements the protocols of this module."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dls.server.volume import Box, Mask, Prompt, Volume
 
 
 @dataclass(frozen=True)
-class Step:
-    """What an engine does while it gets ready; `total` 0 where it is not known how far that goes."""
+class Progress:
+    """A step of loading an engine, and how much of it is done; `total` is 0 where it is not known."""
 
     name: str
     text: str
@@ -20,8 +20,8 @@ class Step:
     total: int = 0
 
 
-Tell = Callable[[Step], None]
-"""Takes each step of a long piece of work, as it begins and as it goes on."""
+ReportProgress = Callable[[Progress], None]
+"""Called when a step of a long task begins, and again while the step runs."""
 
 
 @dataclass(frozen=True)
@@ -35,55 +35,58 @@ class Model:
 
 
 class Segmentation(Protocol):
-    """One image being segmented: prompts go in, the mask changes in place."""
+    """The segmentation of one image: each prompt changes its mask in place."""
 
     mask: Mask
-    """Shape (z, y, x), 0 or 1, of the image's size."""
+    """Shape (z, y, x) of the image, values 0 and 1."""
 
     def add(self, prompt: Prompt) -> Box | None:
-        """Refine the mask by the prompt and return a box that holds every change; None for no change.
+        """Refine the mask by the prompt and return a box that contains every change; None for no change.
 
         A prompt that fails leaves the segmentation as it was.
         """
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Add, on a fresh segmentation, what was added to another one: the mask is the same then."""
+        """Add, to a new segmentation, the prompts of an earlier one; the result is the same mask."""
 
     def reset(self) -> None:
-        """Forget every prompt and empty the mask; what follows can't tell it from a fresh segmentation."""
+        """Remove every prompt and empty the mask; afterwards it behaves as a new segmentation does."""
 
     def close(self) -> None:
-        """Give back the memory."""
+        """Free the memory."""
 
 
 class Engine(Protocol):
-    """Segments images; made once, shared by all sessions."""
+    """Segments images; one engine serves all sessions."""
 
     name: str
     key: str
-    """What a session must share that was begun with another process: the same key, the same masks. Once it is ready."""
+    """Identifies what computes the masks, once the engine is loaded: a session continues only under the same key."""
     device: str
-    """Where it computes, as the banner and the logs say it."""
+    """The device that computes, as the banner and the logs name it."""
     notice: str
-    """What its user should know once it is ready, such as the licence of weights that have just been fetched."""
+    """Text for the user once the engine is loaded, such as the licence of weights that have just been downloaded."""
     threads: int
-    """How many prompts it works on at once."""
+    """Number of prompts that the engine computes at once."""
     models: tuple[Model, ...]
 
-    def load(self, tell: Tell) -> None:
-        """Get ready for the first prompt, saying how far that is; raises EngineError. Runs on the engine's thread."""
+    def load(self, report: ReportProgress) -> None:
+        """Prepare the engine for its first prompt, on the engine's thread. Raises EngineError."""
 
     def session_bytes(self, voxels: int) -> int:
-        """Return the memory that an image of so many voxels takes while it is open, its mask included."""
+        """Return the bytes of memory that an open image of so many voxels takes, including its mask."""
 
     def open(self, volume: Volume, mask: Mask | None = None) -> Segmentation:
-        """Start on an image, beside other sessions' prompts; may change the volume in place, and keep it.
+        """Start to segment an image, while other sessions' prompts run; may change and keep the volume's data.
 
-        `mask`, all zeros, is where the segmentation's mask is to be kept; by default in memory of its own.
+        `mask`, all zeros, is the array to hold the segmentation's mask; by default the engine allocates one.
         """
 
-    def native_api(self, queue: ThreadPoolExecutor) -> Any:
-        """Return an ASGI application for another protocol that works on the same queue, or None; called once loaded."""
+    def native_api(self, pool: ThreadPoolExecutor) -> Any:
+        """Return an ASGI application that serves the engine's native API and computes on the pool, or None.
+
+        Called after `load`.
+        """
 
     def close(self) -> None:
-        """Give back everything."""
+        """Free all memory."""

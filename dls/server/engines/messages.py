@@ -1,13 +1,18 @@
-"""What passes between the HTTP side and the engine's process."""
+"""The messages between the HTTP side and the engine's process.
+
+The HTTP side sends (number, command, arguments), and the engine's process answers (number, kind, value).
+"""
 
 from __future__ import annotations
 
-TELL, PONG, DONE, FAILED, LOST = "tell", "pong", "done", "failed", "lost"
-"""The kinds of what comes back."""
+NATIVE_API, PING, QUIT = "native_api", "ping", "quit"
+"""The commands that the process handles itself; every other command is a method of its engine or a segmentation."""
+PROGRESS, PONG, DONE, FAILED, LOST = "progress", "pong", "done", "failed", "lost"
+"""The kinds of answers."""
 
 
 class EngineFault(Exception):
-    """An exception of the engine's libraries, which the HTTP side may not have: its name and its text."""
+    """An exception of an engine's library, as its class name and text: the HTTP side may not have that library."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(kind, text)

@@ -1,6 +1,6 @@
-"""nnInteractive: one network for all sessions, each session with the library's own inference session.
+"""The nnInteractive engine: all sessions share one network, and each has an inference session of the library.
 
-The only importer of torch. Facts about the library are of nninteractive 2.6.0.
+This is the only module that imports torch. Statements about the library refer to nninteractive 2.6.0.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,22 +18,25 @@ import numpy as np
 from dls import gpus, weights
 from dls.errors import BadRequest, EngineError, Exhausted
 from dls.server.engines import devices
-from dls.server.engines.base import Model, Segmentation, Step, Tell
-from dls.server.engines.sanitize import clean
+from dls.server.engines.base import Model, Progress, ReportProgress, Segmentation
+from dls.server.engines.sanitize import sanitize
 from dls.server.options import EngineOptions
-from dls.server.volume import LASSO, POINT, SCRIBBLE, Bool, Box, Mask, Prompt, Volume
+from dls.server.volume import LASSO, POINT, SCRIBBLE, Bool, Box, Float32, Mask, Prompt, Volume
 
 DENSE_VOXELS = 512**3
-"""Up to here the library keeps its interactions dense: 7 channels of float16. Above, compressed in memory."""
+"""Largest image for which the library stores its interactions as 7 dense channels of float16.
+
+For larger images it compresses them in memory.
+"""
 NATIVE_API_SESSIONS = 8
-"""Sessions of nnInteractive's own protocol at once."""
-CPU_WARNING = "nnInteractive runs on the CPU here: a click takes from half a minute on, not a second."
+"""Maximum number of sessions over nnInteractive's native API."""
+CPU_WARNING = "nnInteractive runs on the CPU here: a click takes half a minute or more instead of a second."
 
 log = logging.getLogger("dls.server")
 
 
 class NnInteractiveEngine:
-    """Segments with nnInteractive; one prompt at a time, whoever asks."""
+    """Segments with nnInteractive; computes one prompt at a time for all sessions together."""
 
     name = "nnInteractive"
     threads = 1
@@ -45,51 +49,54 @@ class NnInteractiveEngine:
         self.notice = ""
         self.folder = weights.locate(options.models)
         if self.folder is None and not options.models.network:
-            raise weights.not_here(options.models)
+            raise weights.model_missing_error(options.models)
         self._artifacts: dict[str, Any] = {}
         self._torch_device: Any = None
 
-    def load(self, tell: Tell) -> None:
-        """Fetch the model if it is not here, load it, and run it once."""
-        fetched = self.folder is None
-        self.folder = self.folder or weights.fetch(
-            self._options.models, lambda text, size: tell(Step("download", text, size))
-        )
-        if fetched:
-            self.notice = f"Licence of the weights: {weights.license_of(self.folder)}. Please cite: {weights.CITATION}"
-            log.info("%s", self.notice)
-        self.key = f"{self.name} {self.folder.name}"
-        tell(Step("load", "starting torch"))
-        facts = _facts()
-        choice = devices.choose(self._options.device, facts)
+    def load(self, report: ReportProgress) -> None:
+        """Download the model if it is missing, load it, and run it once. Raises EngineError."""
+        folder = self._fetch_model(report)
+        self.key = f"{self.name} {folder.name}"
+        report(Progress("load", "starting torch"))
+        info = _collect_torch_info()
+        choice = devices.choose(self._options.device, info)
         self.device = choice.device
-        log.info("computing on %s: %s", choice.device, choice.why)
+        log.info("computing on %s: %s", choice.device, choice.reason)
         if choice.device == "cpu":
             log.warning(CPU_WARNING)
-        self._check_memory(facts)
-        tell(Step("load", f"loading the model onto {choice.device}"))
+        self._check_memory(folder, info)
+        report(Progress("load", f"loading the model onto {choice.device}"))
         self._load_network()
-        tell(Step("warm-up", "running the model once"))
+        report(Progress("warm-up", "running the model once"))
         self._warm_up()
 
-    def _check_memory(self, facts: devices.Facts) -> None:
-        assert self.folder is not None
-        [checkpoint] = self.folder.glob("fold_*/checkpoint_final.pth")
-        weights = checkpoint.stat().st_size >> 20
-        for cuda in facts.cudas:
-            if f"cuda:{cuda.index}" == self.device:
-                # The authors ask for 6 GB with the official network; a small one needs little beside its weights.
-                devices.check_memory(cuda, 5000 + weights if weights > 100 else 500 + 2 * weights)
+    def _fetch_model(self, report: ReportProgress) -> Path:
+        if self.folder is None:
+            self.folder = weights.fetch(
+                self._options.models, lambda text, size: report(Progress("download", text, size))
+            )
+            license_name = weights.read_license(self.folder)
+            self.notice = f"Licence of the weights: {license_name}. Please cite: {weights.CITATION}"
+            log.info("%s", self.notice)
+        return self.folder
+
+    def _check_memory(self, folder: Path, info: devices.TorchInfo) -> None:
+        [checkpoint] = folder.glob("fold_*/checkpoint_final.pth")
+        size = checkpoint.stat().st_size >> 20
+        for device in info.cuda_devices:
+            if f"cuda:{device.index}" == self.device:
+                # The authors ask for 6 GB with the official network; a small one needs little more than its weights.
+                devices.check_memory(device, 5000 + size if size > 100 else 500 + 2 * size)
 
     def _load_network(self) -> None:
         import torch
         from nnInteractive.inference import inference_session as library
 
-        # It prints to standard output, from every thread; ours is for people.
-        library.print = lambda *words, **how: log.debug("%s", " ".join(map(str, words)))
+        # The library prints to standard output, which dls reserves for its own output.
+        library.print = lambda *words, **options: log.debug("%s", " ".join(map(str, words)))
         self._torch_device = torch.device(self.device)
         if self._torch_device.type == "cuda":
-            torch.cuda.set_device(self._torch_device)  # of this thread, on which every prediction runs
+            torch.cuda.set_device(self._torch_device)  # sets the device of this thread, which runs every prediction
         loader = self._new_session()
         try:
             self._artifacts = loader._load_model_artifacts_from_disk(str(self.folder))
@@ -111,36 +118,39 @@ class NnInteractiveEngine:
             use_torch_compile=self._options.compile,
             torch_n_threads=os.cpu_count() or 1,
             do_autozoom=True,
-            enable_undo=True,  # it is also what rolls a failed prompt back
+            enable_undo=True,  # the library also uses it to roll back a prompt that failed
         )
 
     def _warm_up(self) -> None:
         session = self._new_session()
         session.initialize_from_loaded_artifacts(self._artifacts)
-        # With --compile the session wraps the network; the others must share the one that was compiled here.
+        # With --compile the session wraps the network; later sessions must share the network compiled here.
         self._artifacts["network"] = session.network
         started = time.monotonic()
-        session.warmup()  # on this thread: cuDNN remembers its choices by thread
+        session.warmup()  # runs on this thread, because cuDNN caches its choice of algorithms per thread
         log.info("warmed up in %.2f s", time.monotonic() - started)
         session.executor.shutdown(wait=False)
 
     def session_bytes(self, voxels: int) -> int:
-        """The library's float32 image, its interactions (7 channels of float16 where dense), and our mask."""
+        """Return the bytes of the library's float32 image, its interactions and the mask.
+
+        The interactions take 14 bytes a voxel where they are dense, and about 2 where they are compressed.
+        """
         return voxels * (4 + 14 + 1) if voxels <= DENSE_VOXELS else voxels * (4 + 2 + 1)
 
     def open(self, volume: Volume, mask: Mask | None = None) -> Segmentation:
-        """Start on an image, beside other sessions' prompts; the image is copied by the library, and let go here."""
-        clean(volume.data)
+        """Start to segment an image, while other sessions' prompts run; the library copies the image."""
+        sanitize(volume.data)
         mask = np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask
         low, high = float(volume.data.min()), float(volume.data.max())
         if low == high:
-            log.info("every voxel of the image has the same value: only what is drawn can be segmented")
+            log.info("every voxel of the image has the same value: the mask will hold only what is drawn")
             return ConstantSegmentation(mask)
         session = self._new_session()
         try:
             session.initialize_from_loaded_artifacts(self._artifacts)
-            # A new session for each image: `set_image` called twice on one can deadlock (its executor has two threads).
-            session.set_image(_ranged(volume.data, low, high)[None])
+            # Each image gets a new session: calling `set_image` twice on one can deadlock its executor of two threads.
+            session.set_image(_scale_down(volume.data, low, high)[None])
             session.set_target_buffer(mask)
             session._finish_preprocessing_and_initialize_interactions()
         except BaseException:
@@ -149,8 +159,11 @@ class NnInteractiveEngine:
             raise
         return NnInteractiveSegmentation(session, mask)
 
-    def native_api(self, queue: ThreadPoolExecutor) -> Any:
-        """The library's own server app (napari, 3D Slicer and MITK speak to it), on the same network and queue."""
+    def native_api(self, pool: ThreadPoolExecutor) -> Any:
+        """Return the library's own server application, which shares the network and the pool; None where disabled.
+
+        napari, 3D Slicer and MITK are clients of this API.
+        """
         if not self._options.native_api:
             return None
         from nnInteractive.inference.server.app import make_app
@@ -161,36 +174,39 @@ class NnInteractiveEngine:
             max_sessions=NATIVE_API_SESSIONS,
             torch_n_threads=os.cpu_count() or 1,
             use_torch_compile=self._options.compile,
-            gpu_executor=queue,
+            gpu_executor=pool,
         )
 
     def close(self) -> None:
-        """Let go of the network."""
+        """Release the network."""
         self._artifacts = {}
 
 
 class NnInteractiveSegmentation:
-    """One image in the library's session; its target buffer is our mask."""
+    """One image in an inference session of the library, which writes to the mask directly."""
 
     def __init__(self, session: Any, mask: Mask) -> None:
         self._session = session
         self.mask: Mask = mask
 
     def add(self, prompt: Prompt) -> Box | None:
-        """Predict, and once more with freed caches when memory ran out; the library rolls a failed prompt back."""
+        """Refine the mask; if the GPU runs out of memory, free its caches and repeat the prediction once.
+
+        The library rolls back a prompt that failed. Raises BadRequest or Exhausted.
+        """
         from torch import OutOfMemoryError, cuda
 
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
-            log.warning("the GPU's memory ran out; trying once more with freed caches")
+            log.warning("the GPU ran out of memory; freeing its caches and repeating the prompt")
         cuda.empty_cache()
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
             cuda.empty_cache()
             raise Exhausted(
-                "The GPU has not enough memory for this step; nothing was changed. Somebody else may be using it: "
+                "The GPU has not enough memory for this step; nothing was changed. Another program may be using it: "
                 "try again later."
             ) from None
 
@@ -212,37 +228,40 @@ class NnInteractiveSegmentation:
         return z, y, x
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Predict anew, prompt by prompt: each prediction builds on the last."""
+        """Predict prompt by prompt, because each prediction depends on the one before."""
         for prompt in prompts:
             self.add(prompt)
 
     def reset(self) -> None:
-        """Forget the prompts and empty the mask, which is the library's target buffer."""
+        """Remove the prompts and empty the mask, which is the library's target buffer."""
         self._session.reset_interactions()
-        # What the library leaves of the last prompt: a zoom or a center queued by one that failed.
+        # The library keeps the center and the zoom that a failed prompt has queued.
         self._session.new_interaction_centers = []
         self._session.new_interaction_zoom_out_factors = []
 
     def close(self) -> None:
-        """Give back the image, the interactions and the threads."""
+        """Free the image and the interactions, and end the threads."""
         self._session._reset_session()
         self._session.executor.shutdown(wait=False)
 
 
 class ConstantSegmentation:
-    """An image without any contrast: the library would divide by its deviation of zero and answer nothing."""
+    """The segmentation of an image whose voxels are all equal; its mask is what the user draws.
+
+    The library would divide by the standard deviation, which is 0, and return an empty mask.
+    """
 
     def __init__(self, mask: Mask) -> None:
         self.mask: Mask = mask
 
     def add(self, prompt: Prompt) -> Box | None:
-        """Take what was drawn as it is."""
-        drawn: Bool = prompt.mask
-        self.mask[prompt.box][drawn] = prompt.foreground
+        """Copy the drawing into the mask."""
+        drawing: Bool = prompt.mask
+        self.mask[prompt.box][drawing] = prompt.foreground
         return prompt.box
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Take them as they are."""
+        """Copy all drawings into the mask."""
         for prompt in prompts:
             self.add(prompt)
 
@@ -251,34 +270,35 @@ class ConstantSegmentation:
         self.mask[:] = 0
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is no memory to free."""
 
 
-def _ranged(image: np.ndarray[Any, np.dtype[np.float32]], low: float, high: float) -> np.ndarray[Any, Any]:
-    """Return the image, scaled down where the library's sums over it would overflow; it normalises it anyway."""
+def _scale_down(image: Float32, low: float, high: float) -> Float32:
+    """Return the image, scaled where the library's sums over it would overflow; the library normalises it anyway."""
     largest = max(abs(low), abs(high))
     return image if largest < 1e12 else image / np.float32(largest)
 
 
-def _facts() -> devices.Facts:
-    """Ask torch and nvidia-smi."""
+def _collect_torch_info() -> devices.TorchInfo:
+    """Return what torch and nvidia-smi report. Raises EngineError where torch is not installed."""
     try:
         import torch
     except ImportError as error:
         raise EngineError(
             f"The package {error.name} is not installed here.", 'Install it: pip install "dls[nninteractive]"'
         ) from error
-    cudas = []
+    cuda_devices = []
     available = torch.cuda.is_available()
     for index in range(torch.cuda.device_count() if available else 0):
         free, total = torch.cuda.mem_get_info(index)
-        about = torch.cuda.get_device_properties(index)
-        cudas.append(devices.Cuda(index, about.name, free >> 20, total >> 20, (about.major, about.minor)))
-    seen = gpus.local()
-    return devices.Facts(
-        cuda_build=torch.version.cuda,
-        built_for=tuple(torch.cuda.get_arch_list()) if available else (),
-        cudas=tuple(cudas),
+        properties = torch.cuda.get_device_properties(index)
+        capability = (properties.major, properties.minor)
+        cuda_devices.append(devices.CudaDevice(index, properties.name, free >> 20, total >> 20, capability))
+    local_gpus = gpus.local()
+    return devices.TorchInfo(
+        cuda_version=torch.version.cuda,
+        architectures=tuple(torch.cuda.get_arch_list()) if available else (),
+        cuda_devices=tuple(cuda_devices),
         mps=torch.backends.mps.is_available(),
-        driver=seen[0].driver if seen else "",
+        driver=local_gpus[0].driver if local_gpus else "",
     )

@@ -1,12 +1,11 @@
-"""An engine in a process of its own: when that dies or hangs, the HTTP side lives on and starts another.
+"""An engine in a process of its own: when that process dies or hangs, the server survives and starts another one.
 
-The HTTP side's half; `worker` is the other one. Images and masks are in shared memory, everything else goes through a
-pipe: (number, name, arguments) there, (number, kind, value) back.
+This is the server's side; `worker` is the other one. Images and masks are in shared memory, and everything else goes
+through a pipe, whose content `messages` describes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import subprocess
@@ -23,97 +22,108 @@ from starlette.types import Receive, Scope, Send
 
 from dls.errors import EngineLost
 from dls.server import spawn
-from dls.server.engines.base import Engine, Segmentation, Step, Tell
-from dls.server.engines.messages import DONE, FAILED, LOST, TELL
+from dls.server.engines.base import Engine, Progress, ReportProgress, Segmentation
+from dls.server.engines.messages import DONE, FAILED, LOST, NATIVE_API, PING, PROGRESS, QUIT
+from dls.server.executors import run_in_thread
 from dls.server.options import EngineOptions
-from dls.server.shared_memory import Shared
-from dls.server.spawn import SpawnedWorker
+from dls.server.shared_memory import SharedBlock
+from dls.server.spawn import EngineChild
 from dls.server.volume import Box, Mask, Prompt, Volume
 
 PING_SECONDS = 5.0
+"""Seconds between two pings of the process."""
 SILENT_SECONDS = 60.0
-"""Without an answer to a ping the process counts as hung: some libraries hold the interpreter lock for seconds."""
+"""Limit of silence after which the process counts as hung: some libraries hold the interpreter lock for seconds."""
 SILENT_SECONDS_LOADING = 600.0
-"""The same while it loads: importing torch from a slow disk can hold the lock for minutes."""
+"""Limit of silence while the engine loads: importing torch from a slow disk can hold the interpreter lock."""
 HUNG_SECONDS = {"cpu": 1800.0}
+"""Seconds that one prompt may take, by device."""
 HUNG_SECONDS_GPU = 180.0
-"""For one prompt."""
+"""Seconds that one prompt may take on every other device."""
 QUIT_SECONDS = 3.0
+"""Seconds that the process gets to end before it is killed."""
 
 log = logging.getLogger("dls.server")
 
 
-class Process:
-    """The engine's process and the calls that wait for its answers."""
+class WorkerProcess:
+    """Sends calls to the engine's process and waits for the results."""
 
-    def __init__(self, name: str, options: EngineOptions, begun: SpawnedWorker) -> None:
-        self._pipe, self._process = begun
+    def __init__(self, child: EngineChild, report: ReportProgress) -> None:
+        self._pipe, self._process = child
+        self._report = report
         self._numbers = iter(range(1, 1 << 62))
-        self._waiting: dict[int, Future[Any]] = {}
+        self._pending: dict[int, Future[Any]] = {}
         self._lock = threading.Lock()
-        self._sending = threading.Lock()
-        self._heard = time.monotonic()
-        self._why = ""
-        self.silence = SILENT_SECONDS_LOADING
-        """Seconds it may say nothing."""
-        self.tell: Tell = lambda step: None
-        with contextlib.suppress(OSError):  # it has ended already; the reader sees how
+        self._send_lock = threading.Lock()
+        self._last_message = time.monotonic()
+        self._failure = ""
+        self.silence_limit = SILENT_SECONDS_LOADING
+        """Seconds without an answer after which the process counts as hung."""
+
+    def start(self, name: str, options: EngineOptions) -> None:
+        """Send the engine's name and options, then start the threads that read answers and send pings."""
+        with contextlib.suppress(OSError):  # the process has ended already; the reading thread finds out why
             self._pipe.send((name, options))
-        threading.Thread(target=self._read, name="dls-engine-answers", daemon=True).start()
-        threading.Thread(target=self._watch, name="dls-engine-watch", daemon=True).start()
+        self._last_message = time.monotonic()
+        threading.Thread(target=self._read_answers, name="dls-engine-answers", daemon=True).start()
+        threading.Thread(target=self._ping, name="dls-engine-ping", daemon=True).start()
 
     @property
     def pid(self) -> int:
-        """Its process number."""
+        """Process number."""
         return self._process.pid
 
-    def call(self, name: str, *arguments: Any, limit: float | None = None) -> Any:
-        """Do something there and return what it gives; raises what it raises, or EngineLost."""
+    def call(self, command: str, *arguments: Any, limit: float | None = None) -> Any:
+        """Run a command in the process and return its result; raises what the command raised there.
+
+        Raises EngineLost when the process ends or hangs, or takes more than `limit` seconds.
+        """
         answer: Future[Any] = Future()
         with self._lock:
-            if self._why:
-                raise EngineLost(self._why)
+            if self._failure:
+                raise EngineLost(self._failure)
             number = next(self._numbers)
-            self._waiting[number] = answer
+            self._pending[number] = answer
         try:
-            self._send(number, name, arguments)
+            self._send(number, command, arguments)
         except OSError:
-            self._lose("The engine's process has ended.")
+            self._fail("The engine's process has ended.")
         try:
             return answer.result(limit)
         except futures.TimeoutError:
-            self._lose(f"The engine took more than {limit:.0f} s for one step.")
-            raise EngineLost(self._why) from None
+            self._fail(f"The engine took more than {limit:.0f} s for one step.")
+            raise EngineLost(self._failure) from None
 
     def _send(self, *message: Any) -> None:
-        with self._sending:
+        with self._send_lock:
             self._pipe.send(message)
 
-    def _read(self) -> None:
+    def _read_answers(self) -> None:
         try:
             while True:
                 number, kind, value = self._pipe.recv()
-                self._heard = time.monotonic()
-                if kind == TELL:
-                    self.tell(value)
+                self._last_message = time.monotonic()
+                if kind == PROGRESS:
+                    self._report(value)
                 elif kind == LOST:
-                    self._why = self._why or value
+                    self._failure = self._failure or value
                 elif kind in (DONE, FAILED):
-                    self._answer(number, kind, value)
+                    self._resolve(number, kind, value)
         except (EOFError, OSError):
-            self._lose(self._how_it_ended())
+            self._fail(self._describe_end())
 
-    def _answer(self, number: int, kind: str, value: Any) -> None:
+    def _resolve(self, number: int, kind: str, value: Any) -> None:
         with self._lock:
-            waiting = self._waiting.pop(number, None)
-        if waiting is None:
+            answer = self._pending.pop(number, None)
+        if answer is None:
             return
         if kind == DONE:
-            waiting.set_result(value)
+            answer.set_result(value)
         else:
-            waiting.set_exception(value)
+            answer.set_exception(value)
 
-    def _how_it_ended(self) -> str:
+    def _describe_end(self) -> str:
         try:
             code = self._process.wait(QUIT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -122,33 +132,34 @@ class Process:
             return "The engine's process was killed, as happens when the machine runs out of memory."
         return f"The engine's process ended ({'signal' if code < 0 else 'status'} {abs(code)})."
 
-    def _lose(self, why: str) -> None:
+    def _fail(self, reason: str) -> None:
+        """Kill the process and make every pending call raise EngineLost; the first reason counts."""
         with self._lock:
-            self._why = self._why or why
-            waiting, self._waiting = self._waiting, {}
+            self._failure = self._failure or reason
+            pending, self._pending = self._pending, {}
         self._process.kill()
-        for answer in waiting.values():
-            answer.set_exception(EngineLost(self._why))
+        for answer in pending.values():
+            answer.set_exception(EngineLost(self._failure))
 
-    def _watch(self) -> None:
-        while not self._why:
-            asked = time.monotonic()
+    def _ping(self) -> None:
+        while not self._failure:
+            sent = time.monotonic()
             try:
-                self._send(0, "ping", ())
+                self._send(0, PING, ())
             except OSError:
                 return
             time.sleep(PING_SECONDS)
-            while not self._why and self._heard < asked:
-                if time.monotonic() - asked > self.silence:
-                    self._lose(f"The engine did not answer for {self.silence:.0f} s.")
+            while not self._failure and self._last_message < sent:
+                if time.monotonic() - sent > self.silence_limit:
+                    self._fail(f"The engine did not answer for {self.silence_limit:.0f} s.")
                 time.sleep(0.5)
 
     def close(self) -> None:
-        """End the process: asked first, by closing the pipe, then killed."""
+        """Ask the process to end, and kill it if it does not."""
         with self._lock:
-            self._why = self._why or "The engine was closed."
+            self._failure = self._failure or "The engine was closed."
         try:
-            self._send(0, "quit", ())
+            self._send(0, QUIT, ())
             self._process.wait(QUIT_SECONDS)
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
@@ -157,69 +168,71 @@ class Process:
 
 
 class ProcessEngine:
-    """An engine whose work is done in a process of its own; `load` starts it, and after a loss another one.
+    """An engine whose work is done in another process; `load` starts the process, and starts a new one after a loss.
 
-    The first one may have been `begun` already.
+    `description` is the same engine, not loaded, from which this one takes its attributes. `child` is the first
+    process, where it has been started already.
     """
 
-    def __init__(self, name: str, options: EngineOptions, facts: Engine, begun: SpawnedWorker | None = None) -> None:
-        self._name, self._options, self._facts = name, options, facts
-        self.name, self.key, self.device, self.notice = facts.name, facts.key, facts.device, facts.notice
-        self.threads, self.models = facts.threads, facts.models
-        self._begun = begun
-        self._process: Process | None = None
+    def __init__(
+        self, name: str, options: EngineOptions, description: Engine, child: EngineChild | None = None
+    ) -> None:
+        self._name, self._options, self._description = name, options, description
+        self.name, self.key, self.device = description.name, description.key, description.device
+        self.notice, self.threads, self.models = description.notice, description.threads, description.models
+        self._child = child
+        self._process: WorkerProcess | None = None
         self._numbers = iter(range(1, 1 << 62))
-        self._has_door = False
+        self._has_native_api = False
 
     @property
     def pid(self) -> int | None:
-        """The number of the engine's process, while it has one."""
+        """Process number of the engine's process, while there is one."""
         return self._process.pid if self._process else None
 
-    def load(self, tell: Tell) -> None:
-        """Start the process and load the engine there."""
+    def load(self, report: ReportProgress) -> None:
+        """Start a process and load the engine in it. Raises EngineError or EngineLost."""
         self.close()
-        tell(Step("load", "starting the engine"))
-        begun, self._begun = self._begun or spawn.begin(self._name), None
-        self._process = Process(self._name, self._options, begun)
-        self._process.tell = tell
-        self.key, self.device, self.notice, self._has_door = self._process.call("load")
-        self._process.silence = SILENT_SECONDS
+        report(Progress("load", "starting the engine"))
+        child, self._child = self._child or spawn.spawn_engine(self._name), None
+        self._process = WorkerProcess(child, report)
+        self._process.start(self._name, self._options)
+        self.key, self.device, self.notice, self._has_native_api = self._process.call("load")
+        self._process.silence_limit = SILENT_SECONDS
 
     def session_bytes(self, voxels: int) -> int:
-        """What the engine says."""
-        return self._facts.session_bytes(voxels)
+        """Return the bytes of memory that an open image of so many voxels takes."""
+        return self._description.session_bytes(voxels)
 
     def open(self, volume: Volume, mask: Mask | None = None) -> Segmentation:
-        """Start on an image, in memory that both processes see."""
+        """Start to segment an image, in memory that both processes map."""
         assert self._process is not None
         shape = volume.geometry.shape
-        image, drawn = volume.shared or _shared(volume), Shared(volume.geometry.voxels)
+        image, drawn = volume.shared or _copy_to_shared_memory(volume), SharedBlock(volume.geometry.voxels)
         try:
             number = next(self._numbers)
             self._process.call("open", number, image.path, drawn.path, volume.geometry)
-            return ProcessSegmentation(self._process, number, drawn.array(shape, "u1"), self._limit)
+            return ProcessSegmentation(self._process, number, drawn.array(shape, "u1"), self._prompt_limit)
         finally:
             drawn.close()
             if image is not volume.shared:
                 image.close()
 
     @property
-    def _limit(self) -> float:
+    def _prompt_limit(self) -> float:
         return HUNG_SECONDS.get(self.device, HUNG_SECONDS_GPU)
 
-    def native_api(self, queue: ThreadPoolExecutor) -> Any:
-        """Return an application that hands requests on to the engine's own one, or None."""
-        return self._pass_on if self._has_door else None
+    def native_api(self, pool: ThreadPoolExecutor) -> Any:
+        """Return an application that forwards requests to the engine's own one, or None."""
+        return self._forward if self._has_native_api else None
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         plain = {name: scope[name] for name in ("type", "http_version", "method", "scheme", "path", "raw_path")}
         plain |= {name: scope[name] for name in ("query_string", "headers", "root_path")}
         body = await request.body()
         assert self._process is not None
-        answer = await _in_thread(self._process, "door", plain, body)
-        status, headers, content = answer
+        status, headers, content = await run_in_thread(self._process.call, NATIVE_API, plain, body)
         response = Response(content, status)
         response.raw_headers = headers
         await response(scope, receive, send)
@@ -231,39 +244,35 @@ class ProcessEngine:
             self._process = None
 
 
-async def _in_thread(process: Process, *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, lambda: process.call(*arguments))
-
-
-def _shared(volume: Volume) -> Shared:
-    block = Shared(volume.data.nbytes)
+def _copy_to_shared_memory(volume: Volume) -> SharedBlock:
+    block = SharedBlock(volume.data.nbytes)
     block.array(volume.data.shape, "<f4")[:] = volume.data
     return block
 
 
 class ProcessSegmentation:
-    """One image in the engine's process; its mask is seen from both."""
+    """One image in the engine's process; both processes map its mask."""
 
-    def __init__(self, process: Process, number: int, mask: Mask, limit: float) -> None:
+    def __init__(self, process: WorkerProcess, number: int, mask: Mask, limit: float) -> None:
         self._process, self._number, self._limit = process, number, limit
         self.mask: Mask = mask
 
     def add(self, prompt: Prompt) -> Box | None:
-        """Refine the mask there."""
+        """Refine the mask by the prompt; returns a box that contains every change."""
         box: Box | None = self._process.call("add", self._number, prompt, limit=self._limit)
         return box
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Add them all there."""
+        """Add the prompts of an earlier segmentation."""
         self._process.call("replay", self._number, list(prompts), limit=self._limit * max(1, len(prompts)))
 
     def reset(self) -> None:
-        """Forget the prompts there."""
+        """Remove the prompts and empty the mask."""
         self._process.call("reset", self._number, limit=self._limit)
 
     def close(self) -> None:
-        """Give back the memory there; nothing is left to give back when the process is gone."""
+        """Free the memory in the process; if the process is gone, nothing is left to free."""
         try:
             self._process.call("close", self._number, limit=self._limit)
         except EngineLost:
-            log.debug("closed with its process")
+            log.debug("the image was freed when its process ended")

@@ -1,4 +1,4 @@
-"""An engine that is lost is started anew, once for all who lost it."""
+"""Restart an engine that was lost, once for all requests that noticed it."""
 
 from __future__ import annotations
 
@@ -14,59 +14,68 @@ from dls.server.executors import Executors
 
 T = TypeVar("T")
 
-TRIES = 2
-"""How often a prompt is given to an engine that dies of it."""
-MOST_TRIES = 6
-"""How often it is tried when the engine dies of something else meanwhile."""
+MAX_PROMPT_ATTEMPTS = 2
+"""Number of times that a prompt is given to an engine whose process dies at this prompt."""
+MAX_ATTEMPTS = 6
+"""Number of times that work is attempted in all, including losses of the engine that other work caused."""
 
 log = logging.getLogger("dls.server")
 
 
 class EngineRecovery:
-    """Starts an engine anew when its process died or hangs; `forget` lets go of all that it held."""
+    """Restarts an engine whose process died or hangs.
+
+    `forget` is called before a restart: it drops every reference to what the lost process held.
+    """
 
     def __init__(
-        self, engine: Engine, workers: Executors, readiness: Readiness, forget: Callable[[], Awaitable[None]]
+        self, engine: Engine, executors: Executors, readiness: Readiness, forget: Callable[[], Awaitable[None]]
     ) -> None:
         self._engine = engine
-        self._workers = workers
+        self._executors = executors
         self._readiness = readiness
         self._forget = forget
         self._lock = asyncio.Lock()
         self.generation = 0
-        """How often the engine has been started anew."""
+        """Number of times that the engine has been restarted."""
 
-    async def ready(self) -> None:
-        """Wait until the engine is ready; one that could not be started anew is tried again."""
-        if self._readiness.may_try_again:
+    async def wait_ready(self) -> None:
+        """Wait until the engine is ready; loads it again when the last restart failed a while ago.
+
+        Raises Exhausted when the engine can't be loaded.
+        """
+        if self._readiness.may_retry:
             async with self._lock:
-                if self._readiness.may_try_again:
-                    await self._readiness.load_again(self._engine, self._workers)
+                if self._readiness.may_retry:
+                    await self._readiness.reload(self._engine, self._executors)
         await self._readiness.wait()
 
-    async def retrying(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work; once more on a new engine when the old one dies of it, and again when it dies of another's."""
-        blamed = 0
-        for attempt in range(1, MOST_TRIES + 1):
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run the work, and run it again on a restarted engine when the engine is lost meanwhile.
+
+        Raises EngineFailed when the engine was lost twice during the work's own prompt, or too often in all.
+        """
+        own_losses = 0
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             generation = self.generation
             try:
                 return await work()
             except EngineLost as lost:
-                await self.revive(generation, lost)
-                blamed += lost.during_prompt
-                if blamed == TRIES or attempt == MOST_TRIES:
+                await self.restart(generation, lost)
+                own_losses += lost.during_prompt
+                if own_losses == MAX_PROMPT_ATTEMPTS or attempt == MAX_ATTEMPTS:
                     raise EngineFailed(
-                        f"The segmentation failed at this step, and again when it was tried anew. {lost.message} "
+                        f"The segmentation failed at this step, and failed again when it was repeated. {lost.message} "
                         "Nothing was changed."
                     ) from lost
         raise AssertionError("unreachable")
 
-    async def revive(self, generation: int, lost: EngineLost) -> None:
-        """Start the engine anew, unless somebody has done so since that generation."""
+    async def restart(self, generation: int, lost: EngineLost) -> None:
+        """Restart the engine, unless it has been restarted since that generation."""
         async with self._lock:
             if generation != self.generation:
                 return
             self.generation += 1
-            log.error("the engine was lost: %s; starting it anew", lost.message)
+            log.error("the engine was lost: %s; restarting it", lost.message)
             await self._forget()
-            await self._readiness.load_again(self._engine, self._workers)
+            await self._readiness.reload(self._engine, self._executors)

@@ -1,4 +1,7 @@
-"""The engine's process: reads what is asked from a pipe, does it, answers. See `process` for the other half."""
+"""The engine's process: runs the calls that it reads from a pipe, and sends the results back.
+
+`process` is the other side of the pipe, and `messages` describes what it carries.
+"""
 
 from __future__ import annotations
 
@@ -18,125 +21,145 @@ from typing import Any
 
 from dls.errors import DlsError
 from dls.server import engines
-from dls.server.engines.base import Engine, Segmentation, Step
-from dls.server.engines.messages import DONE, FAILED, LOST, PONG, TELL, EngineFault
+from dls.server.engines.base import Engine, Progress, Segmentation
+from dls.server.engines.messages import (
+    DONE,
+    FAILED,
+    LOST,
+    NATIVE_API,
+    PING,
+    PONG,
+    PROGRESS,
+    QUIT,
+    EngineFault,
+)
 from dls.server.executors import PREPARE_THREADS
-from dls.server.shared_memory import attached
+from dls.server.shared_memory import attach
 from dls.server.volume import Box, Geometry, Prompt, Volume
 
-STICKY = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "an illegal memory access")
-"""After these a process can't use the GPU any more, whatever it does."""
+FATAL_ERRORS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "an illegal memory access")
+"""Parts of error messages after which a process can't use the GPU any more."""
 OUT_OF_MEMORY_SCORE = 500
-"""When the machine's memory runs out, the kernel is to end this process before the one that answers requests."""
+"""Makes the kernel end this process before the one that answers requests when the machine's memory runs out."""
 
 log = logging.getLogger("dls.server")
 
 
 class Worker:
-    """The engine and its open images."""
+    """Runs the calls on the engine and on the images that are open."""
 
     def __init__(self, pipe: connection.Connection, engine: Engine) -> None:
         self._pipe = pipe
         self._engine = engine
-        self._queue = ThreadPoolExecutor(engine.threads, "dls-engine")
-        self._prepare = ThreadPoolExecutor(PREPARE_THREADS, "dls-prepare")
-        self._open: dict[int, Segmentation] = {}
-        self._sending = threading.Lock()
-        self._door: Door | None = None
+        self._engine_pool = ThreadPoolExecutor(engine.threads, "dls-engine")
+        self._prepare_pool = ThreadPoolExecutor(PREPARE_THREADS, "dls-prepare")
+        self._segmentations: dict[int, Segmentation] = {}
+        self._send_lock = threading.Lock()
+        self._native_api: NativeApiHost | None = None
 
     def run(self) -> None:
-        """Answer until the pipe is closed, which also happens when the other side dies."""
-        pools = {"open": self._prepare, "close": self._prepare}
-        steps: dict[str, Callable[..., Any]] = {
-            "load": self.load,
-            "open": self.open,
-            "add": self.add,
-            "replay": self.replay,
-            "reset": self.reset,
-            "close": self.close,
-        }
+        """Handle calls until the pipe is closed, which also happens when the server's process dies."""
         while True:
             try:
-                number, name, arguments = self._pipe.recv()
+                number, command, arguments = self._pipe.recv()
             except (EOFError, OSError):
                 return
-            if name == "quit":
+            if command == QUIT:
                 return
-            if name == "ping":
-                self._send(0, PONG, None)
-            elif name == "door":
-                assert self._door is not None
-                scope, body = arguments
-                self._door.ask(scope, body, partial(self._send, number, DONE))
-            else:
-                pools.get(name, self._queue).submit(self._answer, number, steps[name], arguments)
+            self._handle(number, command, arguments)
+
+    def _handle(self, number: int, command: str, arguments: tuple[Any, ...]) -> None:
+        if command == PING:
+            self._send(0, PONG, None)
+        elif command == NATIVE_API:
+            assert self._native_api is not None
+            scope, body = arguments
+            self._native_api.handle(scope, body, partial(self._send, number, DONE))
+        else:
+            methods: dict[str, Callable[..., Any]] = {
+                "load": self.load,
+                "open": self.open,
+                "add": self.add,
+                "replay": self.replay,
+                "reset": self.reset,
+                "close": self.close,
+            }
+            pool = self._prepare_pool if command in ("open", "close") else self._engine_pool
+            pool.submit(self._answer, number, methods[command], arguments)
 
     def _send(self, *message: Any) -> None:
-        # When the other side has died, the reader ends the process.
-        with self._sending, contextlib.suppress(OSError):
+        # When the server's process has died, `run` ends this process.
+        with self._send_lock, contextlib.suppress(OSError):
             self._pipe.send(message)
 
-    def _answer(self, number: int, step: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def _answer(self, number: int, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
-            self._send(number, DONE, step(*arguments))
+            self._send(number, DONE, method(*arguments))
         except (DlsError, MemoryError) as error:
             self._send(number, FAILED, error)
         except BaseException as error:
             log.exception("the engine failed")
-            if any(word in str(error) for word in STICKY):
+            if any(text in str(error) for text in FATAL_ERRORS):
                 self._send(0, LOST, f"The GPU failed ({str(error).splitlines()[0][:200]}).")
                 os._exit(70)
             self._send(number, FAILED, EngineFault(type(error).__name__, str(error)))
 
     def load(self) -> tuple[str, str, str, bool]:
-        """Load the engine and open its other door; returns what is known of it only now."""
-        self._engine.load(self._tell)
-        app = self._engine.native_api(self._queue)
+        """Load the engine and start its native API.
+
+        Returns the engine's key, device and notice, which are known only now, and whether it has a native API.
+        """
+        self._engine.load(self._report)
+        app = self._engine.native_api(self._engine_pool)
         if app is not None:
-            self._door = Door(app)
+            self._native_api = NativeApiHost(app)
+            self._native_api.start()
         return self._engine.key, self._engine.device, self._engine.notice, app is not None
 
-    def _tell(self, step: Step) -> None:
-        self._send(0, TELL, step)
+    def _report(self, progress: Progress) -> None:
+        self._send(0, PROGRESS, progress)
 
     def open(self, number: int, image: str, mask: str, geometry: Geometry) -> None:
-        """Start on an image."""
-        data, drawn = attached(image, geometry.shape, "<f4"), attached(mask, geometry.shape, "u1")
-        self._open[number] = self._engine.open(Volume(data, geometry), drawn)
+        """Start to segment an image; `image` and `mask` are the paths of shared blocks."""
+        data, mask_data = attach(image, geometry.shape, "<f4"), attach(mask, geometry.shape, "u1")
+        self._segmentations[number] = self._engine.open(Volume(data, geometry), mask_data)
 
     def add(self, number: int, prompt: Prompt) -> Box | None:
-        """Refine a mask."""
-        return self._open[number].add(prompt)
+        """Refine the mask of an image by a prompt."""
+        return self._segmentations[number].add(prompt)
 
     def replay(self, number: int, prompts: list[Prompt]) -> None:
-        """Refine a mask by what was drawn before."""
-        self._open[number].replay(prompts)
+        """Refine the mask of an image by all prompts of an earlier segmentation."""
+        self._segmentations[number].replay(prompts)
 
     def reset(self, number: int) -> None:
-        """Forget what was drawn."""
-        self._open[number].reset()
+        """Remove the prompts of an image."""
+        self._segmentations[number].reset()
 
     def close(self, number: int) -> None:
-        """Give back an image's memory."""
-        if (segmentation := self._open.pop(number, None)) is not None:
+        """Free the memory of an image."""
+        if (segmentation := self._segmentations.pop(number, None)) is not None:
             segmentation.close()
 
 
-class Door:
-    """The engine's own application, on an event loop in a thread; a request is handed in and out as a whole."""
+class NativeApiHost:
+    """Runs the engine's own ASGI application on an event loop in a thread; requests and responses are not streamed."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="dls-door", daemon=True).start()
-        self._context = app.router.lifespan_context(app)
-        asyncio.run_coroutine_threadsafe(self._context.__aenter__(), self._loop).result()
+        self._lifespan = app.router.lifespan_context(app)
 
-    def ask(self, scope: dict[str, Any], body: bytes, answer: Callable[[Any], None]) -> None:
-        """Answer a request, later, through `answer`."""
-        asyncio.run_coroutine_threadsafe(self._ask(scope, body, answer), self._loop)
+    def start(self) -> None:
+        """Start the thread and the application's lifespan."""
+        threading.Thread(target=self._loop.run_forever, name="dls-native-api", daemon=True).start()
+        asyncio.run_coroutine_threadsafe(self._lifespan.__aenter__(), self._loop).result()
 
-    async def _ask(self, scope: dict[str, Any], body: bytes, answer: Callable[[Any], None]) -> None:
+    def handle(self, scope: dict[str, Any], body: bytes, answer: Callable[[Any], None]) -> None:
+        """Start to handle a request; `answer` gets (status, headers, body) later."""
+        asyncio.run_coroutine_threadsafe(self._handle(scope, body, answer), self._loop)
+
+    async def _handle(self, scope: dict[str, Any], body: bytes, answer: Callable[[Any], None]) -> None:
         status, headers, parts = 500, [(b"content-type", b"text/plain")], [b""]
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -153,30 +176,34 @@ class Door:
         try:
             await self._app({**scope, "asgi": {"version": "3.0"}, "app": self._app}, receive, send)
         except Exception:
-            log.exception("the engine's own application failed")
+            log.exception("the engine's native API failed")
         answer((status, headers, b"".join(parts)))
 
 
-def main(name: str, place: str) -> None:
-    """Serve the engine of that name with the options in the first message, on the pipe that is inherited or named."""
+def main(name: str, address: str) -> None:
+    """Run the engine of that name until the server closes the pipe.
+
+    `address` is the number of an inherited descriptor, or the name of a pipe on Windows. The first message holds the
+    engine's options.
+    """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    # Ctrl-C reaches every process of the terminal; the other side says when to end.
+    # Ctrl-C reaches every process of the terminal, but the server decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe: connection.Connection
     if sys.platform == "win32":
-        pipe = connection.Client(place, "AF_PIPE", authkey=sys.stdin.buffer.read())
+        pipe = connection.Client(address, "AF_PIPE", authkey=sys.stdin.buffer.read())
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        pipe = connection.Connection(int(place))
+        pipe = connection.Connection(int(address))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_SCORE))
     engines.prefetch(name)
     try:
         name, options = pipe.recv()
-    except (EOFError, OSError):  # the other side could not start
+    except (EOFError, OSError):  # the server could not start
         return
     Worker(pipe, engines.make(name, options)).run()
-    os._exit(0)  # whatever its threads are at
+    os._exit(0)  # does not wait for threads that still compute
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The HTTP side: application, middleware, and one short coroutine a route."""
+"""The HTTP server: the application, its middleware, and one short coroutine per route."""

@@ -1,4 +1,4 @@
-"""Who may ask: a secret where strangers can reach the port, and no web page ever."""
+"""Access control: a secret wherever other people can reach the port, and never a web page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Of secrets: read aloud and typed without mistakes, and nothing in it means anything in a URL."""
+"""Characters of secrets: easy to read aloud and to type, and without a special meaning in a URL."""
 
 
 def make_secret() -> str:
@@ -22,7 +22,7 @@ def make_secret() -> str:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is refused: an HTTP status and a sentence."""
+    """A refused request's HTTP status and the sentence that explains it."""
 
     status: int
     message: str
@@ -30,23 +30,24 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a request must show; `hosts` are names under which this server may be addressed."""
+    """The rules by which requests are allowed or refused."""
 
     secret: str | None = field(default=None, repr=False)
     open: bool = False
-    """Whether strangers may ask without the secret."""
+    """Whether requests without the secret are allowed from everywhere."""
     hosts: frozenset[str] = frozenset()
+    """Host names, in lower case, under which clients may address this server."""
 
-    def judge(self, headers: Mapping[str, str], *, over_socket: bool) -> Refusal | None:
-        """Return why the request is refused, or None.
+    def check(self, headers: Mapping[str, str], *, over_socket: bool) -> Refusal | None:
+        """Return why the request is refused, or None if it is allowed.
 
-        `over_socket`: it came over the Unix socket, which the host's file permissions guard. Header names are
-        lower case.
+        `headers` have names in lower case; `over_socket` says that the request came over the Unix socket, which file
+        permissions protect.
         """
         origin = headers.get("origin")
-        foreign = origin is not None and not _same_origin(origin, headers.get("host", ""))
-        # An image or a link in a page carries no Origin, but browsers say this of it.
-        if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        is_foreign = origin is not None and not _same_origin(origin, headers.get("host", ""))
+        # A request for an image or by a link has no Origin header, but browsers send Sec-Fetch-Site with it.
+        if is_foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return Refusal(403, "Web pages may not use this server.")
         authorized = self.is_authorized(headers)
         if "authorization" in headers and self.secret is not None and not authorized:
@@ -57,13 +58,13 @@ class Policy:
             return Refusal(
                 401, "This server needs a secret. Copy the Server field as dls printed it: snap:SECRET@host."
             )
-        # Without a secret, a page could reach us by a name of its own that points to 127.0.0.1.
+        # Without a secret, a web page could reach this server by a host name that resolves to 127.0.0.1.
         if not self._is_own_name(headers.get("host", "")):
             return Refusal(403, "This server does not go by that name. Allow it with --allow-host.")
         return None
 
     def is_authorized(self, headers: Mapping[str, str]) -> bool:
-        """Whether the request carries the secret, as the password of Basic credentials."""
+        """Return whether the request carries the secret as the password of Basic credentials (RFC 7617)."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if self.secret is None or scheme.lower() != "basic":
             return False
@@ -92,5 +93,5 @@ def _hostname(host: str) -> str:
 
 
 def _same_origin(origin: str, host: str) -> bool:
-    scheme, _, place = origin.partition("://")
-    return scheme in ("http", "https") and bool(host) and place.lower() == host.lower()
+    scheme, _, authority = origin.partition("://")
+    return scheme in ("http", "https") and bool(host) and authority.lower() == host.lower()

@@ -1,1 +1,1 @@
-"""Sessions: create, find, put to sleep and wake them, and the files that they outlive a process in."""
+"""Sessions: their registry, the work on them, the memory they take, and the files in which they outlive the server."""

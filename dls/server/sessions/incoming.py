@@ -1,4 +1,4 @@
-"""A session's files as they are written: images as they arrive, and what a full disk means."""
+"""Writes session files: images as they are received, and what happens when a disk is full."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import IO
 from dls.errors import Exhausted
 
 COPY_BYTES = 1 << 20
+"""Number of bytes copied at a time when an image moves to another disk."""
 
 log = logging.getLogger("dls.server")
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Turn what a disk says into a refusal that changes nothing."""
+def translate_disk_errors() -> Iterator[None]:
+    """Turn an error of the disk into Exhausted: the request is refused and changes nothing."""
     try:
         yield
     except OSError as error:
@@ -31,38 +32,42 @@ def kept() -> Iterator[None]:
 
 
 class IncomingImage:
-    """An image's compressed bytes, written as they arrive; where one disk is full, they go on on the next."""
+    """An image's compressed bytes, written to a file as they are received.
+
+    `paths` are the places for the file, the best first; when a disk is full, the file moves to the next place.
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
         self._file: IO[bytes] | None = None
         self.length = 0
+        """Number of bytes written."""
 
     @property
     def path(self) -> Path:
-        """Where the file is now."""
+        """Path of the file, which changes when the file moves to another disk."""
         return self._paths[0]
 
     def write(self, data: bytes) -> None:
-        """Append bytes."""
-        with kept():
+        """Append the bytes; raises Exhausted if no disk has space."""
+        with translate_disk_errors():
             while True:
                 try:
-                    self._file = self._file or create(self.path)
-                    write(self._file, data)
+                    self._file = self._file or create_file(self.path)
+                    write_all(self._file, data)
                     self.length += len(data)
                     return
                 except OSError:
                     if len(self._paths) == 1:
                         raise
-                    self._move_on()
+                    self._move_to_next_path()
 
-    def _move_on(self) -> None:
+    def _move_to_next_path(self) -> None:
         full = self._paths.pop(0)
-        log.info("no room for an image in %s: going on in %s", full.parent.parent, self.path.parent.parent)
-        before, self._file = self._file, create(self.path)
+        log.info("no space for an image in %s: moving it to %s", full.parent.parent, self.path.parent.parent)
+        before, self._file = self._file, create_file(self.path)
         if before is not None:
-            with contextlib.suppress(OSError):  # of what it could not write any more
+            with contextlib.suppress(OSError):  # closing may fail because the disk is full
                 before.close()
             with full.open("rb") as source:
                 shutil.copyfileobj(source, self._file, COPY_BYTES)
@@ -71,28 +76,31 @@ class IncomingImage:
             self._file.seek(self.length)
 
     def finish(self) -> None:
-        """Close the file, which is whole."""
-        with kept():
+        """Close the file, which is complete; raises Exhausted if that fails."""
+        with translate_disk_errors():
             if self._file is not None:
                 self._file.close()
 
     def discard(self) -> None:
-        """Remove the file, which will not be used."""
+        """Remove the file."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
             self.path.unlink(missing_ok=True)
 
 
-def create(path: Path) -> IO[bytes]:
-    """Begin a file for its user only."""
+def create_file(path: Path) -> IO[bytes]:
+    """Create a file that only its user can open, in a folder that is created if necessary."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     return os.fdopen(descriptor, "wb", buffering=0)
 
 
-def write(file: IO[bytes], data: bytes) -> None:
-    """Write all of it: on a disk that gets full, an unbuffered file takes a part, and says so at the next try."""
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write all the bytes to an unbuffered file.
+
+    When a disk fills up, such a file first writes a part, and raises OSError only at the next attempt.
+    """
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]

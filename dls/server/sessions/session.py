@@ -1,4 +1,4 @@
-"""One session: what it is, its image as its file has it, and its answers."""
+"""One session's state, and how its image is read and its answers are encoded."""
 
 from __future__ import annotations
 
@@ -7,51 +7,67 @@ from dataclasses import dataclass, field
 
 from dls.errors import Conflict
 from dls.server.engines.base import Segmentation
+from dls.server.sessions.files import SessionFiles
 from dls.server.sessions.journal import Record
-from dls.server.sessions.store import SessionFiles
 from dls.server.volume import Box, Geometry, Mask, Prompt, Volume
 from dls.server.wire import masks, upload
 
 
 @dataclass
 class Session:
-    """One client's image and what has been drawn on it."""
+    """One client's image and the prompts on it.
+
+    The session is asleep when `segmentation` is None: the engine holds nothing of it, and its files hold everything.
+    """
 
     id: str
-    kept: SessionFiles
+    files: SessionFiles
     last_request: str = ""
-    """The request whose prompt was the last to be answered; sent again, it is not applied again."""
+    """Name of the request whose prompt was applied last; a request of the same name is not applied again."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     segmentation: Segmentation | None = None
-    drawn: Box | None = None
-    """Holds all that is not 0 in the segmentation's mask."""
+    occupied: Box | None = None
+    """Box outside which the segmentation's mask is 0 everywhere; None for an empty mask."""
     last_used: int = 0
-    bytes: int = 0
-    """The memory it holds, or is about to."""
+    """Position of the session's last use in the order of all uses."""
+    reserved: int = 0
+    """Bytes of memory that the session takes, or that are reserved for an image being opened."""
+
+    @property
+    def has_image(self) -> bool:
+        """Whether an image was uploaded."""
+        return self.files.manifest.image is not None
 
     @property
     def geometry(self) -> Geometry:
-        """The image's grid; raises Conflict before an image has come."""
-        image = self.kept.manifest.image
+        """The image's grid; raises Conflict if no image was uploaded yet."""
+        image = self.files.manifest.image
         if image is None:
             raise Conflict("This session has no image yet. Send the image again from ITK-SNAP.")
         return image.geometry
 
 
-def read_image(kept: SessionFiles, geometry: Geometry) -> Volume:
-    """Read a session's image back from its file."""
+def read_image(files: SessionFiles, geometry: Geometry) -> Volume:
+    """Read a session's image from its file."""
     size = 4 * geometry.voxels
     sink = upload.ImageSink(size)
     inflater = upload.Inflater(sink, size)
     inflater.expect(size)
-    kept.image(inflater.feed)
+    files.read_image(inflater.feed)
     inflater.finish()
     return sink.volume(geometry)
 
 
-def answered(mask: Mask, drawn: Box | None, kept: SessionFiles | None, prompt: Prompt, request: str) -> bytes:
-    """Encode the mask, and keep the prompt that gave it before anybody is told."""
-    member = masks.encode_mask(mask, drawn)
-    if kept is not None:
-        kept.append(Record(prompt, request, masks.checksum(member)))
-    return masks.answer(member)
+def encode_answer(mask: Mask, occupied: Box | None) -> bytes:
+    """Return the body that answers a prompt with the mask."""
+    return masks.encode_answer(masks.encode_mask(mask, occupied))
+
+
+def record_answer(mask: Mask, occupied: Box | None, files: SessionFiles, prompt: Prompt, request: str) -> bytes:
+    """Append the prompt to the session's journal, and return the body that answers it with the mask.
+
+    The prompt is in the journal before the client sees the answer; raises Exhausted if it can't be written.
+    """
+    member = masks.encode_mask(mask, occupied)
+    files.append(Record(prompt, request, masks.read_crc(member)))
+    return masks.encode_answer(member)

@@ -1,1 +1,1 @@
-"""Bytes to arrays and back, with no sockets, clocks or threads."""
+"""Conversions between the bytes of the protocol and arrays: pure, without sockets, clocks or threads."""

@@ -1,7 +1,7 @@
-"""Bytes to arrays: what ITK-SNAP sends, with no sockets, clocks or threads; `masks` is the way back.
+"""Decodes the bodies that ITK-SNAP sends into arrays, without sockets, clocks or threads; `masks` encodes the answers.
 
 An upload is `multipart/form-data` with the part `file` first and `metadata` after it, so the size of the volume is
-known only when the pixels have passed. `file` is one gzip member of little-endian float32, x fastest.
+known only after the voxels have been received. `file` is one gzip member of little-endian float32, x fastest.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ import numpy as np
 from isal import igzip_lib, isal_zlib
 
 from dls.errors import BadRequest, TooLarge
-from dls.server.shared_memory import SPARSE, Shared
+from dls.server.shared_memory import SPARSE, SharedBlock
 from dls.server.volume import Bool, Geometry, Volume
 from dls.server.wire import metadata
 
-BLOCK = 1 << 20
-"""Bytes inflated at a time."""
-UNSEEN_BYTES = 32 << 20
-UNSEEN_RATIO = 16
-"""While the dimensions are unknown, no more is inflated than 32 MiB and 16 times what has arrived.
+BLOCK_BYTES = 1 << 20
+"""Maximum number of bytes inflated at a time."""
+UNVERIFIED_BYTES = 32 << 20
+"""Bytes that are inflated before the image's dimensions are known, plus `UNVERIFIED_RATIO` for each byte received."""
+UNVERIFIED_RATIO = 16
+"""Inflated bytes allowed for each compressed byte received while the dimensions are unknown.
 
-Deflate shrinks up to 1032 times, so a bomb would be swallowed whole before its metadata shows what it is. Real images
-shrink 1.5 to 10 times and never meet this limit; what is held back (an image of zeros, say) waits, still compressed.
+Deflate compresses up to 1032 times, so without this limit a decompression bomb would be inflated completely before its
+metadata shows that it is one. Real images compress 1.5 to 10 times and never meet the limit. Data beyond it (those of
+an image of zeros, for example) stay compressed until the dimensions are known.
 """
-METADATA_BYTES = 1 << 16
-INVALID: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub calls the class an instance
+MAX_METADATA_BYTES = 1 << 16
+INVALID: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub declares the class as an instance
 
 
 class Sink(Protocol):
-    """Takes the inflated bytes, block by block."""
+    """A destination for the inflated bytes, which arrive in order and block by block."""
 
     def write(self, block: bytes) -> None:
-        """Take the next bytes, however many."""
+        """Write the next bytes; a block may have any length."""
 
 
 class ImageSink:
-    """Keeps every byte, in memory that the engine's process can map; it is the volume in the end."""
+    """Collects an image in memory that the engine's process can map, so that the volume needs no copy."""
 
-    def __init__(self, most_bytes: int) -> None:
-        # Only what is written takes memory. Where blocks are files, they are made when the size is known.
-        self._shared = Shared(most_bytes + BLOCK) if SPARSE else None
+    def __init__(self, max_bytes: int) -> None:
+        # A sparse block takes memory only where it is written. Elsewhere a block is created when its size is known.
+        self._shared = SharedBlock(max_bytes + BLOCK_BYTES) if SPARSE else None
         self._buffer = bytearray()
         self._size = 0
 
@@ -57,7 +59,7 @@ class ImageSink:
         self._size += len(block)
 
     def volume(self, geometry: Geometry) -> Volume:
-        """Return the image, without a copy."""
+        """Return the image without copying it; raises BadRequest for an image of several components."""
         if geometry.components != 1:
             raise BadRequest(
                 f"The image has {geometry.components} components per pixel; the model takes images with one. "
@@ -66,39 +68,41 @@ class ImageSink:
         if self._shared is None:
             data = np.frombuffer(self._buffer, "<f4").reshape(geometry.shape)
             return Volume(data.astype(np.float32, copy=False), geometry)
-        self._shared.cut(self._size)
+        self._shared.truncate(self._size)
         return Volume(self._shared.array(geometry.shape, "<f4"), geometry, self._shared)
 
     def close(self) -> None:
-        """Let go of what came."""
+        """Release the memory; a volume that was returned keeps its own mapping."""
         if self._shared is not None:
             self._shared.close()
 
 
 class DrawingSink:
-    """Keeps which voxels are not zero: of a whole volume only the blocks in which something is drawn."""
+    """Records which voxels of a drawing are not zero, and keeps only the blocks that have any."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[int, Bool]] = []
+        """Index of a block's first voxel in the volume, and which of its voxels are drawn."""
         self._voxels = 0
-        self._rest = b""
+        self._incomplete = b""
+        """The first bytes of a voxel whose other bytes come with the next block."""
 
     def write(self, block: bytes) -> None:
-        """Scan the block; it is dropped when it is empty."""
-        block = self._rest + block if self._rest else block
-        whole = np.frombuffer(block, "<f4", count=len(block) // 4)
-        self._rest = block[4 * whole.size :]
-        drawn = whole != 0
+        """Scan the block, and keep it only if something is drawn in it."""
+        block = self._incomplete + block if self._incomplete else block
+        values = np.frombuffer(block, "<f4", count=len(block) // 4)
+        self._incomplete = block[4 * values.size :]
+        drawn = values != 0
         if drawn.any():
             self._blocks.append((self._voxels, drawn))
-        self._voxels += whole.size
+        self._voxels += values.size
 
     def crop(self, geometry: Geometry) -> tuple[tuple[int, int, int], Bool] | None:
-        """Return the origin (z, y, x) and the mask of the smallest crop with all that is drawn; None for nothing."""
-        found = [np.flatnonzero(drawn) + start for start, drawn in self._blocks]
-        if not found:
+        """Return origin (z, y, x) and mask of the smallest crop that holds the drawing; None if nothing is drawn."""
+        indices = [np.flatnonzero(drawn) + start for start, drawn in self._blocks]
+        if not indices:
             return None
-        z, y, x = np.unravel_index(np.concatenate(found), geometry.shape)
+        z, y, x = np.unravel_index(np.concatenate(indices), geometry.shape)
         low = int(z.min()), int(y.min()), int(x.min())
         high = int(z.max()), int(y.max()), int(x.max())
         mask = np.zeros([stop - start + 1 for start, stop in zip(low, high, strict=True)], bool)
@@ -107,105 +111,107 @@ class DrawingSink:
 
 
 class Inflater:
-    """Inflates one gzip member as it arrives, never past what it may hold."""
+    """Inflates one gzip member as it arrives, and never writes more than `max_bytes` to the sink."""
 
-    def __init__(self, sink: Sink, most_bytes: int) -> None:
+    def __init__(self, sink: Sink, max_bytes: int) -> None:
         self._sink = sink
-        self._most = most_bytes
+        self._max_bytes = max_bytes
         self._expected: int | None = None
         self._stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        self._waiting: list[bytes] = []
-        self._arrived = 0
-        self._made = 0
+        self._pending: list[bytes] = []
+        self._received = 0
+        self._inflated = 0
 
     def expect(self, size: int) -> None:
-        """Say how many bytes there must be in the end; what was held back goes on."""
+        """Set the length that the inflated data must have, and inflate the data that were waiting for it."""
         self._expected = size
         self._check_length()
         self.feed(b"")
 
     def feed(self, data: bytes) -> None:
-        """Take the next compressed bytes. Raises BadRequest for what is not gzip, TooLarge for too much."""
-        self._arrived += len(data)
+        """Inflate the next compressed bytes; raises BadRequest if they are not gzip, TooLarge if they are too many."""
+        self._received += len(data)
         if data:
-            self._waiting.append(data)
-        while self._waiting or not (self._stream.needs_input or self._stream.eof):
-            room = self._room()
-            if room == 0:
+            self._pending.append(data)
+        while self._pending or not (self._stream.needs_input or self._stream.eof):
+            size = self._block_size()
+            if size == 0:
                 return
-            piece = self._waiting.pop(0) if self._stream.needs_input and self._waiting else b""
+            compressed = self._pending.pop(0) if self._stream.needs_input and self._pending else b""
             if self._stream.eof:
                 raise BadRequest("There is more data after the image's gzip member; it must be one.")
-            self._inflate(piece, room)
+            self._inflate(compressed, size)
 
-    def _room(self) -> int:
-        limit = self._most if self._expected is None else min(self._most, self._expected)
+    def _block_size(self) -> int:
+        """Return how many bytes may be inflated now; 0 if that must wait for the dimensions."""
+        limit = self._max_bytes if self._expected is None else min(self._max_bytes, self._expected)
         if self._expected is None:
-            unseen = UNSEEN_BYTES + UNSEEN_RATIO * self._arrived
-            if self._made >= unseen and unseen <= limit:
+            unverified = UNVERIFIED_BYTES + UNVERIFIED_RATIO * self._received
+            if self._inflated >= unverified and unverified <= limit:
                 return 0
-        # One byte more than fits: that is how too much shows itself.
-        return min(BLOCK, limit + 1 - self._made)
+        # Allow one byte more than the limit, so that data that are too long are noticed.
+        return min(BLOCK_BYTES, limit + 1 - self._inflated)
 
-    def _inflate(self, piece: bytes, room: int) -> None:
+    def _inflate(self, compressed: bytes, size: int) -> None:
         try:
-            made = self._stream.decompress(piece, room)
+            block = self._stream.decompress(compressed, size)
         except (INVALID, EOFError, ValueError):
             raise BadRequest("The image's data is not valid gzip.") from None
-        self._made += len(made)
+        self._inflated += len(block)
         self._check_length()
-        if made:
-            self._sink.write(made)
+        if block:
+            self._sink.write(block)
 
     def _check_length(self) -> None:
-        if self._expected is not None and self._made > self._expected:
+        if self._expected is not None and self._inflated > self._expected:
             raise TooLarge("The image's data is longer than its dimensions say.")
-        if self._made > self._most:
-            raise TooLarge(f"The image is larger than the {self._most >> 20} MiB that this server takes.")
+        if self._inflated > self._max_bytes:
+            raise TooLarge(f"The image is larger than the {self._max_bytes >> 20} MiB that this server takes.")
 
     def finish(self) -> None:
-        """Check that the stream has ended and is as long as expected."""
+        """Check that the stream has ended and has the expected length; raises BadRequest."""
         if not self._stream.eof:
             raise BadRequest("The image's data is cut short.")
-        if self._expected is not None and self._made != self._expected:
+        if self._expected is not None and self._inflated != self._expected:
             raise BadRequest("The image's data is shorter than its dimensions say.")
         if self._stream.unused_data:
             raise BadRequest("There is more data after the image's gzip member; it must be one.")
 
 
 class Upload:
-    """One multipart body, fed as it arrives.
+    """Parses one multipart body as it arrives.
 
-    `check` sees the geometry as soon as it is known and may refuse it; `keep` gets the compressed bytes as they come.
+    `check` is called with the geometry as soon as it is known and may raise RequestError; `save` is called with the
+    compressed bytes of the image as they arrive.
     """
 
     def __init__(
         self,
         content_type: str,
         sink: Sink,
-        most_bytes: int,
+        max_bytes: int,
         check: Callable[[Geometry], None],
-        keep: Callable[[bytes], None] = lambda data: None,
+        save: Callable[[bytes], None] = lambda data: None,
     ) -> None:
-        self._parser = multipart.PushMultipartParser(_boundary(content_type), max_segment_count=8)
-        self._inflater = Inflater(sink, most_bytes)
-        self._most = most_bytes
+        self._parser = multipart.PushMultipartParser(_parse_boundary(content_type), max_segment_count=8)
+        self._inflater = Inflater(sink, max_bytes)
+        self._max_bytes = max_bytes
         self._check = check
-        self._keep = keep
+        self._save = save
         self._part = ""
         self._seen: set[str] = set()
         self._metadata = bytearray()
         self._geometry: Geometry | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body; raises RequestError as soon as something is wrong."""
+        """Parse the next bytes of the body; raises RequestError as soon as something is wrong."""
         try:
             for event in self._parser.parse(data):
-                self._take(event)
+                self._handle(event)
         except multipart.MultipartError:
             raise BadRequest("The request's body is not valid multipart/form-data.") from None
 
-    def _take(self, event: object) -> None:
+    def _handle(self, event: object) -> None:
         if isinstance(event, multipart.MultipartSegment):
             self._part = str(event.name or "")
             if self._part in self._seen:
@@ -213,26 +219,26 @@ class Upload:
             self._seen.add(self._part)
         elif event is None:
             if self._part == "metadata":
-                self._read_metadata()
+                self._parse_metadata()
             self._part = ""
         elif isinstance(event, bytes | bytearray):
-            self._payload(bytes(event))
+            self._handle_data(bytes(event))
 
-    def _payload(self, data: bytes) -> None:
+    def _handle_data(self, data: bytes) -> None:
         if self._part == "file":
             self._inflater.feed(data)
-            self._keep(data)
+            self._save(data)
         elif self._part == "metadata":
             self._metadata += data
-            if len(self._metadata) > METADATA_BYTES:
+            if len(self._metadata) > MAX_METADATA_BYTES:
                 raise TooLarge("The image's metadata is too long.")
 
-    def _read_metadata(self) -> None:
+    def _parse_metadata(self) -> None:
         geometry = metadata.parse(bytes(self._metadata))
         size = 4 * geometry.voxels * geometry.components
-        if size > self._most:
+        if size > self._max_bytes:
             raise TooLarge(
-                f"The image needs {size >> 20} MiB; this server takes up to {self._most >> 20} MiB. "
+                f"The image needs {size >> 20} MiB; this server takes up to {self._max_bytes >> 20} MiB. "
                 "Crop or resample it in ITK-SNAP."
             )
         self._check(geometry)
@@ -240,7 +246,7 @@ class Upload:
         self._inflater.expect(size)
 
     def finish(self) -> Geometry:
-        """Check that the body is whole and return the geometry."""
+        """Check that the body is complete, and return the geometry; raises BadRequest."""
         self.feed(b"")
         for part in ("file", "metadata"):
             if part not in self._seen:
@@ -251,7 +257,7 @@ class Upload:
         return self._geometry
 
 
-def _boundary(content_type: str) -> str:
+def _parse_boundary(content_type: str) -> str:
     kind, options = multipart.parse_options_header(content_type)
     boundary = options.get("boundary", "")
     if kind != "multipart/form-data" or not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?", boundary):

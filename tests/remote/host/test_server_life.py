@@ -218,7 +218,7 @@ def test_the_sessions_command(host: sshd.Server, clean: str) -> None:
 
 def test_a_disk_that_is_full_while_installing(host: sshd.Server, short_folder: Path) -> None:
     """A sentence with a hint, and nothing half is left that the next try would take for whole."""
-    from tests.server.test_durability import small_disk
+    from tests.support.disks import small_disk
 
     with small_disk(short_folder / "disk", "30m") as disk:
         with pytest.raises(DlsError) as caught:

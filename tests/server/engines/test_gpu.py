@@ -1,4 +1,4 @@
-"""nnInteractive on CUDA, where there is a device."""
+"""nnInteractive on a CUDA device; skipped where there is none."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ IMAGE = noisy(TRUTH, 6, np.random.default_rng(0))
 CLICK = Prompt.point(48, 64, 64, foreground=True)
 
 
-def loaded(device: str) -> Engine:
+def load_engine(device: str) -> Engine:
     engine = make("nninteractive", EngineOptions(device, ModelSpec(str(MODEL))))
-    engine.load(lambda step: None)
+    engine.load(lambda progress: None)
     return engine
 
 
 def volume() -> Volume:
-    return Volume(IMAGE.copy(), Geometry(IMAGE.shape))  # type: ignore[arg-type]
+    return Volume(IMAGE.copy(), Geometry(IMAGE.shape))
 
 
-def test_the_masks_are_those_of_the_cpu() -> None:
-    """Within a Dice of 0.99; half precision moves single voxels."""
+def test_masks_equal_those_of_the_cpu() -> None:
+    """The Dice is above 0.99; half precision changes single voxels."""
     masks = []
     for device in ("cpu", "cuda"):
-        work = loaded(device).open(volume())
+        work = load_engine(device).open(volume())
         work.add(CLICK)
         masks.append(work.mask.astype(bool))
     assert dice(masks[1], masks[0]) > 0.99 and dice(masks[1], TRUTH) > 0.95
 
 
 def test_memory_does_not_grow() -> None:
-    """Over 200 prompts and 50 sessions."""
-    engine = loaded("cuda")
+    """200 prompts and 50 sessions leave no memory behind."""
+    engine = load_engine("cuda")
     work = engine.open(volume())
     work.add(CLICK)
     torch.cuda.synchronize()
@@ -78,9 +78,9 @@ sys.stdin.read()
 """
 
 
-def test_memory_that_somebody_else_holds() -> None:
-    """Refused with a sentence; the session is as it was, and works again when the memory is free."""
-    engine = loaded("cuda")
+def test_memory_that_another_process_holds() -> None:
+    """A prompt is refused and the session stays unchanged; it works again when the memory is free."""
+    engine = load_engine("cuda")
     work = engine.open(volume())
     work.add(CLICK)
     before = work.mask.copy()

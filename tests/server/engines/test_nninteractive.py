@@ -1,4 +1,4 @@
-"""The real nnInteractive session on a tiny model: alone, through HTTP, and beside its own protocol."""
+"""The real nnInteractive session on a tiny model: called directly, over HTTP, and beside its native API."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from scipy import ndimage
 
 from dls.errors import BadRequest, EngineError, Exhausted
 from dls.server.engines import make
+from dls.server.engines.base import Segmentation
+from dls.server.engines.nninteractive import NnInteractiveEngine
 from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt, Volume
@@ -42,25 +44,25 @@ IMAGE = noisy(TRUTH, 6, np.random.default_rng(0))
 CENTER = (48, 64, 64)
 
 
-def made(model: str = str(MODEL), **options: object) -> object:
-    engine = make("nninteractive", EngineOptions("cpu", ModelSpec(model, network=False), **options))  # type: ignore[arg-type]
-    engine.load(lambda step: None)
+def load_engine(model: str = str(MODEL)) -> NnInteractiveEngine:
+    engine = NnInteractiveEngine(EngineOptions("cpu", ModelSpec(model, network=False)))
+    engine.load(lambda progress: None)
     return engine
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[object]:
-    loaded = made()
+def engine() -> Iterator[NnInteractiveEngine]:
+    loaded = load_engine()
     yield loaded
-    loaded.close()  # type: ignore[attr-defined]
+    loaded.close()
 
 
-def opened(engine: object, image: np.ndarray = IMAGE) -> object:
-    return engine.open(Volume(image.copy(), Geometry(image.shape)))  # type: ignore[attr-defined]
+def open_image(engine: NnInteractiveEngine, image: np.ndarray = IMAGE) -> Segmentation:
+    return engine.open(Volume(image.copy(), Geometry(image.shape)))
 
 
-def cross(truth: np.ndarray, kind: str) -> Prompt:
-    """A scribble through the widest slice of an object, or a lasso around its section there."""
+def draw_on(truth: np.ndarray, kind: str) -> Prompt:
+    """Return a scribble through the widest slice of an object, or a lasso around it in that slice."""
     z = deepest(truth, (1, 1, 1))[0]
     section = truth[z]
     if kind == SCRIBBLE:
@@ -75,16 +77,21 @@ def cross(truth: np.ndarray, kind: str) -> Prompt:
     return Prompt(kind, True, (z, int(rows[0]), int(columns[0])), crop[None])
 
 
-def test_every_kind_of_prompt(engine: object) -> None:
-    """A point, a scribble, a lasso: the object; a reset can't be told from a fresh session."""
-    work = opened(engine)
+def mask_after(work: Segmentation, prompt: Prompt) -> np.ndarray:
+    work.add(prompt)
+    return work.mask.copy()
+
+
+def test_every_kind_of_prompt(engine: NnInteractiveEngine) -> None:
+    """A point, a scribble and a lasso each find the object; after a reset the same prompt gives the same mask."""
+    work = open_image(engine)
     work.add(Prompt.point(*CENTER, foreground=True))
     first = work.mask.copy()
     assert dice(first, TRUTH) > 0.95
     for kind in (SCRIBBLE, LASSO):
         work.reset()
         assert not work.mask.any()
-        box = work.add(cross(TRUTH, kind))
+        box = work.add(draw_on(TRUTH, kind))
         assert dice(work.mask, TRUTH) > 0.9 and box is not None
         outside = work.mask.copy()
         outside[box] = 0
@@ -97,20 +104,20 @@ def test_every_kind_of_prompt(engine: object) -> None:
     work.close()
 
 
-def test_two_sessions_interleaved_give_what_each_gives_alone(engine: object) -> None:
-    """Voxel for voxel, on one network, in two threads."""
+def test_two_sessions_interleaved_give_what_each_gives_alone(engine: NnInteractiveEngine) -> None:
+    """Sessions that share a network give the same masks, voxel for voxel, as each alone."""
     images = [phantom(70000)[0], phantom(70001)[0]]
     truths = [phantom(70000)[1] == 1, phantom(70001)[1] == 1]
     prompts = [
-        [Prompt.point(*deepest(truth, (1, 1, 1)), foreground=True), cross(truth, SCRIBBLE), cross(truth, LASSO)]
+        [Prompt.point(*deepest(truth, (1, 1, 1)), foreground=True), draw_on(truth, SCRIBBLE), draw_on(truth, LASSO)]
         for truth in truths
     ]
     alone = []
     for image, drawn in zip(images, prompts, strict=True):
-        work = opened(engine, image)
-        alone.append([work.add(prompt) and work.mask.copy() for prompt in drawn])
+        work = open_image(engine, image)
+        alone.append([mask_after(work, prompt) for prompt in drawn])
         work.close()
-    works = [opened(engine, image) for image in images]
+    works = [open_image(engine, image) for image in images]
     for turn in range(3):
         for work, drawn, masks in zip(works, prompts, alone, strict=True):
             work.add(drawn[turn])
@@ -119,17 +126,17 @@ def test_two_sessions_interleaved_give_what_each_gives_alone(engine: object) -> 
 
 @pytest.mark.slow
 def test_unseen_shapes() -> None:
-    """Mean Dice of at least 0.90 on 20 of them, for a point, a scribble and a lasso."""
-    engine = made()
+    """On 20 unseen shapes the mean Dice is at least 0.90 for a point, a scribble and a lasso."""
+    engine = load_engine()
     scores: dict[str, list[float]] = {"point": [], SCRIBBLE: [], LASSO: []}
     for seed in range(60100, 60120):
         image, labels = phantom(seed)
         truth = labels == 1 + seed % int(labels.max())
-        work = opened(engine, image)
+        work = open_image(engine, image)
         for kind, row in scores.items():
             work.reset()
             point = Prompt.point(*deepest(truth, (1, 1, 1)), foreground=True)
-            work.add(point if kind == "point" else cross(truth, kind))
+            work.add(point if kind == "point" else draw_on(truth, kind))
             row.append(dice(work.mask, truth))
         work.close()
     for kind, row in scores.items():
@@ -137,45 +144,46 @@ def test_unseen_shapes() -> None:
         assert np.mean(row) >= 0.90, (kind, row)
 
 
-def test_images_as_they_come(engine: object, caplog: pytest.LogCaptureFixture) -> None:
-    """Single slices, odd sides, NaN and infinities, any range: an answer; what was cleaned is said in the log."""
+def test_unusual_images(engine: NnInteractiveEngine, caplog: pytest.LogCaptureFixture) -> None:
+    """Single slices, odd sides, NaN, infinities and any range give a mask; replaced values are logged."""
     for shape in [(1, 90, 70), (33, 1, 50), (7, 11, 13), (130, 60, 40)]:
         image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-        work = opened(engine, image)
-        work.add(Prompt.point(*(side // 2 for side in shape), foreground=True))
+        work = open_image(engine, image)
+        z, y, x = (side // 2 for side in shape)
+        work.add(Prompt.point(z, y, x, foreground=True))
         assert work.mask.shape == shape
         work.close()
     odd = IMAGE.copy()
     odd[0, 0, :4] = [np.nan, np.inf, -np.inf, 3e38]
     with caplog.at_level("INFO", "dls.server"):
-        work = opened(engine, odd)
+        work = open_image(engine, odd)
     assert "not finite" in caplog.text
     work.close()
     for factor in (1e-6, 1e15):
-        work = opened(engine, IMAGE * np.float32(factor))
+        work = open_image(engine, IMAGE * np.float32(factor))
         work.add(Prompt.point(*CENTER, foreground=True))
         assert dice(work.mask, TRUTH) > 0.9, factor
         work.close()
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, np.nan])
-def test_a_constant_image(engine: object, value: float) -> None:
-    """By itself the library raises for zeros, and gives an empty mask without a word for other values."""
-    work = opened(engine, np.full((20, 30, 40), value, np.float32))
+def test_a_constant_image(engine: NnInteractiveEngine, value: float) -> None:
+    """The mask is what is drawn; the library itself raises for zeros, and gives an empty mask for other values."""
+    work = open_image(engine, np.full((20, 30, 40), value, np.float32))
     work.add(Prompt.point(5, 6, 7, foreground=True))
     assert work.mask.sum() == 1 and work.mask[5, 6, 7] == 1
     work.add(Prompt(SCRIBBLE, False, (5, 6, 7), np.ones((1, 1, 5), bool)))
     assert not work.mask.any()
 
 
-def test_a_prompt_that_fails_half_way_changes_nothing(engine: object) -> None:
-    """Out of memory in the middle of a prediction: tried once more, then refused; the session is as it was."""
-    work, same = opened(engine), opened(engine)
+def test_a_prompt_that_fails_half_way_changes_nothing(engine: NnInteractiveEngine) -> None:
+    """When memory runs out, the prompt is repeated once and then refused, and the session stays as it was."""
+    work, same = open_image(engine), open_image(engine)
     for each in (work, same):
         each.add(Prompt.point(*CENTER, foreground=True))
     before = work.mask.copy()
-    network = engine._artifacts["network"]  # type: ignore[attr-defined]
-    calls = []
+    network = engine._artifacts["network"]
+    calls: list[int] = []
 
     def out_of_memory(*anything: object) -> None:
         calls.append(1)
@@ -183,26 +191,26 @@ def test_a_prompt_that_fails_half_way_changes_nothing(engine: object) -> None:
 
     hook = network.register_forward_hook(out_of_memory)
     with pytest.raises(Exhausted, match="not enough memory"):
-        work.add(cross(TRUTH, SCRIBBLE))
+        work.add(draw_on(TRUTH, SCRIBBLE))
     hook.remove()
     assert len(calls) == 2
     np.testing.assert_array_equal(work.mask, before)
     for each in (work, same):
-        each.add(cross(TRUTH, SCRIBBLE))
+        each.add(draw_on(TRUTH, SCRIBBLE))
     np.testing.assert_array_equal(work.mask, same.mask)
 
 
-def test_a_drawing_that_leaves_the_image(engine: object) -> None:
-    """Refused with a sentence; the library would clip it silently or raise."""
-    work = opened(engine)
+def test_a_drawing_that_leaves_the_image(engine: NnInteractiveEngine) -> None:
+    """The drawing is refused as a bad request; the library would clip it silently or raise."""
+    work = open_image(engine)
     with pytest.raises(BadRequest):
         work.add(Prompt(SCRIBBLE, True, (95, 0, 0), np.ones((3, 2, 2), bool)))
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    """The library prints to standard output; ours is for people."""
-    engine = made()
-    work = opened(engine)
+    """Nothing that the library prints reaches standard output."""
+    engine = load_engine()
+    work = open_image(engine)
     work.add(Prompt.point(*CENTER, foreground=True))
     assert capfd.readouterr().out == ""
 
@@ -213,18 +221,18 @@ def live() -> Iterator[LiveServer]:
         yield server
 
 
-def test_through_http(live: LiveServer, engine: object) -> None:
-    """Voxel for voxel what the engine gives when it is called directly; the model goes by its own name."""
+def test_through_http(live: LiveServer, engine: NnInteractiveEngine) -> None:
+    """Masks over HTTP equal those of the engine called directly; the model has its own name."""
     snap = ItkSnap(live.port)
     assert [model["id"] for model in snap.get("/v2/models").json["models"]] == ["nnInteractive"]
     snap.start("nnInteractive")
-    work = opened(engine)
+    work = open_image(engine)
     assert snap.upload(IMAGE).status == 200
-    assert snap.upload(IMAGE).status == 200  # at once again: by itself the library can deadlock
+    assert snap.upload(IMAGE).status == 200  # a second upload at once: the library itself can deadlock
     work.add(Prompt.point(*CENTER, foreground=True))
     np.testing.assert_array_equal(snap.mask(snap.point(*CENTER)), work.mask)
     for kind in (SCRIBBLE, LASSO):
-        prompt = cross(TRUTH, kind)
+        prompt = draw_on(TRUTH, kind)
         whole = np.zeros(SHAPE, bool)
         whole[prompt.box] = prompt.mask
         work.add(prompt)
@@ -234,36 +242,36 @@ def test_through_http(live: LiveServer, engine: object) -> None:
     assert too_large.status == 413 and "MiB" in too_large.error
 
 
-def test_both_protocols_at_work_at_once(live: LiveServer, engine: object) -> None:
-    """napari, 3D Slicer and MITK through the same port, on the same network and queue."""
+def test_both_protocols_at_once(live: LiveServer, engine: NnInteractiveEngine) -> None:
+    """A client of the native API and ITK-SNAP get the same mask through the same port at the same time."""
     remote = pytest.importorskip("nnInteractive.inference.remote")
-    other = remote.nnInteractiveRemoteInferenceSession(f"http://127.0.0.1:{live.port}")
-    other.set_image(IMAGE[None])
+    client = remote.nnInteractiveRemoteInferenceSession(f"http://127.0.0.1:{live.port}")
+    client.set_image(IMAGE[None])
     theirs = np.zeros(SHAPE, np.uint8)
-    other.set_target_buffer(theirs)
+    client.set_target_buffer(theirs)
     snap = ItkSnap(live.port)
     snap.start("nnInteractive")
     snap.upload(IMAGE)
     ours: list[np.ndarray] = []
     thread = threading.Thread(target=lambda: ours.append(snap.mask(snap.point(*CENTER))))
     thread.start()
-    other.add_point_interaction(list(CENTER), True)
+    client.add_point_interaction(list(CENTER), True)
     thread.join()
     np.testing.assert_array_equal(ours[0], theirs)
     assert dice(theirs, TRUTH) > 0.95
-    other.close()
+    client.close()
 
 
-def test_the_other_door_can_be_shut() -> None:
-    """--no-nninteractive-api."""
+def test_the_native_api_can_be_disabled() -> None:
+    """Without the native API its addresses answer 404."""
     with serving(make("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL)), native_api=False))) as server:
         snap = ItkSnap(server.port)
         snap.start("nnInteractive")
         assert snap._perform("/claim", [], []).status == 404
 
 
-def test_models_that_are_not_whole(tmp_path: Path) -> None:
-    """What was cut off is never taken for complete; each with what it lacks."""
+def test_incomplete_models_are_refused(tmp_path: Path) -> None:
+    """A model with a truncated or missing file is refused, and the error names the file."""
     broken = tmp_path / "model"
     shutil.copytree(MODEL, broken)
     checkpoint = broken / "fold_0" / "checkpoint_final.pth"
@@ -279,16 +287,16 @@ def test_models_that_are_not_whole(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
-    """A sentence, not a traceback."""
+    """A checkpoint of another program is refused with an EngineError."""
     odd = tmp_path / "model"
     shutil.copytree(MODEL, odd)
     torch.save({"weights": {}}, odd / "fold_0" / "checkpoint_final.pth")
     with pytest.raises(EngineError, match="can't be loaded"):
-        made(str(odd))
+        load_engine(str(odd))
 
 
-def test_the_versions_that_we_claim() -> None:
-    """What we use of the library beside its documented methods is there, and the version is in range."""
+def test_the_library_has_what_the_engine_uses() -> None:
+    """The installed version is in the supported range and has the undocumented methods that the engine calls."""
     from importlib.metadata import version
 
     from nnInteractive.inference.inference_session import nnInteractiveInferenceSession as library
@@ -307,23 +315,23 @@ def test_the_versions_that_we_claim() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
-    """The engine in a process of its own, killed; then the server too: the clicks give what they would have given."""
+    """After the engine's process is killed, and after the server is replaced, clicks give the same masks as before."""
     options = EngineOptions("cpu", ModelSpec(str(MODEL), network=False))
 
-    def engine() -> ProcessEngine:
+    def make_engine() -> ProcessEngine:
         return ProcessEngine("nninteractive", options, make("nninteractive", options))
 
-    def clicked(snap: ItkSnap) -> list[np.ndarray]:
+    def click_and_draw(snap: ItkSnap) -> list[np.ndarray]:
         stroke = np.zeros(SHAPE, bool)
         stroke[48, 64, 55:75] = True
         return [snap.mask(snap.point(48, 64, 64)), snap.mask(snap.draw("scribble", stroke))]
 
-    with serving(engine(), folder=tmp_path) as server:
+    with serving(make_engine(), folder=tmp_path) as server:
         undisturbed, killed = ItkSnap(server.port), ItkSnap(server.port)
         for snap in (undisturbed, killed):
             snap.start("nnInteractive")
             assert snap.upload(IMAGE).status == 200
-            clicked(snap)
+            click_and_draw(snap)
         expected = [undisturbed.mask(undisturbed.point(50, 64, 64)), undisturbed.mask(undisturbed.point(44, 66, 60))]
         assert expected[0].any()
         children = Path(f"/proc/self/task/{threading.get_native_id()}").parent.glob("*/children")
@@ -331,7 +339,7 @@ def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
             if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
         np.testing.assert_array_equal(killed.mask(killed.point(50, 64, 64)), expected[0])
-        assert ItkSnap(server.port).get("/capabilities").status == 200  # its own protocol is back too
-    with serving(engine(), folder=tmp_path) as server:
+        assert ItkSnap(server.port).get("/capabilities").status == 200  # the native API is back too
+    with serving(make_engine(), folder=tmp_path) as server:
         killed.url = f"http://127.0.0.1:{server.port}"
         np.testing.assert_array_equal(killed.mask(killed.point(44, 66, 60)), expected[1])

@@ -1,4 +1,4 @@
-"""The server answers while its engine loads."""
+"""The server answers requests while its engine loads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import connection
 from pathlib import Path
@@ -16,112 +16,146 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dls.errors import EngineError, EngineLost
-from dls.server.engines.base import Engine, Step, Tell
+from dls.errors import DlsError, EngineError, EngineLost
+from dls.server.engines.base import Engine, Progress, ReportProgress
 from dls.server.engines.process import ProcessEngine
 from dls.server.engines.readiness import Readiness
 from dls.server.engines.region import RegionEngine
 from dls.server.options import EngineOptions
-from dls.server.spawn import SpawnedWorker
+from dls.server.spawn import EngineChild
 from tests.support.http_server import serving
 from tests.support.itksnap import ItkSnap
-from tests.support.processes import until
+from tests.support.processes import is_gone, until
 
 
-class Slow(RegionEngine):
-    """Loads when it is told to, and fails when it is told to."""
+class SlowEngine(RegionEngine):
+    """Finishes loading when `finish` is set; then fails if there is a `failure`."""
 
-    def __init__(self) -> None:
-        self.send_continue = threading.Event()
-        self.failure: Exception | None = None
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.finish = threading.Event()
+        self.failure = failure
 
-    def load(self, tell: Tell) -> None:
-        tell(Step("download", "downloading x: 5 MB", 5_000_000, 10_000_000))
-        self.send_continue.wait(20)
+    def load(self, report: ReportProgress) -> None:
+        report(Progress("download", "downloading x: 5 MB", 5_000_000, 10_000_000))
+        assert self.finish.wait(60)
         if self.failure:
             raise self.failure
 
 
+class ObservedReadiness(Readiness):
+    """Sets `has_waiter` when a request begins to wait, and collects the failures that the server is told."""
+
+    def __init__(self) -> None:
+        self.failures: list[DlsError] = []
+        super().__init__(self.failures.append)
+        self.has_waiter = threading.Event()
+
+    async def wait(self) -> None:
+        self.has_waiter.set()
+        await super().wait()
+
+
 def test_status_answers_at_once_and_a_session_waits() -> None:
-    """With what it does and how far it is as extra keys; a session that is asked for meanwhile does not fail."""
-    engine = Slow()
+    """While the engine loads, /status reports the progress in extra fields, and a new session waits."""
+    engine, readiness = SlowEngine(), ObservedReadiness()
     check: Engine = engine
     assert check is engine
-    with serving(engine) as server, ThreadPoolExecutor(1) as pool:
+    with serving(engine, readiness=readiness) as server, ThreadPoolExecutor(1) as pool:
         snap = ItkSnap(server.port)
         until(lambda: snap.get("/status").json.get("step") == "download")
-        said = snap.get("/status").json
-        assert list(said)[:2] == ["status", "version"] and said["status"] == "ok"
-        assert (said["state"], said["text"], said["done"], said["total"]) == (
+        status = snap.get("/status").json
+        assert list(status)[:2] == ["status", "version"] and status["status"] == "ok"
+        assert (status["state"], status["text"], status["done"], status["total"]) == (
             "loading", "downloading x: 5 MB", 5_000_000, 10_000_000,
         )  # fmt: skip
         assert snap.get("/v2/models").status == 200
         waiting = pool.submit(snap.start)
-        time.sleep(0.3)
-        assert not waiting.done()
-        engine.send_continue.set()
-        assert waiting.result(20)
+        assert readiness.has_waiter.wait(30)
+        # However slow the machine is, a server that waits can't fail this: nothing else lets the session start.
+        assert not futures.wait([waiting], timeout=0.5).done
+        engine.finish.set()
+        assert waiting.result(30)
         assert snap.get("/status").json == {"status": "ok", "version": "0.1.6"}
         assert snap.upload(np.zeros((3, 3, 3), np.float32)).status == 200
 
 
-SLOW = """
+ENDLESS_ENGINE = """
+import os
 import time
 from dls.server.engines.region import RegionEngine
 
-class Slow(RegionEngine):
+class Endless(RegionEngine):
     def __init__(self, options):
         pass
 
-    def load(self, tell):
-        print("loading", flush=True)
-        time.sleep(100)
+    def load(self, report):
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
 """
 
 
 def test_a_server_that_loads_can_be_ended(short_folder: Path) -> None:
-    """At once, whatever the engine is doing, also while a session waits; nothing stays behind."""
+    """Ctrl-C ends a server whose engine loads; a session that waits gets an error, and no process or socket remains."""
     path = short_folder / "s"
-    (short_folder / "slow.py").write_text(SLOW)
-    command = [sys.executable, "-m", "dls", "serve", "--uds", str(path), "--engine", "slow:Slow"]
+    (short_folder / "endless.py").write_text(ENDLESS_ENGINE)
+    command = [sys.executable, "-m", "dls", "serve", "--uds", str(path), "--engine", "endless:Endless"]
     command += ["--session-dir", str(short_folder)]
     environment = {**os.environ, "PYTHONPATH": str(short_folder)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None and process.stdout.readline() == "loading\n"
-        with socket.socket(socket.AF_UNIX) as waiting:
-            waiting.connect(str(path))
-            waiting.sendall(b"GET /start_session HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            time.sleep(0.3)
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
+        try:
+            assert process.stdout is not None
+            engine_pid = int(process.stdout.readline())
+            answer = interrupt_while_a_session_waits(process, path)
+            process.wait(60)
+        finally:
+            process.kill()
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"The server is ending." in answer
+    assert is_gone(engine_pid)
     assert not path.exists()
+
+
+def interrupt_while_a_session_waits(process: subprocess.Popen[str], path: Path) -> bytes:
+    """Interrupt the server after it has begun to handle the start of a session; return its answer to that."""
+    head = b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(str(path))
+        # Pipelined: once the answer to the first request is there, the server has begun with the second.
+        client.sendall(b"GET /status" + head + b"GET /start_session" + head)
+        received = b""
+        while b'"state":"loading"' not in received:
+            received += client.recv(1 << 16)
+        process.send_signal(signal.SIGINT)
+        answer = b""
+        while data := client.recv(1 << 16):
+            answer += data
+    return answer
 
 
 @pytest.mark.parametrize("failure", [EngineError("The model is gone."), ZeroDivisionError("x")])
 def test_an_engine_that_can_not_be_loaded(failure: Exception) -> None:
-    """The server is told, whoever waits gets the sentence, and `/status` says so."""
-    engine, told = Slow(), []
-    engine.failure = failure
-    with serving(engine, readiness=Readiness(told.append)) as server, ThreadPoolExecutor(1) as pool:
+    """When loading fails, the server is told once, a session that waits gets the error, and /status reports it."""
+    engine, readiness = SlowEngine(failure), ObservedReadiness()
+    with serving(engine, readiness=readiness) as server, ThreadPoolExecutor(1) as pool:
         snap = ItkSnap(server.port)
         waiting = pool.submit(snap.get, "/v2/start_session/region")
-        time.sleep(0.2)
-        engine.send_continue.set()
-        answer = waiting.result(20)
+        assert readiness.has_waiter.wait(30)
+        engine.finish.set()
+        answer = waiting.result(30)
         assert answer.status == 503 and "could not be loaded" in answer.error
         assert snap.get("/status").json["state"] == "failed"
-        assert len(told) == 1
+        assert len(readiness.failures) == 1
 
 
-def test_a_process_that_dies_before_it_is_told_anything_says_how() -> None:
-    """As when the machine's memory runs out, or a library can't be loaded, while it imports."""
+def test_a_process_that_ends_before_its_first_message() -> None:
+    """A process that ends during its imports, as without memory, is reported with its status and replaced."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
         process.wait()
-    begun = SpawnedWorker(connection.Connection(ours.detach()), process)
-    engine = ProcessEngine("region", EngineOptions(), RegionEngine(), begun)
+    child = EngineChild(connection.Connection(ours.detach()), process)
+    engine = ProcessEngine("region", EngineOptions(), RegionEngine(), child)
     with pytest.raises(EngineLost, match="status 3"):
-        engine.load(lambda step: None)
-    engine.load(lambda step: None)  # another one
+        engine.load(lambda progress: None)
+    engine.load(lambda progress: None)  # starts another process
     engine.close()

@@ -1,4 +1,4 @@
-"""How often an image stands in memory, and how much of it a click touches. Counted, not timed."""
+"""How often an image is in memory, and how much of it a click reads: counted, not timed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isal import isal_zlib
 
 from dls.server.engines.process import ProcessEngine
 from dls.server.engines.region import RegionEngine
 from dls.server.options import EngineOptions
-from dls.server.shared_memory import Shared
-from dls.server.wire import masks
+from dls.server.shared_memory import SharedBlock
 from tests.support.http_server import serving
 from tests.support.itksnap import ItkSnap, described, packed
 
@@ -23,22 +23,22 @@ VOXELS = 128 * 512 * 512
 
 
 @pytest.fixture
-def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Shared]]:
-    """The blocks of memory that the engine's process sees too, as they are made."""
-    made: list[Shared] = []
-    init = Shared.__init__
+def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SharedBlock]]:
+    """Collects the blocks of shared memory as they are created."""
+    created: list[SharedBlock] = []
+    init = SharedBlock.__init__
 
-    def counted(self: Shared, size: int) -> None:
+    def init_and_collect(self: SharedBlock, size: int) -> None:
         init(self, size)
-        made.append(self)
+        created.append(self)
 
-    monkeypatch.setattr(Shared, "__init__", counted)
-    yield made
+    monkeypatch.setattr(SharedBlock, "__init__", init_and_collect)
+    yield created
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an image is collected first")
-def test_an_image_stands_in_memory_once(blocks: list[Shared]) -> None:
-    """What is inflated is written to where the engine reads it; on the way there is never more than a few pieces."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has sparse shared memory")
+def test_an_image_is_in_memory_once(blocks: list[SharedBlock]) -> None:
+    """The image is inflated to where the engine reads it, and only a few chunks are elsewhere in memory."""
     image = np.zeros(SHAPE, np.float32)
     image[:, ::2] = 7
     image[64, 200:300, 200:300] += np.random.default_rng(0).integers(0, 9, (100, 100))
@@ -59,13 +59,13 @@ def test_an_image_stands_in_memory_once(blocks: list[Shared]) -> None:
 
 
 def test_a_click_reads_the_slices_that_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the whole mask: on a first click after an upload that alone would take each of its pages from the system."""
+    """A click does not read the whole mask: after an upload, that alone would allocate each of the mask's pages."""
     compressed: list[int] = []
-    make = masks.isal_zlib.compressobj
+    compressobj = isal_zlib.compressobj
 
     class Counted:
         def __init__(self, *arguments: Any) -> None:
-            self._stream = make(*arguments)
+            self._stream = compressobj(*arguments)
 
         def compress(self, data: Any) -> bytes:
             compressed.append(len(data))
@@ -74,7 +74,7 @@ def test_a_click_reads_the_slices_that_it_changed(monkeypatch: pytest.MonkeyPatc
         def flush(self, mode: int) -> bytes:
             return bytes(self._stream.flush(mode))
 
-    monkeypatch.setattr(masks.isal_zlib, "compressobj", Counted)
+    monkeypatch.setattr(isal_zlib, "compressobj", Counted)
     image = np.zeros((64, 128, 128), np.float32)
     image[20:24, 40:60, 40:60] = 100
     with serving() as server:

@@ -1,10 +1,11 @@
-"""The recorded requests of the real client, replayed byte for byte."""
+"""The recorded requests of the real client are replayed byte for byte."""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,13 @@ SHAPE = (12, 20, 24)
 
 
 @pytest.fixture(scope="module")
-def stand_in() -> object:
+def stand_in() -> Iterator[LiveServer]:
     with serving(stand_in=True) as server:
         yield server
 
 
 def replay(port: int, request: bytes) -> tuple[bytes, dict[str, str], bytes]:
-    """Send the bytes on a connection of their own and return status line, headers and body."""
+    """Send the bytes on a new connection, and return status line, headers and body."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         sock.sendall(request)
         data = b""
@@ -38,8 +39,8 @@ def replay(port: int, request: bytes) -> tuple[bytes, dict[str, str], bytes]:
     return status.encode(), headers, body
 
 
-def recorded(name: str) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return a recorded request, and the status line, the head and the body of upstream's answer."""
+def read_recording(name: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return a recorded request, and the status line, head and body of upstream's answer."""
     [request] = WIRE.glob(f"{name}*.request")
     answer = request.with_suffix(".upstream-response").read_bytes()
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -51,7 +52,7 @@ def test_the_whole_recorded_session(stand_in: LiveServer) -> None:
     session = b""
     for path in sorted(WIRE.glob("*.request")):
         name = path.name[:3]
-        request, upstream_status, upstream_head, upstream_body = recorded(name)
+        request, upstream_status, upstream_head, upstream_body = read_recording(name)
         status, headers, body = replay(stand_in.port, request.replace(RECORDED_SESSION, session or RECORDED_SESSION))
         if name == "15-":
             assert status == b"HTTP/1.1 404 Not Found"  # upstream says 200, at which ITK-SNAP can crash
@@ -59,28 +60,28 @@ def test_the_whole_recorded_session(stand_in: LiveServer) -> None:
         assert status == upstream_status, (path.name, body)
         assert {line.split(b":")[0].decode() for line in upstream_head.split(b"\r\n")[1:]} == set(headers)
         assert headers["content-type"] == "application/json"
-        said, upstream_said = json.loads(body), json.loads(upstream_body)
-        assert list(said) == list(upstream_said)
+        fields = json.loads(body)
+        assert list(fields) == list(json.loads(upstream_body))
         if name == "03-":
-            session = said["session_id"].encode()
-        elif "result" in said:
-            assert unpacked(said["result"], SHAPE).shape == SHAPE
+            session = fields["session_id"].encode()
+        elif "result" in fields:
+            assert unpacked(fields["result"], SHAPE).shape == SHAPE
         elif name not in ("02-",):
             assert body == upstream_body
 
 
 def test_models_are_listed_as_upstream_lists_them(stand_in: LiveServer) -> None:
-    """Keys and their order are upstream's; the stand-in answers to nnInteractive's name only because it is asked to."""
-    *_, upstream = recorded("02-")
-    said = ItkSnap(stand_in.port).get("/v2/models").json["models"]
-    assert [list(model) for model in said] == [list(json.loads(upstream)["models"][0])] * 2
-    assert [model["id"] for model in said] == ["region", "nnInteractive"]
+    """Keys and their order are upstream's; nnInteractive's name is listed only with the option for a stand-in."""
+    *_, upstream = read_recording("02-")
+    models = ItkSnap(stand_in.port).get("/v2/models").json["models"]
+    assert [list(model) for model in models] == [list(json.loads(upstream)["models"][0])] * 2
+    assert [model["id"] for model in models] == ["region", "nnInteractive"]
     with serving() as honest:
         assert [model["id"] for model in ItkSnap(honest.port).get("/v2/models").json["models"]] == ["region"]
 
 
-def test_the_version_is_one_that_std_stoi_can_read(live: LiveServer) -> None:
-    """ITK-SNAP does not catch what std::stoi throws."""
+def test_std_stoi_can_parse_the_version(live: LiveServer) -> None:
+    """ITK-SNAP parses the version with std::stoi and does not catch its exceptions."""
     version = ItkSnap(live.port).get("/status").json["version"]
     assert re.fullmatch(r"\d+(\.\d+)*", version)
     assert tuple(map(int, version.split("."))) >= (0, 1, 2)

@@ -1,4 +1,4 @@
-"""Masks to bytes, in pieces."""
+"""Masks are encoded as gzip members of joined pieces."""
 
 from __future__ import annotations
 
@@ -15,47 +15,49 @@ from dls.server.wire import masks
 from tests.support.itksnap import unpacked
 
 
-def said(mask: Mask, drawn: Box | None) -> Mask:
-    """What the client decodes; the checksum at the end must be that of all voxels."""
-    member = masks.encode_mask(mask, drawn)
-    found = unpacked(json.loads(masks.answer(member))["result"], mask.shape)
-    assert masks.checksum(member) == zlib.crc32(np.ascontiguousarray(found).data)
-    return found
+def decode(mask: Mask, occupied: Box | None) -> Mask:
+    """Return what the client decodes, and check that the CRC in the trailer is that of all voxels."""
+    member = masks.encode_mask(mask, occupied)
+    decoded: Mask = unpacked(json.loads(masks.encode_answer(member))["result"], mask.shape)
+    assert masks.read_crc(member) == zlib.crc32(np.ascontiguousarray(decoded).data)
+    return decoded
 
 
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(0, 2**32), st.data())
 def test_a_mask_is_one_gzip_member_in_base64(shape: tuple[int, int, int], seed: int, data: st.DataObject) -> None:
-    """The client stops at the first end of stream; it gets the voxels that are in the box, and zeros around them."""
+    """The client stops at the first end of stream, and decodes the voxels in the box and zeros around them."""
     start = data.draw(st.integers(0, shape[0] - 1))
     stop = data.draw(st.integers(start, shape[0]))
     mask = np.zeros(shape, np.uint8)
     mask[start:stop] = np.random.default_rng(seed).integers(0, 2, (stop - start, *shape[1:]))
-    drawn = slice(start, stop), slice(0, shape[1]), slice(0, shape[2])
-    np.testing.assert_array_equal(said(mask, drawn), mask)
-    np.testing.assert_array_equal(said(mask, extent(mask)), mask)
-    np.testing.assert_array_equal(said(mask[::-1], extent(mask[::-1])), mask[::-1])
+    occupied = slice(start, stop), slice(0, shape[1]), slice(0, shape[2])
+    np.testing.assert_array_equal(decode(mask, occupied), mask)
+    np.testing.assert_array_equal(decode(mask, extent(mask)), mask)
+    np.testing.assert_array_equal(decode(mask[::-1], extent(mask[::-1])), mask[::-1])
 
 
 def test_only_the_slices_in_the_box_are_read() -> None:
-    """So the cost of a click is that of what it drew, not of the image: what lies outside could be anything."""
+    """Voxels outside the box are not read, so a click costs as much as what it changed, not as the whole image."""
     mask = np.ones((20, 300, 400), np.uint8)
-    found = said(mask, (slice(9, 11), slice(0, 300), slice(0, 400)))
-    assert found[9:11].all() and not found[:9].any() and not found[11:].any()
-    assert not said(mask, None).any()
+    decoded = decode(mask, (slice(9, 11), slice(0, 300), slice(0, 400)))
+    assert decoded[9:11].all() and not decoded[:9].any() and not decoded[11:].any()
+    assert not decode(mask, None).any()
 
 
-@pytest.mark.parametrize("count", [0, 1, 255, masks.RUN - 1, masks.RUN, 3 * masks.RUN + 12345])
-def test_zeros_and_their_checksums_are_ready_made(count: int) -> None:
-    """As zlib would have them."""
+@pytest.mark.parametrize(
+    "count", [0, 1, 255, masks.ZEROS_PER_PIECE - 1, masks.ZEROS_PER_PIECE, 3 * masks.ZEROS_PER_PIECE + 12345]
+)
+def test_prepared_zeros_and_their_crc_are_those_of_zlib(count: int) -> None:
+    """The prepared pieces inflate to the zeros, are small, and their CRC is what zlib computes."""
     stream = zlib.decompressobj(-15)
-    assert stream.decompress(masks.zeros(count) + masks.END) == bytes(count) and stream.eof
-    assert len(masks.zeros(count)) < 30 + count / 900
+    assert stream.decompress(masks.deflate_zeros(count) + masks.LAST_BLOCK) == bytes(count) and stream.eof
+    assert len(masks.deflate_zeros(count)) < 30 + count / 900
     for crc in (0, 0x12345678, 0xFFFFFFFF):
-        assert masks.checksum_with_zeros(count, crc) == zlib.crc32(bytes(count), crc)
+        assert masks.extend_crc(count, crc) == zlib.crc32(bytes(count), crc)
 
 
 def test_the_extent_of_a_mask() -> None:
-    """Whole slices: that is what is compressed."""
+    """The box of a mask spans whole slices, because whole slices are compressed."""
     mask = np.zeros((5, 6, 7), np.uint8)
     assert extent(mask) is None
     mask[1, 2, 3] = mask[3, 0, 0] = 1

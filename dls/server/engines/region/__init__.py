@@ -1,4 +1,4 @@
-"""The embedded engine: grows a region from what was drawn, with no GPU, no weights and no torch."""
+"""The built-in engine: grows a region from the prompts, and needs no GPU, no weights and no torch."""
 
 from dls.server.engines.region.engine import RegionEngine, RegionSegmentation
 

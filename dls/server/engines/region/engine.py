@@ -1,14 +1,15 @@
-"""The engine: images in, prompts one by one, one mask that changes in place."""
+"""The region engine: implements the protocols of `engines.base` with the algorithm in `grow`."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from dls.server.engines.base import Model, Tell
-from dls.server.engines.sanitize import clean
+from dls.server.engines.base import Model, ReportProgress
+from dls.server.engines.sanitize import sanitize
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume, union
 
 
@@ -22,30 +23,28 @@ class RegionEngine:
     threads = 2
     models: tuple[Model, ...] = (Model("region", (POINT, SCRIBBLE, LASSO)),)
 
-    def load(self, tell: Tell) -> None:
-        """Import what computes: scipy and scikit-image take most of a second, and the HTTP side never needs them."""
-        from dls.server.engines.region import grow
-
-        assert grow
+    def load(self, report: ReportProgress) -> None:
+        """Import scipy and scikit-image, which takes most of a second; the HTTP side never imports them."""
+        importlib.import_module("dls.server.engines.region.grow")
 
     def session_bytes(self, voxels: int) -> int:
-        """The image (float32) and the mask (uint8)."""
+        """Return the bytes of the image (float32) and the mask (uint8)."""
         return 5 * voxels
 
     def open(self, volume: Volume, mask: Mask | None = None) -> RegionSegmentation:
-        """Start on an image."""
-        clean(volume.data)
+        """Start to segment an image."""
+        sanitize(volume.data)
         return RegionSegmentation(volume, np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask)
 
-    def native_api(self, queue: ThreadPoolExecutor) -> None:
-        """There is none."""
+    def native_api(self, pool: ThreadPoolExecutor) -> None:
+        """Return None: this engine has no native API."""
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is no memory to free."""
 
 
 class RegionSegmentation:
-    """One image and its prompts; every prompt grows the whole region anew."""
+    """The segmentation of one image; every prompt makes the whole region grow again from all prompts."""
 
     def __init__(self, volume: Volume, mask: Mask) -> None:
         self._volume = volume
@@ -54,28 +53,28 @@ class RegionSegmentation:
         self.mask: Mask = mask
 
     def add(self, prompt: Prompt) -> Box | None:
-        """Grow the region from all prompts; the mask changes only when that has worked."""
+        """Grow the region from all prompts; the mask changes only if this succeeds."""
         return self._refine([*self._prompts, prompt])
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Grow the region from all of them at once: it is what the last of them gave."""
+        """Grow the region once from all prompts, which gives the mask that the last of them gave."""
         self._refine(list(prompts))
 
     def _refine(self, prompts: list[Prompt]) -> Box | None:
         from dls.server.engines.region import grow
 
-        grown = grow.segment(self._volume.data, self._volume.geometry.spacing, prompts)
-        before = self._box
+        result = grow.segment(self._volume.data, self._volume.geometry.spacing, prompts)
+        previous = self._box
         self._clear()
-        if grown is not None:
-            box, crop = grown
+        if result is not None:
+            box, crop = result
             self.mask[box] = crop
             self._box = box
         self._prompts = prompts
-        return union(before, self._box)
+        return union(previous, self._box)
 
     def reset(self) -> None:
-        """Forget the prompts and empty the mask."""
+        """Remove the prompts and empty the mask."""
         self._clear()
         self._prompts = []
 
@@ -85,5 +84,5 @@ class RegionSegmentation:
         self._box = None
 
     def close(self) -> None:
-        """Let go of the prompts."""
+        """Release the prompts."""
         self._prompts = []

@@ -1,4 +1,4 @@
-"""The prompts as voxels: inside, outside, and what a lasso says of its neighbourhood."""
+"""The voxels that the prompts mark as inside or outside the object, and those around a lasso."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dls.server.engines.region.lasso import Ints, core, ring
+from dls.server.engines.region.lasso import Ints, core_voxels, ring_voxels
 from dls.server.volume import LASSO, Prompt
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """The drawn voxels (N, 3) inside, outside, and those thought outside next to a lasso."""
+    """The voxels of all prompts; every array has shape (N, 3) in the order (z, y, x)."""
 
     inside: Ints
+    """Voxels drawn as foreground."""
     outside: Ints
-    beside: Ints
+    """Voxels drawn as background."""
+    rings: Ints
+    """Voxels around the lassos, which are assumed to be background."""
     samples: list[Ints]
+    """The voxels of each foreground prompt whose intensities the object has."""
     lassos: list[Ints]
+    """The voxels of each foreground lasso."""
 
 
-def seeds_of(prompts: Sequence[Prompt], shape: Ints) -> Seeds:
-    """Return the voxels of all prompts, a later one winning where two overlap."""
+def collect_seeds(prompts: Sequence[Prompt], shape: Ints) -> Seeds:
+    """Return the voxels of all prompts; where two overlap, the later one counts."""
     owner: dict[bool, Ints] = {True: np.empty(0, np.int64), False: np.empty(0, np.int64)}
     samples: list[Ints] = []
     lassos: list[Ints] = []
-    beside = [np.empty((0, 3), np.int64)]
+    rings = [np.empty((0, 3), np.int64)]
     for prompt in prompts:
         drawn = np.argwhere(prompt.mask) + np.array(prompt.origin)
         drawn = drawn[((drawn >= 0) & (drawn < shape)).all(1)]
@@ -37,12 +42,12 @@ def seeds_of(prompts: Sequence[Prompt], shape: Ints) -> Seeds:
         owner[prompt.foreground] = np.union1d(owner[prompt.foreground], flat)
         owner[not prompt.foreground] = np.setdiff1d(owner[not prompt.foreground], flat)
         if prompt.foreground:
-            samples.append(core(drawn) if prompt.kind == LASSO else drawn)
+            samples.append(core_voxels(drawn) if prompt.kind == LASSO else drawn)
         if prompt.foreground and prompt.kind == LASSO:
             lassos.append(drawn)
-            beside.append(ring(drawn, shape))
-    near = np.concatenate(beside)
-    flat_near = np.ravel_multi_index(tuple(near.T), tuple(shape)).astype(np.int64)
-    near = near[~np.isin(flat_near, owner[True])]
+            rings.append(ring_voxels(drawn, shape))
+    ring = np.concatenate(rings)
+    flat_ring = np.ravel_multi_index(tuple(ring.T), tuple(shape)).astype(np.int64)
+    ring = ring[~np.isin(flat_ring, owner[True])]
     inside, outside = (np.stack(np.unravel_index(owner[k], tuple(shape)), 1) for k in (True, False))
-    return Seeds(inside, outside, near, samples, lassos)
+    return Seeds(inside, outside, ring, samples, lassos)

@@ -1,4 +1,7 @@
-"""A server as fast as Python's sockets are: `GET /bytes/N` gets N bytes, a POST is read to its end. Prints its port."""
+"""Serve requests as fast as Python's sockets can: `GET /bytes/N` returns N bytes, a POST is read to its end.
+
+Prints its port.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ BLOCK = bytes(1 << 20)
 
 
 class Handler(socketserver.BaseRequestHandler):
-    """One request."""
+    """Handles one request."""
 
     request: socket.socket
 
     def handle(self) -> None:
-        """Read the head and the body, and answer."""
+        """Read the head and the body, and send the response."""
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         head = b""
         while b"\r\n\r\n" not in head:
@@ -28,9 +31,9 @@ class Handler(socketserver.BaseRequestHandler):
         if b"expect" in fields:
             self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         left = int(fields.get(b"content-length", 0)) - len(body)
-        room = bytearray(1 << 20)
+        buffer = bytearray(1 << 20)
         while left > 0:
-            count = self.request.recv_into(room, min(left, len(room)))
+            count = self.request.recv_into(buffer, min(left, len(buffer)))
             if count == 0:
                 return
             left -= count
@@ -43,7 +46,7 @@ class Handler(socketserver.BaseRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """A thread a connection."""
+    """Handles each connection in its own thread."""
 
     daemon_threads = True
     allow_reuse_address = True

@@ -1,0 +1,96 @@
+"""`dls connect`: start or find a server on a host, and keep a local port open to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dls.cli.options import (
+    INSECURE_NOTE,
+    build_login_options,
+    engine_options,
+    login_options,
+    session_options,
+)
+from dls.cli.signals import interrupt_on_termination
+from dls.contract import DEFAULT_IDLE
+from dls.errors import DlsError
+
+if TYPE_CHECKING:
+    from dls.remote.host.launch import ServerOptions
+
+
+@click.command()
+@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@login_options
+@engine_options
+@click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")
+@click.option(
+    "--local-port",
+    type=click.IntRange(1, 65535),
+    help="Port on this computer; by default 8911 or the next free one.",
+)
+@session_options
+@click.option(
+    "--idle",
+    metavar="MINUTES",
+    default=DEFAULT_IDLE / 60,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="End the server after this many minutes without a request and without a client; 0 for never.",
+)
+@click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
+def connect(
+    target: str, gpu: int | None, local_port: int | None, stop_server: bool, as_json: bool, **options: Any
+) -> None:
+    """Start a segmentation server on HOST and open a local port to it."""
+    from dls.cli.console import ready_fields, show_session, terminal, write_event
+    from dls.remote.session import establish
+
+    with terminal(as_json) as (console, reporter, prompter), interrupt_on_termination():
+        if options["insecure"]:
+            reporter.note(INSECURE_NOTE)
+        session = establish(
+            target, build_login_options(options), build_server_options(gpu, options), local_port, prompter, reporter
+        )
+        try:
+            if as_json:
+                write_event("ready", **ready_fields(session))
+            else:
+                show_session(console, session)
+            session.wait()
+        except KeyboardInterrupt:
+            server = "" if stop_server else "; the server keeps running"
+            reporter.note(f"Closing the connection to {session.connection.target.label}{server}.")
+            if as_json:
+                write_event("closed", reason="interrupted")
+        except DlsError as error:
+            if as_json:
+                write_event("lost", message=error.message)
+            raise
+        finally:
+            session.close(stop_server=stop_server)
+
+
+def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:
+    """Return the server options of `dls connect` as the remote side takes them: times in seconds."""
+    from dls.remote.host.launch import ServerOptions
+
+    return ServerOptions(
+        engine=options["engine"],
+        device=options["device"],
+        gpu=gpu,
+        stand_in=options["stand_in"],
+        model=options["model"],
+        models_path=options["models_path"],
+        network=not options["no_network"],
+        insecure=options["insecure"],
+        ca_bundle=options["ca_bundle"],
+        compile=options["compile"],
+        native_api=options["native_api"],
+        session_dir=options["session_dir"],
+        session_ttl=86400 * options["session_ttl"],
+        idle=60 * options["idle"],
+    )

@@ -1,0 +1,81 @@
+"""Middleware around the application: access checks and the request log."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dls.server.http.access import Policy
+from dls.server.http.activity import Activity
+
+AUTHORIZED = "dls.authorized"
+"""Key in the ASGI scope that says whether the request carries the server's secret."""
+
+log = logging.getLogger("dls.server")
+
+
+class AccessMiddleware:
+    """Refuses requests that the policy does not allow, before anything else sees them."""
+
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401 or 403."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            # uvicorn gives no address for a request that came over a Unix socket.
+            over_socket = not scope.get("server") or scope["server"][1] is None
+            refusal = self._policy.check(headers, over_socket=over_socket)
+            if refusal is not None:
+                challenge = {"WWW-Authenticate": 'Basic realm="dls"'} if refusal.status == 401 else None
+                response = JSONResponse({"error": refusal.message}, refusal.status, headers=challenge)
+                await response(scope, receive, send)
+                return
+            scope[AUTHORIZED] = self._policy.is_authorized(headers)
+        await self._app(scope, receive, send)
+
+
+class RequestLogMiddleware:
+    """Logs each request's route, status, size and duration, and never contents, names or secrets."""
+
+    def __init__(self, app: ASGIApp, activity: Activity) -> None:
+        self._app = app
+        self._activity = activity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and log it; requests for `/status` are counted as activity, but not logged."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        status, size = 0, 0
+
+        async def send_and_count(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            size += len(message.get("body", b""))
+            await send(message)
+
+        self._activity.begin()
+        try:
+            await self._app(scope, receive, send_and_count)
+        except Exception:  # already answered by the application's handler, which raises it again for the log
+            log.exception("a request failed with an unexpected error")
+        finally:
+            self._activity.end()
+        if scope["path"] != "/status":
+            seconds = time.monotonic() - started
+            log.info("%s %s: %d, %d bytes in %.3f s", scope["method"], _route(scope["path"]), status, size, seconds)
+
+
+def _route(path: str) -> str:
+    """Return the first part of the path, which names the route and no session."""
+    parts = [part for part in path.split("/") if part and part != "v2"]
+    return parts[0][:40] if parts else "/"

@@ -1,0 +1,199 @@
+"""Work on one session: image, prompts, reset, sleep and end.
+
+`SessionRegistry.at_work` holds the session's lock and gives a `SessionWork`, so none of this runs twice at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, RequestError
+from dls.server.engines.base import Engine, Segmentation
+from dls.server.engines.messages import EngineFault
+from dls.server.engines.recovery import EngineRecovery
+from dls.server.executors import Executors
+from dls.server.sessions.budget import MemoryBudget
+from dls.server.sessions.incoming import IncomingImage
+from dls.server.sessions.session import Session, encode_answer, read_image, record_answer
+from dls.server.volume import Prompt, Volume, extent, union
+
+log = logging.getLogger("dls.server")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The parts of the server that work on sessions uses."""
+
+    engine: Engine
+    executors: Executors
+    recovery: EngineRecovery
+    budget: MemoryBudget
+    forget: Callable[[Session], None]
+    """Removes a session from the registry; its files stay."""
+
+
+class SessionWork:
+    """The operations on a session for which its lock must be held."""
+
+    def __init__(self, session: Session, backend: Backend) -> None:
+        self._session = session
+        self._backend = backend
+        self._executors = backend.executors
+
+    async def set_image(self, volume: Volume, incoming: IncomingImage, request: str) -> None:
+        """Replace the session's image and remove its prompts; the old image stays if the engine refuses the new one.
+
+        `incoming` holds the image as it was received, and becomes the session's file.
+        """
+        session = self._session
+        await self.sleep()  # the old image is in the session's files
+        await self._backend.recovery.run(lambda: self._open(volume))
+        try:
+            await self._executors.codec(session.files.set_image, incoming, volume.geometry, request)
+        except BaseException:
+            await self.sleep()
+            raise
+        session.last_request = request
+
+    async def prompt(self, prompt: Prompt, request: str) -> bytes:
+        """Refine the mask by the prompt and return the body that answers it.
+
+        A request of the same name as the last one was sent again because its answer was lost; it changes nothing.
+        """
+        session = self._session
+        is_new = not request or request != session.last_request
+        segmentation = await self._backend.recovery.run(lambda: self._refine(prompt if is_new else None))
+        try:
+            if is_new:
+                body = await self._executors.codec(
+                    record_answer, segmentation.mask, session.occupied, session.files, prompt, request
+                )
+            else:
+                body = await self._executors.codec(encode_answer, segmentation.mask, session.occupied)
+        except RequestError:
+            await self.sleep()  # the prompt is not in the files, so it must not stay in the segmentation either
+            raise
+        session.last_request = request
+        return body
+
+    async def _refine(self, prompt: Prompt | None) -> Segmentation:
+        """Wake the session and apply the prompt, if there is one."""
+        segmentation = await self._wake()
+        if prompt is not None:
+            try:
+                with translate_engine_errors():
+                    changed = await self._executors.engine(segmentation.add, prompt)
+            except EngineLost as lost:
+                lost.during_prompt = True
+                raise
+            self._session.occupied = union(self._session.occupied, changed)
+        return segmentation
+
+    async def _wake(self) -> Segmentation:
+        """Return the session's segmentation; if it is asleep, open its image and replay its prompts."""
+        session = self._session
+        if session.segmentation is not None:
+            return session.segmentation
+        geometry = session.geometry
+        started = time.monotonic()
+        await self._backend.recovery.wait_ready()
+        self._check_engine()
+        volume = await self._executors.codec(read_image, session.files, geometry)
+        segmentation = await self._open(volume)
+        try:
+            count = await self._replay(segmentation)
+        except BaseException:
+            await self.sleep()
+            raise
+        seconds = time.monotonic() - started
+        log.info("session %s is awake again: %d prompts in %.2f s", session.id[:8], count, seconds)
+        return segmentation
+
+    def _check_engine(self) -> None:
+        begun_with, current = self._session.files.manifest.engine, self._backend.engine.key
+        if begun_with != current:
+            raise Conflict(
+                f"This session was begun with {begun_with}, and this server runs "
+                f"{current}. In ITK-SNAP, choose the model again in the deep learning panel."
+            )
+
+    async def _replay(self, segmentation: Segmentation) -> int:
+        """Apply the prompts of the journal to a new segmentation; return how many there are."""
+        session = self._session
+        records = await self._executors.codec(session.files.read_records)
+        if records:
+            with translate_engine_errors():
+                await self._executors.engine(segmentation.replay, [record.prompt for record in records])
+            crc = await self._executors.codec(zlib.crc32, segmentation.mask.data)
+            if crc != records[-1].mask_crc:
+                log.warning("session %s: the mask is not what it was before it slept", session.id[:8])
+            session.occupied = await self._executors.codec(extent, segmentation.mask)
+        return len(records)
+
+    async def _open(self, volume: Volume) -> Segmentation:
+        """Reserve memory for the image and open it in the engine."""
+        session = self._session
+        await self._backend.recovery.wait_ready()
+        await self._backend.budget.reserve(session, volume.geometry)
+        try:
+            # On threads of its own kind: an image must neither wait for other sessions' prompts nor delay them.
+            with translate_engine_errors():
+                session.segmentation = await self._executors.prepare(self._backend.engine.open, volume)
+            session.occupied = None
+        except BaseException:
+            session.reserved = 0
+            raise
+        return session.segmentation
+
+    async def reset(self) -> None:
+        """Remove the session's prompts and empty its mask."""
+        session = self._session
+        if not session.has_image:
+            return
+        await self._executors.codec(session.files.reset)
+        session.last_request = ""
+        generation = self._backend.recovery.generation
+        try:
+            if session.segmentation is not None:
+                with translate_engine_errors():
+                    await self._executors.engine(session.segmentation.reset)
+                session.occupied = None
+        except EngineLost as lost:
+            await self._backend.recovery.restart(generation, lost)
+        except RequestError:  # the files are reset already, and the next prompt starts from them
+            await self.sleep()
+
+    async def sleep(self) -> None:
+        """Free the memory that the session takes; its next prompt reads the files again."""
+        await self._backend.budget.release(self._session)
+
+    async def end(self) -> None:
+        """Remove the session and its files."""
+        self._backend.forget(self._session)
+        await self.sleep()
+        await self._executors.codec(self._session.files.remove)
+
+
+@contextlib.contextmanager
+def translate_engine_errors() -> Iterator[None]:
+    """Turn unexpected errors of the engine into EngineFailed, and lack of memory into Exhausted."""
+    try:
+        yield
+    except (RequestError, EngineLost):
+        raise
+    except MemoryError:
+        log.exception("out of memory")
+        raise Exhausted(
+            "The server ran out of memory at this step; nothing was changed. Try again, or use a smaller image."
+        ) from None
+    except Exception as error:
+        log.exception("the engine failed")
+        kind = error.kind if isinstance(error, EngineFault) else type(error).__name__
+        raise EngineFailed(
+            f"The segmentation failed at this step ({kind}); nothing was changed. The server's log says more."
+        ) from error

@@ -1,0 +1,120 @@
+"""The command line as a whole: its help, its exit codes, and how a failed command ends."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+import dls
+from dls import errors
+from dls.cli import main
+from tests.support.command_line import run_dls
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def list_errors(kind: type[errors.DlsError] = errors.DlsError) -> list[type[errors.DlsError]]:
+    return [kind, *(deeper for below in kind.__subclasses__() for deeper in list_errors(below))]
+
+
+def find_command(name: str) -> click.Command:
+    command = main.cli.get_command(click.Context(main.cli), name)
+    assert command is not None, name
+    return command
+
+
+def test_help_and_version() -> None:
+    """`dls --help` lists every command with a sentence, and every command has a help of its own."""
+    done = run_dls("--help")
+    assert done.returncode == 0 and done.stderr == ""
+    for command in ("connect", "serve", "stop", "logs", "demo"):
+        assert re.search(rf"^  {command} +[A-Z]", done.stdout, re.M)
+        assert run_dls(command, "-h").returncode == 0
+    assert run_dls("--version").stdout == f"dls, version {dls.__version__}\n"
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
+    """`dls --help` imports no command, so the summaries stand twice; they are equal, and fit in one line."""
+    help_text = find_command(name).help
+    assert help_text is not None
+    summary = help_text.splitlines()[0]
+    assert main.COMMANDS[name].summary == summary
+    assert len(summary) <= 80 - len("  sessions  ")
+
+
+def test_an_unknown_command() -> None:
+    """An unknown command ends with exit code 2 and names the command."""
+    done = run_dls("conect")
+    assert done.returncode == 2 and "No such command 'conect'" in done.stderr
+
+
+def test_every_exit_code_is_documented() -> None:
+    """Each exit code has a row in the README."""
+    codes = {kind.exit_code for kind in list_errors() if not issubclass(kind, errors.RequestError)}
+    for code in codes | {main.INTERRUPTED, main.INTERNAL_ERROR, 2}:
+        assert re.search(rf"^\| {code} \|", README, re.M), code
+
+
+def test_no_two_errors_share_an_exit_code() -> None:
+    """An exit code of 10 or more belongs to one error; those that only refine another one inherit its code."""
+    named = [kind for kind in list_errors() if "exit_code" in vars(kind)]
+    assert len({kind.exit_code for kind in named}) == len(named) > 10
+
+
+def test_every_option_is_documented_by_its_help() -> None:
+    """Every option has a help text, and every command is named in the README."""
+    for name in main.COMMANDS:
+        assert f"dls {name}" in README
+        command = find_command(name)
+        for below in command.commands.values() if isinstance(command, click.Group) else [command]:
+            for option in below.params:
+                if isinstance(option, click.Option):
+                    assert option.hidden or option.help, (name, option.name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["connect"], 2, "Missing argument"),
+        (["connect", "host:99999"], 10, "Error: 'host:99999' has no valid port: '99999'.\nHint:  A port is a number"),
+        (["connect", "-F", "/no/such/file", "host"], 10, "/no/such/file can't be read"),
+        (["connect", "--engine", "magic", "host"], 10, "no engine named 'magic'"),
+        (["connect", "--device", "toaster", "host"], 2, "toaster"),
+        (["connect", "no-such-host.invalid"], 11, "No host is known as 'no-such-host.invalid'"),
+        (["connect", "--password-file", "/no/such/file", "host"], 10, "--password-file"),
+        (["sessions", "--purge", "host"], 10, "--yes"),
+        (["serve", "-p", "0", "--engine", "magic"], 21, "no engine named 'magic'"),
+        (["serve", "--host", "no-such-host.invalid"], 20, "no address of this computer"),
+        (["serve", "--secret", "a b"], 2, "a secret is made of"),
+        (["serve", "--secret", "@/no/such/file"], 10, "Name another one with --secret."),
+        (["serve", "-p", "0", "--device", "cuda"], 21, "CPU only"),
+        (["serve", "--uds", "/no/such/folder/s"], 20, "can't be made"),
+    ],
+)
+def test_failures_end_in_a_sentence_and_an_exit_code(arguments: list[str], code: int, message: str) -> None:
+    """A failed command prints one sentence and one hint, no traceback, and nothing on standard output."""
+    done = run_dls(*arguments)
+    assert done.returncode == code, done
+    assert message in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_an_internal_error_is_reported_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unexpected exception ends with exit code 1, and the hint says how to get the traceback."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("x")
+
+    monkeypatch.setattr(import_module("dls.cli.host"), "stop", click.Command("stop", callback=fail))
+    assert main.run(["stop"]) == 1
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError: x" in shown and "DLS_DEBUG=1" in shown and "Traceback" not in shown
+    monkeypatch.setenv("DLS_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main.run(["stop"])

@@ -1,0 +1,34 @@
+"""The journal of a session's prompts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dls.server.sessions import journal
+from dls.server.sessions.journal import Record
+from dls.server.volume import LASSO, Prompt
+
+
+def test_records_are_decoded_as_they_were() -> None:
+    """Every kind of prompt is decoded as it was; the journal ends before a record with a flipped bit."""
+    rng = np.random.default_rng(0)
+    records = [
+        Record(Prompt.point(1, 2, 3, foreground=False), "a", 1),
+        Record(Prompt(LASSO, True, (0, 5, 7), rng.random((1, 33, 65)) < 0.5), "b", 2),
+        Record(Prompt.point(9, 8, 7, foreground=True), "", 4_000_000_000),
+    ]
+    parts = [journal.encode_record(record) for record in records]
+    decoded = journal.decode_journal(b"".join(parts))
+    assert decoded.length == sum(map(len, parts))
+    for before, after in zip(records, decoded.records, strict=True):
+        assert (before.request, before.mask_crc, before.prompt.kind) == (
+            after.request,
+            after.mask_crc,
+            after.prompt.kind,
+        )
+        assert before.prompt.origin == after.prompt.origin and before.prompt.foreground == after.prompt.foreground
+        np.testing.assert_array_equal(before.prompt.mask, after.prompt.mask)
+    for at in (3, len(parts[0]) + 20, len(parts[0]) + len(parts[1]) - 1):
+        data = bytearray(b"".join(parts))
+        data[at] ^= 1
+        assert len(journal.decode_journal(bytes(data)).records) == (0 if at < len(parts[0]) else 1)

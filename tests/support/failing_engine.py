@@ -1,0 +1,62 @@
+"""An engine in this process that fails on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from dls.server.engines.base import Model, ReportProgress
+from dls.server.volume import Box, Mask, Prompt, Volume
+
+
+class FailingEngine:
+    """An engine that raises `failure`, if there is one, at every image and every prompt."""
+
+    name, key, device, notice, threads = "failing", "failing", "cpu", "", 1
+    models: tuple[Model, ...] = (Model("failing", ("point",)),)
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+
+    def load(self, report: ReportProgress) -> None:
+        pass
+
+    def session_bytes(self, voxels: int) -> int:
+        return 5 * voxels
+
+    def native_api(self, queue: ThreadPoolExecutor) -> None:
+        pass
+
+    def open(self, volume: Volume, mask: Mask | None = None) -> FailingSegmentation:
+        if self.failure:
+            raise self.failure
+        return FailingSegmentation(self, volume)
+
+    def close(self) -> None:
+        pass
+
+
+class FailingSegmentation:
+    """Paints the prompt into the mask, or raises the engine's failure."""
+
+    def __init__(self, engine: FailingEngine, volume: Volume) -> None:
+        self._engine = engine
+        self.mask: Mask = np.zeros(volume.geometry.shape, np.uint8)
+
+    def add(self, prompt: Prompt) -> Box | None:
+        if self._engine.failure:
+            raise self._engine.failure
+        self.mask[prompt.box] |= prompt.mask
+        return prompt.box
+
+    def replay(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            self.add(prompt)
+
+    def reset(self) -> None:
+        self.mask[:] = 0
+
+    def close(self) -> None:
+        pass
