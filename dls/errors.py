@@ -1,10 +1,10 @@
-"""Every failure a user can meet.
+"""All errors that dls raises.
 
-An error is one sentence, one hint, and an exit code (client side) or an HTTP status (server side):
+An error has one sentence, one hint, and an exit code (on the client) or an HTTP status (on the server):
 
     DlsError
-    ├── TargetError          10  the target, an option or ~/.ssh/config makes no sense
-    ├── ReachError           11  the host can't be reached
+    ├── TargetError          10  the target, an option or ~/.ssh/config is invalid
+    ├── ConnectError         11  the host can't be reached
     ├── HostKeyError         12  the host key is unknown and not accepted, or has changed
     ├── LoginError           13  no credential was accepted
     ├── HostError            14  the host can't run the server
@@ -14,8 +14,8 @@ An error is one sentence, one hint, and an exit code (client side) or an HTTP st
     ├── LinkError            18  the connection was lost
     ├── ListenError          20  the server can't listen on the address it was given
     ├── EngineError          21  the engine can't be loaded
-    ├── EngineLost               the engine's process died or hangs; the sessions start another one
-    └── RequestError             a request the server refuses; carries an HTTP status
+    ├── EngineLost               the engine's process died or hangs; a new one is started
+    └── RequestError             the server refuses a request; has an HTTP status
         ├── BadRequest      400
         ├── NotFound        404
         ├── Conflict        409
@@ -23,14 +23,14 @@ An error is one sentence, one hint, and an exit code (client side) or an HTTP st
         ├── EngineFailed    500
         └── Exhausted       503
 
-This module imports nothing of the package, so that every room can use it.
+This module imports nothing from the package, so that every module can import it.
 """
 
 from __future__ import annotations
 
 
 class DlsError(Exception):
-    """A failure told in one sentence, with one hint and an exit code."""
+    """Base class of all errors: a message of one sentence, a hint for the user, and an exit code."""
 
     exit_code = 1
 
@@ -39,11 +39,11 @@ class DlsError(Exception):
         self.message = message
         self.hint = hint
         self.detail = detail
-        """Lines of a log or of another program's output that show what happened."""
+        """Lines from a log or from another program's output that show the cause."""
 
 
 class TargetError(DlsError):
-    """The target, an option or the SSH configuration makes no sense."""
+    """The target, an option or the SSH configuration is invalid."""
 
     exit_code = 10
 
@@ -109,47 +109,47 @@ class EngineError(DlsError):
 
 
 class EngineLost(DlsError):
-    """The engine's process died or hangs; nobody outside the server sees this one."""
+    """The engine's process died or hangs; the server handles this error itself and starts a new process."""
 
     during_prompt = False
-    """Whether it was at the prompt itself that is asked for now, which may be what ends it."""
+    """Whether the process ended during the current prompt, which may be the cause."""
 
 
 class RequestError(DlsError):
-    """A request the server refuses; the session stays as it was."""
+    """The server refuses a request; the session is unchanged."""
 
     status = 400
 
 
 class BadRequest(RequestError):
-    """The request can't be understood or makes no sense."""
+    """The request is malformed or invalid."""
 
 
 class NotFound(RequestError):
-    """No such session or model."""
+    """The session or the model does not exist."""
 
     status = 404
 
 
 class Conflict(RequestError):
-    """The session is not in a state in which this can be done."""
+    """The session is in a state that does not allow this request."""
 
     status = 409
 
 
 class TooLarge(RequestError):
-    """More data than the dimensions or the memory can hold."""
+    """The data are larger than the dimensions or the memory allow."""
 
     status = 413
 
 
 class EngineFailed(RequestError):
-    """The engine failed at this prompt."""
+    """The engine failed while it processed a prompt."""
 
     status = 500
 
 
 class Exhausted(RequestError):
-    """The machine has not enough memory for this now."""
+    """The machine has too little free memory for this request now."""
 
     status = 503

@@ -112,8 +112,8 @@ class TerminalPrompter:
         """Show a new host key as OpenSSH does, and ask whether to accept it."""
         self._reporter.close()
         sys.stderr.write(
-            f"The authenticity of host '{key.known_as} ({key.address})' can't be established.\n"
-            f"{key.kind} key fingerprint is {key.fingerprint}.\n"
+            f"The authenticity of host '{key.known_hosts_name} ({key.address})' can't be established.\n"
+            f"{key.key_type} key fingerprint is {key.fingerprint}.\n"
         )
         while True:
             answer = _read_line("Are you sure you want to continue connecting (yes/no)? ").lower()

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,27 +125,36 @@ def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path
 
 @contextlib.contextmanager
 def _asyncssh(folder: Path, port: int, login: type) -> Iterator[None]:
-    import asyncssh
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="dls-demo-sshd", daemon=True)
+    thread.start()
+    server = _LibraryServer()
+    asyncio.run_coroutine_threadsafe(server.listen(folder, port, login), loop).result(START_SECONDS)
+    try:
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result(START_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
-    connections: list[Any] = []
 
-    kinds = (asyncssh.SSHServer,) if login is object else (login, asyncssh.SSHServer)
+class _LibraryServer:
+    """asyncssh's server, with a record of all that it opens, so that `close` can close it."""
 
-    class Local(*kinds):  # type: ignore[misc]
-        def connection_made(self, connection: Any) -> None:
-            connections.append(connection)
+    def __init__(self) -> None:
+        self._listener: Any = None
+        self._connections: list[Any] = []
+        self._forwards: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
-        def connection_requested(self, *address: Any) -> bool:
-            return True
+    async def listen(self, folder: Path, port: int, login: type) -> None:
+        """Listen on a loopback port, with the keys in the folder."""
+        import asyncssh
 
-        def unix_connection_requested(self, path: str) -> bool:
-            return True
-
-    async def listen() -> Any:
-        return await asyncssh.listen(
+        self._listener = await asyncssh.listen(
             "127.0.0.1",
             port,
-            server_factory=Local,
+            server_factory=self._make_handler_class(login),
             server_host_keys=[str(folder / "host_key")],
             authorized_client_keys=str(folder / "authorized_keys") if login is object else None,
             process_factory=_shell,
@@ -152,27 +162,56 @@ def _asyncssh(folder: Path, port: int, login: type) -> Iterator[None]:
             encoding=None,
         )
 
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="dls-demo-sshd", daemon=True)
-    thread.start()
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(START_SECONDS)
-    try:
-        yield
-    finally:
-        asyncio.run_coroutine_threadsafe(_end(server, connections), loop).result(START_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    def _make_handler_class(self, login: type) -> type:
+        import asyncssh
 
+        server = self
+        bases = (asyncssh.SSHServer,) if login is object else (login, asyncssh.SSHServer)
 
-async def _end(server: Any, connections: list[Any]) -> None:
-    """End the server, its connections, and what still runs for them."""
-    server.close()
-    for connection in connections:
-        connection.abort()
-    await asyncio.gather(server.wait_closed(), *(connection.wait_closed() for connection in connections))
-    if others := asyncio.all_tasks() - {asyncio.current_task()}:
-        await asyncio.wait(others, timeout=5)
+        class Handler(*bases):  # type: ignore[misc]
+            def connection_made(self, connection: Any) -> None:
+                server._connections.append(connection)
+
+            def connection_requested(self, host: str, port: int, *origin: Any) -> Any:
+                return server._forward(asyncio.get_running_loop().create_connection, host, port)
+
+            def unix_connection_requested(self, path: str) -> Any:
+                return server._forward(asyncio.get_running_loop().create_unix_connection, path)
+
+        return Handler
+
+    async def _forward(self, connect: Callable[..., Any], *address: Any) -> Any:
+        """Connect a channel to an address; like asyncssh's own function, but the transport is recorded."""
+        import asyncssh
+        from asyncssh.forward import SSHForwarder
+
+        try:
+            transport, peer = await connect(SSHForwarder, *address)
+        except OSError as error:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, str(error)) from None
+        self._forwards.add(transport)
+        return SSHForwarder(peer)
+
+    async def close(self) -> None:
+        """Close the connections, the listener, and the connections that were forwarded.
+
+        The listener closes last, when no task is left: asyncio leaks a socket that was accepted, but has no transport
+        yet, when its listener closes. Forwards are aborted: asyncssh closes one only after all its data have been
+        sent, which may never happen.
+        """
+        stuck: set[asyncio.Task[Any]] = set()
+        while True:
+            for connection in self._connections:
+                connection.abort()
+            await asyncio.gather(*(connection.wait_closed() for connection in self._connections))
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if stuck or not others:
+                break
+            _, stuck = await asyncio.wait(others, timeout=5)
+        self._listener.close()
+        for transport in list(self._forwards):
+            transport.abort()
+        await self._listener.wait_closed()
 
 
 async def _shell(process: Any) -> None:

@@ -1,4 +1,4 @@
-"""How a long piece of work tells what it does."""
+"""Progress reports of a connection: its phases, their durations, and the interface that shows them."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ class Reporter(Protocol):
     """Shows the phases of a connection as they happen."""
 
     def begin(self, phase: str, text: str) -> None:
-        """A phase starts."""
+        """Show that a phase starts."""
 
     def update(self, text: str) -> None:
-        """The phase that runs has something to say."""
+        """Show what the current phase is doing."""
 
     def done(self, phase: str, text: str, seconds: float) -> None:
-        """The phase ended well; `text` says with what."""
+        """Show that a phase has succeeded; `text` is its result."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, whatever phase it is."""
+        """Show a message that belongs to no phase."""
 
     def link(self, is_open: bool, text: str) -> None:
-        """The link was lost, or is back."""
+        """Show that the link was lost or is open again."""
 
 
 class Silent:
-    """Says nothing: the default of the library."""
+    """A reporter that shows nothing: the default of the library."""
 
     def begin(self, phase: str, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def update(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def done(self, phase: str, text: str, seconds: float) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def link(self, is_open: bool, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @dataclass
 class Phase:
-    """The phase that runs; set `result` to what it ended with."""
+    """The current phase; set `result` to the text to show when it has succeeded."""
 
     reporter: Reporter
     result: str = ""
@@ -61,14 +61,15 @@ class Phase:
 
 @dataclass
 class Phases:
-    """Runs phases, times them and reports them."""
+    """Runs phases, measures how long each takes, and reports them."""
 
     reporter: Reporter
     seconds: dict[str, float] = field(default_factory=dict)
+    """Duration in seconds of each phase that has succeeded, by its name."""
 
     @contextmanager
     def __call__(self, name: str, text: str) -> Iterator[Phase]:
-        """Run one phase; nothing is reported as done when it raises."""
+        """Run one phase; a phase that raises is not reported as done."""
         self.reporter.begin(name, text)
         started = time.monotonic()
         phase = Phase(self.reporter)

@@ -85,12 +85,12 @@ class Session:
 
         What the host asks when the link has to be mended is asked in this thread.
         """
-        self._asking.is_attended = True
+        self._asking.has_foreground = True
         try:
             while not self._keeper.failed.wait(0.25):
-                self._asking.ask_what_waits()
+                self._asking.answer_pending()
         finally:
-            self._asking.is_attended = False
+            self._asking.has_foreground = False
         if self._keeper.error is not None:
             raise self._keeper.error
 
@@ -165,7 +165,7 @@ def establish(
     memory = CachingPrompter(prompter)
     asking = ThreadedPrompter(memory)
     connection = log_in(target, login, asking, phases)
-    memory.judged(accepted=True)
+    memory.login_accepted()
     try:
         arrival = Deployment(login, request, connection, phases)
         state = arrival.server()

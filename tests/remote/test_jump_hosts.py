@@ -15,12 +15,12 @@ from tests.support.itksnap import ItkSnap
 from tests.support.synthetic import ellipsoid, noisy
 
 NAMES = ("dls-demo", "inner", "outer")
-"""The target, the jump host next to it, and the one next to the laptop."""
+"""Names of the target, of the jump host next to it, and of the jump host next to the laptop."""
 
 
 @contextlib.contextmanager
 def chain(folder: Path, jumps: int) -> Iterator[sshd.Server]:
-    """Run an SSH server for the target and for each jump host; yield the target, with a configuration for all."""
+    """Run an SSH server for the target and one for each jump host; yield the target, with a configuration for all."""
     with contextlib.ExitStack() as stack:
         servers = []
         for name in NAMES[: jumps + 1]:
@@ -38,7 +38,7 @@ def chain(folder: Path, jumps: int) -> Iterator[sshd.Server]:
 
 @pytest.mark.parametrize("jumps", [1, 2])
 def test_connect_through_jump_hosts(clean: str, short_folder: Path, jumps: int) -> None:
-    """A status, an upload and a click are answered through the local port; each server is logged in to once."""
+    """A status request, an upload and a click get answers through the local port, with one login on each server."""
     truth = ellipsoid((30, 40, 50), (15, 20, 25), (8, 9, 10))
     image = noisy(truth, 5, np.random.default_rng(0))
     with chain(short_folder, jumps) as server:

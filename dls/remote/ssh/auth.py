@@ -1,4 +1,4 @@
-"""Which credential, in what order, and when to ask."""
+"""Authentication (RFC 4252): which credentials are offered, in which order, and when a person is asked."""
 
 from __future__ import annotations
 
@@ -19,59 +19,62 @@ from dls.remote.ssh.prompts import CannotAsk, Prompter
 from dls.remote.ssh.target import Target
 
 METHODS = ("publickey", "keyboard-interactive", "password")
-"""In the order they are tried: what asks nobody first."""
+"""Authentication methods in the order in which they are tried: first the one that asks no question."""
 ATTEMPTS = 3
-"""How often a person may mistype, as in OpenSSH (NumberOfPasswordPrompts)."""
+"""Maximum number of attempts to type a secret, as in OpenSSH (NumberOfPasswordPrompts)."""
 AUTH_TIMEOUT = 300.0
-"""Seconds a person may take to find their phone; paramiko's own 30 s ends in "Authentication timeout"."""
+"""Seconds that one answer may take, for people who have to find their phone; paramiko's default is 30 s."""
+
+KeyboardQuestion = tuple[str, bool]
+"""One question of a keyboard-interactive round (RFC 4256): its text, and whether to show what is typed."""
 
 
-def next_method(allowed: Sequence[str], spent: set[str]) -> str | None:
-    """Return the method to try next: one the host allows that has not failed yet."""
+def choose_method(allowed: Sequence[str], spent: set[str]) -> str | None:
+    """Return the method to try next: the first that the host allows and that has not been tried; None at the end."""
     return next((method for method in METHODS if method in allowed and method not in spent), None)
 
 
 @dataclass
-class Login:
-    """One login: walks the host's methods until it is satisfied.
-
-    `password` answers the first password question without asking; `how` says afterwards what was accepted.
-    """
+class Authenticator:
+    """Tries the host's authentication methods in order until the host accepts the login."""
 
     target: Target
     transport: paramiko.Transport
     prompter: Prompter
     password: str | None = None
-    how: list[str] = field(default_factory=list)
-    _unasked: LoginError | None = None
+    """Answer to the first question for a password, so that the person is not asked."""
+    accepted: list[str] = field(default_factory=list)
+    """The credentials that the host has accepted, in words."""
+    _unanswered: LoginError | None = None
+    """Why a key's passphrase could not be asked for."""
 
-    def run(self) -> str:
-        """Log in and return what the host accepted, or raise LoginError."""
+    def authenticate(self) -> str:
+        """Log in and return in words which credentials the host accepted, or raise LoginError."""
         self.transport.auth_timeout = AUTH_TIMEOUT
-        allowed = self._ask_what_is_allowed()
+        allowed = self._query_methods()
         spent: set[str] = set()
         steps: dict[str, Callable[[], list[str] | None]] = {
-            "publickey": self._public_key,
-            "keyboard-interactive": self._keyboard_interactive,
-            "password": self._password,
+            "publickey": self._try_public_keys,
+            "keyboard-interactive": self._try_keyboard_interactive,
+            "password": self._try_password,
         }
         while allowed:
-            method = next_method(allowed, spent)
+            method = choose_method(allowed, spent)
             if method is None:
-                raise self._unasked or self._refused(allowed, spent)
+                raise self._unanswered or self._refusal_error(allowed, spent)
             further = steps[method]()
             spent.add(method)
             if further is not None:
                 allowed = further
-        return " and ".join(self.how) or "no credential asked for"
+        return " and ".join(self.accepted) or "no credential asked for"
 
-    def _ask_what_is_allowed(self) -> list[str]:
+    def _query_methods(self) -> list[str]:
         try:
             return list(self.transport.auth_none(self.target.user))
         except paramiko.BadAuthenticationType as answer:
             return list(answer.allowed_types)
 
-    def _public_key(self) -> list[str] | None:
+    def _try_public_keys(self) -> list[str] | None:
         for name, key in self._keys():
             try:
                 further = self.transport.auth_publickey(self.target.user, key)
@@ -82,27 +85,24 @@ class Login:
                         "Name the right key with -i, and set IdentitiesOnly yes for this host in ~/.ssh/config.",
                     ) from None
                 continue
-            self.how.append(name)
+            self.accepted.append(name)
             return list(further)
         return None
 
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        files = [path for path in self.target.identities if path.is_file()]
+        """Yield the agent's keys, then the key files without a passphrase, then those with one, unlocked."""
         if not self.target.identities_only:
             with contextlib.closing(paramiko.Agent()) as agent:
                 for key in agent.get_keys():
                     yield "a key of the SSH agent", key
         locked = []
-        for path in files:
+        for path in filter(Path.is_file, self.target.identities):
             try:
                 yield f"the key {path.name}", paramiko.PKey.from_path(path)
-            except (
-                TypeError,
-                paramiko.PasswordRequiredException,
-            ):  # cryptography says TypeError: a password is missing
+            except (TypeError, paramiko.PasswordRequiredException):  # cryptography raises TypeError for a locked key
                 locked.append(path)
             except (OSError, ValueError, paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm):
-                continue  # a key on a FIDO token, say: the agent can use it, we can't
+                continue  # paramiko can't read a key on a FIDO token, for example; the agent can use it
         for path in locked:
             unlocked = self._unlock(path)
             if unlocked is not None:
@@ -111,29 +111,29 @@ class Login:
     def _unlock(self, path: Path) -> paramiko.PKey | None:
         for _ in range(ATTEMPTS):
             try:
-                phrase = self.prompter.secret(f"Passphrase of the key {path}: ")
-            except CannotAsk as error:  # another method may do without asking
-                self._unasked = error
+                passphrase = self.prompter.secret(f"Passphrase of the key {path}: ")
+            except CannotAsk as error:  # another method may need no question
+                self._unanswered = error
                 return None
-            if not phrase:
+            if not passphrase:
                 return None
             try:
-                # Bytes, whatever the annotation says: paramiko 5.1 hands them to cryptography as they are.
-                return paramiko.PKey.from_path(path, password=phrase.encode())  # type: ignore[arg-type]
+                # paramiko 5.1 needs bytes, whatever its annotation says: it passes them to cryptography unchanged.
+                return paramiko.PKey.from_path(path, password=passphrase.encode())  # type: ignore[arg-type]
             except (paramiko.SSHException, ValueError, UnsupportedAlgorithm):
                 continue
         return None
 
-    def _password(self) -> list[str] | None:
+    def _try_password(self) -> list[str] | None:
         for attempt in range(ATTEMPTS):
-            word = self._next_password(f"{self.target.user}@{self.target.label}'s password: ", attempt)
+            password = self._next_password(f"{self.target.user}@{self.target.label}'s password: ", attempt)
             try:
-                further = self.transport.auth_password(self.target.user, word, fallback=False)
+                further = self.transport.auth_password(self.target.user, password, fallback=False)
             except paramiko.AuthenticationException:
                 if not self.transport.is_active():
                     break
                 continue
-            self.how.append("a password")
+            self.accepted.append("a password")
             return list(further)
         return None
 
@@ -142,60 +142,60 @@ class Login:
             return self.password
         return self.prompter.secret(prompt)
 
-    def _keyboard_interactive(self) -> list[str] | None:
+    def _try_keyboard_interactive(self) -> list[str] | None:
         for attempt in range(ATTEMPTS):
             try:
-                further = self._interactive_round(attempt)
+                further = self._authenticate_interactively(attempt)
             except paramiko.AuthenticationException:
                 if not self.transport.is_active():
                     break
                 continue
-            self.how.append("the host's questions")
+            self.accepted.append("the host's questions")
             return list(further)
         return None
 
-    def _interactive_round(self, attempt: int) -> list[str]:
-        # paramiko calls the handler on its own thread, where nobody can press Ctrl-C: the login goes on in a thread
-        # beside, and the questions come back to this one.
-        asked: queue.Queue[list[tuple[str, bool]] | None] = queue.Queue()
-        given: queue.Queue[list[str]] = queue.Queue()
+    def _authenticate_interactively(self, attempt: int) -> list[str]:
+        # paramiko calls the handler in its own thread, where Ctrl-C does not arrive. So the login runs in a second
+        # thread, and the handler passes the questions to this one.
+        questions: queue.Queue[list[KeyboardQuestion] | None] = queue.Queue()
+        answers: queue.Queue[list[str]] = queue.Queue()
         outcome: list[list[str] | BaseException] = []
 
-        def handler(title: str, instructions: str, questions: list[tuple[str, bool]]) -> list[str]:
-            asked.put(list(questions))
-            return given.get()
+        def handle_questions(title: str, instructions: str, prompts: list[KeyboardQuestion]) -> list[str]:
+            questions.put(list(prompts))
+            return answers.get()
 
-        def log_in() -> None:
+        def authenticate() -> None:
             try:
-                outcome.append(list(self.transport.auth_interactive(self.target.user, handler)))
+                outcome.append(list(self.transport.auth_interactive(self.target.user, handle_questions)))
             except Exception as error:
                 outcome.append(error)
-            asked.put(None)
+            questions.put(None)
 
-        threading.Thread(target=log_in, name="dls-login", daemon=True).start()
+        threading.Thread(target=authenticate, name="dls-login", daemon=True).start()
         try:
-            while (questions := _wait_for(asked)) is not None:
-                given.put(self._answers(questions, attempt))
+            while (batch := _get(questions)) is not None:
+                answers.put(self._answer(batch, attempt))
         except BaseException:
-            given.put([])  # let the transport's thread go
+            answers.put([])  # lets the transport's thread continue
             self.transport.close()
             raise
-        [ended] = outcome
-        if isinstance(ended, BaseException):
-            raise ended
-        return ended
+        [result] = outcome
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
-    def _answers(self, questions: list[tuple[str, bool]], attempt: int) -> list[str]:
-        # The host asks in rounds, and closes with an empty one that wants an empty answer.
-        replies = []
+    def _answer(self, questions: list[KeyboardQuestion], attempt: int) -> list[str]:
+        # The host asks in rounds; the last round is often empty and needs an empty answer.
+        answers = []
         for prompt, echo in questions:
             if "password" in prompt.lower() and not echo:
-                replies.append(self._next_password(prompt, attempt))
+                answers.append(self._next_password(prompt, attempt))
             else:
-                replies.append(self.prompter.answer(prompt, echo))
-        return replies
+                answers.append(self.prompter.answer(prompt, echo))
+        return answers
 
-    def _refused(self, allowed: Sequence[str], spent: set[str]) -> LoginError:
+    def _refusal_error(self, allowed: Sequence[str], spent: set[str]) -> LoginError:
         tried = ", ".join(method for method in METHODS if method in spent) or "nothing that dls knows"
         hint = "Check the user name and the key; name a key with -i."
         if not self.transport.is_active():
@@ -206,8 +206,8 @@ class Login:
 T = TypeVar("T")
 
 
-def _wait_for(source: queue.Queue[T]) -> T:
-    """Wait in short steps: on Windows an unbounded wait can't be interrupted by Ctrl-C."""
+def _get(source: queue.Queue[T]) -> T:
+    """Wait for the queue's next item in short steps: on Windows Ctrl-C can't interrupt an unbounded wait."""
     while True:
         try:
             return source.get(timeout=0.2)

@@ -1,4 +1,4 @@
-"""What a person may have to be asked while logging in."""
+"""Questions that a person may have to answer during a login."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dls.errors import HostKeyError, LoginError
 
 @dataclass(frozen=True)
 class NewHostKey:
-    """A host key nobody has vouched for yet, as OpenSSH shows it."""
+    """A host key that no known_hosts file lists, with the fields that OpenSSH shows."""
 
-    known_as: str
+    known_hosts_name: str
     address: str
-    kind: str
+    key_type: str
     fingerprint: str
 
 
 class CannotAsk(LoginError):
-    """There is nobody to ask."""
+    """The login needs an answer, and there is no terminal to ask at."""
 
 
 class Prompter(Protocol):
-    """Asks the person in front of the laptop."""
+    """Asks the person at the laptop."""
 
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Ask whether this new host key is the right one."""
@@ -32,27 +32,27 @@ class Prompter(Protocol):
         """Ask for a password or a passphrase, without showing it."""
 
     def answer(self, prompt: str, echo: bool) -> str:
-        """Ask a question of the host, such as a one-time code."""
+        """Ask a question of the host, such as the one for a one-time code; `echo` says whether to show the answer."""
 
 
 class NoPrompter:
-    """Stands where nobody can be asked: every question fails, and says which option would have answered."""
+    """Refuses every question, with an error that names the option that would have answered it."""
 
     def accept_host_key(self, key: NewHostKey) -> bool:
-        """Refuse, naming the option."""
+        """Raise HostKeyError."""
         raise HostKeyError(
-            f"The host key of {key.known_as} is not known ({key.kind} {key.fingerprint}), "
+            f"The host key of {key.known_hosts_name} is not known ({key.key_type} {key.fingerprint}), "
             "and there is no terminal to ask at.",
             "If that is the right key, run again with --accept-new-host-key.",
         )
 
     def secret(self, prompt: str) -> str:
-        """Refuse, naming the option."""
+        """Raise CannotAsk."""
         raise CannotAsk(
             f"The login needs a secret ({prompt.rstrip(': ')}), and there is no terminal to ask at.",
             "Load the key into your SSH agent, or name a file that holds the password with --password-file.",
         )
 
     def answer(self, prompt: str, echo: bool) -> str:
-        """Refuse, naming the option."""
+        """Raise CannotAsk."""
         return self.secret(prompt)

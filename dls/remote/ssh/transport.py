@@ -1,4 +1,4 @@
-"""paramiko's transport, with what it lacks: Unix-socket channels, one service request for several logins, and speed."""
+"""paramiko's transport with three additions: Unix-socket channels, one service request for several logins, speed."""
 
 from __future__ import annotations
 
@@ -11,39 +11,43 @@ from typing import Any
 import paramiko
 from paramiko.common import MSG_SERVICE_ACCEPT, cMSG_SERVICE_REQUEST
 
-# Without a handler of its own, the logging module would print paramiko's tracebacks to standard error.
+# The logging module prints paramiko's tracebacks to standard error as long as its logger has no handler.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-LEAST_WINDOW, MOST_WINDOW = 2 << 20, 16 << 20
+MIN_WINDOW = 2 << 20
+"""Smallest channel window in bytes: paramiko's own default."""
+MAX_WINDOW = 16 << 20
+"""Largest channel window in bytes."""
 LINE_RATE = 128 << 20
-"""Bytes a second that one channel should carry, whatever the link's round trip: a gigabit line's, and a little more."""
+"""Bytes per second that one channel should carry at any round-trip time: slightly more than a gigabit line."""
 READ_BYTES = 256 << 10
+"""Bytes that one read of the socket may return."""
 
 
-def window(round_trip: float) -> int:
-    """Return how many bytes the host may send on a channel before it hears from us.
+def optimal_window(round_trip: float) -> int:
+    """Return the channel window in bytes for a round-trip time in seconds.
 
-    paramiko's 2 MiB end near 40 MB/s over 50 ms. But no more than the link needs: OpenSSH reads ahead as much as the
-    window allows and copies all of it for each 32 KB more. With 16 MiB on loopback, where 2 MiB take 0.2 s for 64 MiB,
-    that took it up to 3.7 s.
+    paramiko's 2 MiB limit a channel to about 40 MB/s over 50 ms. A window larger than needed is slow, too: OpenSSH
+    reads ahead as much as the window allows and copies all of it for each further 32 KB. 64 MiB over loopback took
+    0.2 s with a window of 2 MiB, and up to 3.7 s with 16 MiB.
     """
-    return min(MOST_WINDOW, max(LEAST_WINDOW, int(round_trip * LINE_RATE)))
+    return min(MAX_WINDOW, max(MIN_WINDOW, int(round_trip * LINE_RATE)))
 
 
-class Buffered:
-    """A socket read in large pieces: paramiko reads twice for each packet, and lets other threads in between."""
+class BufferedSocket:
+    """A socket read in large pieces: paramiko reads twice per packet, and each read lets other threads run."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._room = memoryview(bytearray(READ_BYTES))
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._start = self._end = 0
 
     def recv(self, size: int) -> bytes:
-        """Return what was read already, up to the size; read when that is nothing."""
+        """Return up to `size` bytes from the buffer; read from the socket only when the buffer is empty."""
         if self._start == self._end:
-            self._start, self._end = 0, self._sock.recv_into(self._room)
+            self._start, self._end = 0, self._sock.recv_into(self._buffer)
         stop = min(self._end, self._start + size)
-        data = bytes(self._room[self._start : stop])
+        data = bytes(self._buffer[self._start : stop])
         self._start = stop
         return data
 
@@ -54,27 +58,27 @@ class Buffered:
 class HostTransport(paramiko.Transport):
     """A transport that can open `direct-streamlocal@openssh.com` channels and log in with several methods in turn."""
 
-    _asked_for_service = False
+    _service_requested = False
 
     def __init__(self, sock: socket.socket | paramiko.Channel) -> None:
-        # Of this transport alone: when it runs through a jump host, the same thread writes to the outer one meanwhile.
-        self._opening = threading.local()
-        super().__init__(Buffered(sock) if isinstance(sock, socket.socket) else sock)  # type: ignore[arg-type]
-        self.heard = time.monotonic()
-        """When the last packet came, of whatever kind: behind a large upload, an answer can take long."""
+        # One for each transport: a transport through a jump host writes to the outer transport in the same thread.
+        self._streamlocal = threading.local()
+        super().__init__(BufferedSocket(sock) if isinstance(sock, socket.socket) else sock)  # type: ignore[arg-type]
+        self.last_heard = time.monotonic()
+        """When the last packet of any kind came, by `time.monotonic`; behind a large upload an answer can take long."""
         self.round_trip = 0.0
-        """Seconds there and back, as the login's first request took them: the host has nothing to work out for it."""
-        self._asked = self.heard
-        read = self.packetizer.read_message
+        """Round-trip time in seconds, measured at the login's service request, which the host answers at once."""
+        self._requested_at = self.last_heard
+        read_message = self.packetizer.read_message
 
-        def stamped() -> tuple[int, paramiko.Message]:
-            kind, message = read()
-            self.heard = time.monotonic()
+        def read_and_time() -> tuple[int, paramiko.Message]:
+            kind, message = read_message()
+            self.last_heard = time.monotonic()
             if kind == MSG_SERVICE_ACCEPT:
-                self.round_trip = self.heard - self._asked
+                self.round_trip = self.last_heard - self._requested_at
             return kind, message
 
-        self.packetizer.read_message = stamped  # type: ignore[method-assign]
+        self.packetizer.read_message = read_and_time  # type: ignore[method-assign]
 
     def open_channel(
         self,
@@ -85,22 +89,22 @@ class HostTransport(paramiko.Transport):
         max_packet_size: int | None = None,
         timeout: float | None = None,
     ) -> paramiko.Channel:
-        """Open a channel, by default with a window of the link's size."""
-        size = window_size or window(self.round_trip)
+        """Open a channel; without a window size it gets the one that the connection's round-trip time needs."""
+        size = window_size or optimal_window(self.round_trip)
         return super().open_channel(kind, dest_addr, src_addr, size, max_packet_size, timeout)
 
     def open_streamlocal(self, path: str, timeout: float) -> paramiko.Channel:
         """Open a channel to the Unix socket at the path on the host."""
-        self._opening.path = path
+        self._streamlocal.path = path
         try:
             return self.open_channel("direct-streamlocal@openssh.com", timeout=timeout)
         finally:
-            self._opening.path = None
+            self._streamlocal.path = None
 
     def _send_user_message(self, data: paramiko.Message) -> None:
-        # paramiko writes only the fields of the channel kinds it knows; OpenSSH's PROTOCOL file (section 2.4) has
-        # these after them: the path, and two that are reserved.
-        path = getattr(self._opening, "path", None)
+        # paramiko writes only the fields of the channel types it knows. OpenSSH's PROTOCOL file (section 2.4) defines
+        # the further fields: the path, and two that are reserved.
+        path = getattr(self._streamlocal, "path", None)
         if path is not None:
             data.add_string(path)
             data.add_string("")
@@ -108,15 +112,15 @@ class HostTransport(paramiko.Transport):
         super()._send_user_message(data)  # type: ignore[misc]
 
     def _send_message(self, data: paramiko.Message) -> None:
-        # paramiko asks for the authentication service anew before each attempt. That costs a round trip, and some
-        # servers (asyncssh) answer by disconnecting; RFC 4252 wants it once. Later requests are answered here.
+        # paramiko requests the authentication service again before each attempt. That costs a round trip, and some
+        # servers (asyncssh) answer by disconnecting; RFC 4252 wants one request. Later ones are answered here.
         if data.asbytes()[:1] == cMSG_SERVICE_REQUEST:
-            if self._asked_for_service and self.auth_handler is not None:
+            if self._service_requested and self.auth_handler is not None:
                 accepted = paramiko.Message()
                 accepted.add_string("ssh-userauth")
                 accepted.rewind()
                 self.auth_handler._parse_service_accept(accepted)  # type: ignore[attr-defined]
                 return
-            self._asked_for_service = True
-            self._asked = time.monotonic()
+            self._service_requested = True
+            self._requested_at = time.monotonic()
         super()._send_message(data)  # type: ignore[misc]

@@ -202,12 +202,12 @@ class Supervisor(threading.Thread):
         try:
             connection = log_in(self._target, self._login, self._prompter, Phases(Silent()))
         except (LoginError, HostKeyError):
-            self._memory.judged(accepted=False)
+            self._memory.login_refused()
             raise
         except DlsError:
-            self._memory.undecided()
+            self._memory.login_interrupted()
             raise
-        self._memory.judged(accepted=True)
+        self._memory.login_accepted()
         self._refusals = 0
         return connection
 

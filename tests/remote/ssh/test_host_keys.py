@@ -1,7 +1,8 @@
-"""Known, new, changed, revoked."""
+"""Host keys that are known, new, changed or revoked."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import paramiko
@@ -10,10 +11,11 @@ import pytest
 from dls.demo import sshd
 from dls.errors import HostKeyError
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.host_keys import Verdict, judge, known_keys, preferred_kinds
-from dls.remote.ssh.login import LoginOptions, resolve_hops
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter
+from dls.remote.ssh.host_keys import KeyStatus, key_status, known_keys, order_key_types
+from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.target import Target
+from tests.support.logins import target_of
+from tests.support.prompters import ScriptedPrompter
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
@@ -23,7 +25,7 @@ def known(tmp_path: Path, text: str, host: str = "gpu", port: int = 22) -> list[
     file = tmp_path / "known_hosts"
     file.write_text(text)
     target = Target(host, host, port, "ann", known_hosts=(file, tmp_path / "missing"))
-    return [(entry.kind, entry.revoked) for entry in known_keys(target)]
+    return [(entry.key_type, entry.revoked) for entry in known_keys(target)]
 
 
 def hashed(name: str) -> str:
@@ -47,65 +49,51 @@ def hashed(name: str) -> str:
     ],
 )
 def test_names_match_as_in_sshd_8(tmp_path: Path, names: str, host: str, port: int, found: bool) -> None:
-    """Lists, wildcards, negation, ports, hashed names."""
+    """Lists, wildcards, negation, ports and hashed names match as sshd(8) defines."""
     assert bool(known(tmp_path, f"{names} {KEY}\n", host, port)) is found
 
 
-def test_other_lines_are_passed_over(tmp_path: Path) -> None:
-    """Comments, certificate authorities, lines that make no sense."""
+def test_other_lines_are_ignored(tmp_path: Path) -> None:
+    """Comments, certificate authorities and invalid lines are ignored."""
     text = f"# gpu {KEY}\n\n@cert-authority gpu {KEY}\ngpu ssh-ed25519 not-base64!\ngpu\n"
     text += f"@revoked gpu {OTHER}\ngpu {KEY} comment\n"
     assert known(tmp_path, text) == [("ssh-ed25519", True), ("ssh-ed25519", False)]
 
 
-def test_verdicts(tmp_path: Path) -> None:
-    """A key that differs from a known one has changed; a revoked one is refused whatever else is known."""
+def test_key_status(tmp_path: Path) -> None:
+    """A key that differs from a known one has changed; a revoked key is revoked whatever other keys are known."""
     file = tmp_path / "known_hosts"
     file.write_text(f"gpu {KEY}\n@revoked gpu {OTHER}\n")
     entries = known_keys(Target("gpu", "gpu", 22, "ann", known_hosts=(file,)))
     same, revoked = entries[0].key, entries[1].key
-    assert judge(entries, "ssh-ed25519", same) is Verdict.KNOWN
-    assert judge(entries, "ssh-ed25519", revoked) is Verdict.REVOKED
-    assert judge(entries, "ssh-ed25519", b"x") is Verdict.CHANGED
-    assert judge(entries, "ssh-rsa", b"x") is Verdict.CHANGED
-    assert judge([], "ssh-ed25519", same) is Verdict.NEW
+    assert key_status(entries, same) is KeyStatus.KNOWN
+    assert key_status(entries, revoked) is KeyStatus.REVOKED
+    assert key_status(entries, b"x") is KeyStatus.CHANGED
+    assert key_status([], same) is KeyStatus.NEW
 
 
-def test_known_kinds_are_asked_for_first(tmp_path: Path) -> None:
-    """Else a host known by its RSA key would look changed by showing its Ed25519 key."""
+def test_known_key_types_come_first(tmp_path: Path) -> None:
+    """Otherwise a host known by its RSA key would present its Ed25519 key, which would look changed."""
     file = tmp_path / "known_hosts"
     file.write_text(f"gpu {KEY}\n")
     entries = known_keys(Target("gpu", "gpu", 22, "ann", known_hosts=(file,)))
-    assert preferred_kinds(entries, ("rsa-sha2-512", "ssh-ed25519"))[0] == "ssh-ed25519"
-    assert preferred_kinds([], ("rsa-sha2-512", "ssh-ed25519"))[0] == "rsa-sha2-512"
-
-
-class Answers(NoPrompter):
-    """A person who says yes or no, and remembers what was shown."""
-
-    def __init__(self, yes: bool) -> None:
-        self.yes = yes
-        self.shown: list[NewHostKey] = []
-
-    def accept_host_key(self, key: NewHostKey) -> bool:
-        self.shown.append(key)
-        return self.yes
+    assert order_key_types(entries, ("rsa-sha2-512", "ssh-ed25519"))[0] == "ssh-ed25519"
+    assert order_key_types([], ("rsa-sha2-512", "ssh-ed25519"))[0] == "rsa-sha2-512"
 
 
 @pytest.fixture
 def target(host: sshd.Server, tmp_path: Path) -> Target:
-    """The real server, with an empty known_hosts."""
-    [found] = resolve_hops("dls-demo", LoginOptions(ssh_config=host.config))
-    return Target(**{**found.__dict__, "known_hosts": (tmp_path / "ssh" / "known_hosts",)})
+    """The real OpenSSH server as a target, with a known_hosts file that does not exist."""
+    return replace(target_of(host), known_hosts=(tmp_path / "ssh" / "known_hosts",))
 
 
-def test_a_new_key_is_shown_and_written_down(target: Target) -> None:
-    """As OpenSSH shows it; asked about once, known after that."""
-    person = Answers(True)
+def test_an_accepted_new_key_is_added_to_known_hosts(target: Target) -> None:
+    """A new key is shown as OpenSSH shows it, and is known in the next login."""
+    person = ScriptedPrompter(accept_host_keys=True)
     Connection.open(target, person).close()
-    [shown] = person.shown
-    assert shown.fingerprint.startswith("SHA256:") and shown.kind == "ssh-ed25519"
-    assert shown.known_as == f"[127.0.0.1]:{target.port}"
+    [shown] = person.host_keys
+    assert shown.fingerprint.startswith("SHA256:") and shown.key_type == "ssh-ed25519"
+    assert shown.known_hosts_name == f"[127.0.0.1]:{target.port}"
     file = target.known_hosts[0]
     assert file.read_text().startswith(f"[127.0.0.1]:{target.port} ssh-ed25519 ")
     again = Connection.open(target, NoPrompter())
@@ -114,9 +102,9 @@ def test_a_new_key_is_shown_and_written_down(target: Target) -> None:
 
 
 def test_a_new_key_that_is_not_accepted(target: Target) -> None:
-    """No login; without a terminal the option is named; nothing is written down."""
+    """The login ends and known_hosts is unchanged; without a terminal the hint names the option."""
     with pytest.raises(HostKeyError, match="not accepted"):
-        Connection.open(target, Answers(False))
+        Connection.open(target, ScriptedPrompter(accept_host_keys=False))
     with pytest.raises(HostKeyError) as caught:
         Connection.open(target, NoPrompter())
     assert "--accept-new-host-key" in caught.value.hint
@@ -125,13 +113,13 @@ def test_a_new_key_that_is_not_accepted(target: Target) -> None:
 
 
 def test_a_changed_key_is_refused_even_if_new_ones_are_accepted(target: Target) -> None:
-    """With the line to remove, and the file as it was; a last line without a newline is kept whole."""
+    """The error names the line to remove; a key is appended correctly to a file whose last line has no newline."""
     file = target.known_hosts[0]
     file.parent.mkdir()
-    file.write_text(f"other {KEY}\n{target.known_as} {OTHER}")
+    file.write_text(f"other {KEY}\n{target.known_hosts_name} {OTHER}")
     with pytest.raises(HostKeyError, match=r"has changed.*line 2") as caught:
-        Connection.open(target, Answers(True), accept_new_host_key=True)
-    assert "ssh-keygen" in caught.value.hint and target.known_as in caught.value.hint
+        Connection.open(target, ScriptedPrompter(accept_host_keys=True), accept_new_host_key=True)
+    assert "ssh-keygen" in caught.value.hint and target.known_hosts_name in caught.value.hint
     file.write_text(f"other {KEY}")
-    Connection.open(target, Answers(True)).close()
-    assert [line.split()[0] for line in file.read_text().splitlines()] == ["other", target.known_as]
+    Connection.open(target, ScriptedPrompter(accept_host_keys=True)).close()
+    assert [line.split()[0] for line in file.read_text().splitlines()] == ["other", target.known_hosts_name]

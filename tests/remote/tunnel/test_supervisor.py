@@ -17,29 +17,14 @@ from dls.errors import DlsError, HostKeyError, LoginError
 from dls.remote import session
 from dls.remote.host.launch import ServerOptions
 from dls.remote.ssh.login import LoginOptions
-from dls.remote.ssh.prompters import CachingPrompter, is_for_once
-from dls.remote.ssh.prompts import CannotAsk, NoPrompter
+from dls.remote.ssh.prompters import CachingPrompter
+from dls.remote.ssh.prompts import CannotAsk
 from dls.remote.tunnel import supervisor
 from dls.remote.tunnel.supervisor import Clock
 from tests.support.connecting import RecordingReporter, connected
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import free_port, until
-
-
-class Person(NoPrompter):
-    """Knows the password and the code, and counts how often each is asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.threads: set[str] = set()
-
-    def secret(self, prompt: str) -> str:
-        return self.answer(prompt, False)
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        self.asked.append(prompt)
-        self.threads.add(threading.current_thread().name)
-        return f"{'123456' if is_for_once(prompt) else 'sesame'}"
+from tests.support.prompters import ScriptedPrompter
 
 
 class WithCode:
@@ -71,11 +56,11 @@ CUT_SHORT = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 @CUT_SHORT
 def test_a_code_is_asked_for_again_once(remote_dir: str, short_folder: Path) -> None:
     """In the thread that waits, where Ctrl-C arrives; the password is known already."""
-    person, story = Person(), RecordingReporter()
+    person, story = ScriptedPrompter({"Password": "sesame", "code": "123456"}), RecordingReporter()
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
         made = session.establish("dls-demo", login, ServerOptions(), free_port(), person, story)
-        assert person.asked == ["Password: ", "Verification code: "]
+        assert person.prompts == ["Password: ", "Verification code: "]
         snap = ItkSnap(made.port)
         first = made.connection
         results: list[str] = []
@@ -90,29 +75,29 @@ def test_a_code_is_asked_for_again_once(remote_dir: str, short_folder: Path) -> 
         made.wait()
         worker.join()
         assert results and made.connection is not first
-        assert person.asked[2:] == ["Verification code: "] and person.threads == {"MainThread"}
+        assert person.prompts[2:] == ["Verification code: "] and person.threads == {"MainThread"}
         made.close(stop_server=True)
     gc.collect()
 
 
 def test_what_can_be_used_again_is_remembered() -> None:
     """A password is; a code is only until it was judged; what was refused is not offered again."""
-    person = Person()
+    person = ScriptedPrompter({"Password": "sesame", "code": "123456"})
     memory = CachingPrompter(person)
     for _ in range(2):
         memory.secret("Password: ")
         memory.answer("Verification code: ", False)
-        memory.undecided()  # the link went before the host had said anything
-    assert person.asked == ["Password: ", "Verification code: "]
-    memory.judged(accepted=True)
+        memory.login_interrupted()  # the link went before the host had said anything
+    assert person.prompts == ["Password: ", "Verification code: "]
+    memory.login_accepted()
     memory.secret("Password: ")
     memory.answer("Verification code: ", False)
-    assert person.asked[2:] == ["Verification code: "]
+    assert person.prompts[2:] == ["Verification code: "]
     memory.secret("Password: ")  # asked again in the same login: it was wrong
-    assert person.asked[3:] == ["Password: "]
-    memory.judged(accepted=False)
+    assert person.prompts[3:] == ["Password: "]
+    memory.login_refused()
     memory.secret("Password: ")
-    assert person.asked[4:] == ["Password: "]
+    assert person.prompts[4:] == ["Password: "]
 
 
 def cut(made: session.Session) -> None:
@@ -138,15 +123,11 @@ def test_a_changed_host_key_ends_it(remote_dir: str, short_folder: Path) -> None
 def test_a_login_that_nobody_can_answer_ends_it(remote_dir: str, short_folder: Path) -> None:
     """Without a terminal, a code can't be asked for again: the error says so."""
 
-    class Once(Person):
-        def answer(self, prompt: str, echo: bool) -> str:
-            if len(self.asked) >= 2:
-                raise CannotAsk("The login needs a secret, and there is no terminal to ask at.")
-            return super().answer(prompt, echo)
-
+    gone = CannotAsk("The login needs a secret, and there is no terminal to ask at.")
+    person = ScriptedPrompter({"Password": "sesame", "code": ["123456", gone]})
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
-        made = session.establish("dls-demo", login, ServerOptions(), free_port(), Once(), RecordingReporter())
+        made = session.establish("dls-demo", login, ServerOptions(), free_port(), person, RecordingReporter())
         cut(made)
         with pytest.raises(CannotAsk):
             made.wait()

@@ -1,0 +1,152 @@
+"""The one place where exceptions of paramiko and of sockets become errors of ours.
+
+`translate_errors` catches; a converter, a pure function, says which error of ours the exception becomes:
+`connection_error` for a connection, `channel_error` for a channel, `sftp_error` for a file transfer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import paramiko
+from paramiko import ssh_exception
+
+from dls.errors import ConnectError, DlsError, ForwardError, HostError, HostKeyError, LinkError, LoginError, TargetError
+from dls.remote.ssh.target import Target
+
+SSH_EXCEPTIONS = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
+"""Base classes of everything that paramiko and the socket module raise; `TimeoutError` is an `OSError`."""
+PROHIBITED_CODES = (1, 3)
+"""Reason codes of RFC 4254, section 5.1: administratively prohibited, and unknown channel type (a server that lacks
+the extension)."""
+
+
+class Prohibited(ForwardError):
+    """The host's SSH server forbids this kind of forwarding."""
+
+
+class ChannelError(LinkError):
+    """The channel was closed, by the host or together with its connection, or it took too long."""
+
+
+@contextlib.contextmanager
+def translate_errors(convert: Callable[[Exception], DlsError]) -> Iterator[None]:
+    """Raise what `convert` makes of an exception of paramiko or of a socket; other exceptions pass unchanged."""
+    try:
+        yield
+    except SSH_EXCEPTIONS as error:
+        raise convert(error) from error
+
+
+def connection_error(target: Target, error: Exception) -> DlsError:
+    """Return our error for an exception at the connection to the target, by the most specific class in CONVERTERS."""
+    convert = next(CONVERTERS[kind] for kind in type(error).__mro__ if kind in CONVERTERS)
+    return convert(target, error)
+
+
+def channel_error(error: Exception) -> ChannelError:
+    """Return our error for an exception at a channel that was open."""
+    return ChannelError(f"The channel to the host was closed ({type(error).__name__}).")
+
+
+def sftp_error(target: Target, path: str, is_active: Callable[[], bool], error: Exception) -> DlsError:
+    """Return our error for an exception while a file is written over SFTP; `is_active` tells if the connection is."""
+    if isinstance(error, OSError):
+        return HostError(
+            f"{path} can't be written on {target.label}: {describe(error)}", "Is the disk full or read-only?"
+        )
+    if not is_active():
+        return LinkError(f"The connection to {target.label} was lost.", "Run it again: it goes on from there.")
+    return HostError(f"{target.label} takes no files over SFTP.", "Copy the file there by another way.")
+
+
+def configuration_error(subject: str, error: Exception) -> TargetError:
+    """Return our error for an SSH configuration that paramiko can't understand; `subject` is the file or the host."""
+    return TargetError(
+        f"The SSH configuration {subject} can't be understood: {error}.",
+        "Correct that line, or name another one with -F.",
+    )
+
+
+def describe(error: BaseException) -> str:
+    """Return the text of an exception as one sentence; its class name where it has no text."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.rstrip(".") + "."
+
+
+def _unknown_name(target: Target, error: Exception) -> ConnectError:
+    return ConnectError(f"No host is known as {target.host!r}.", "Check the name, or your network.")
+
+
+def _unreachable(target: Target, error: Exception) -> ConnectError:
+    return ConnectError(
+        f"{target.label} can't be reached on port {target.port}: {describe(error)}",
+        "Check that it is on, that name and port are right, and whether you need a VPN or a jump host.",
+    )
+
+
+def _no_common_algorithm(target: Target, error: Exception) -> ConnectError:
+    return ConnectError(
+        f"{target.label} speaks no SSH algorithm in common with us: {describe(error)}",
+        "Its SSH server is very old; it has to be updated.",
+    )
+
+
+def _login_refused(target: Target, error: Exception) -> LoginError:
+    return LoginError(f"{target} refused the login: {describe(error)}", "Check the user name and the key.")
+
+
+def _wrong_host_key(target: Target, error: Exception) -> HostKeyError:
+    return HostKeyError(
+        f"The host key of {target.known_hosts_name} is not the expected one: {describe(error)}",
+        "Somebody may be listening in. Ask whoever runs the host.",
+    )
+
+
+def _channel_refused(target: Target, error: Exception) -> ForwardError:
+    if getattr(error, "code", None) in PROHIBITED_CODES:
+        return Prohibited(
+            f"{target.label} forbids forwarding.",
+            "Ask for AllowTcpForwarding or AllowStreamLocalForwarding in its sshd_config.",
+        )
+    return ForwardError(
+        f"{target.label} could not open a channel: {describe(error)}", "Is the server still running there?"
+    )
+
+
+def _bad_configuration(target: Target, error: Exception) -> TargetError:
+    return configuration_error(f"of {target.label}", error)
+
+
+def _connection_lost(target: Target, error: Exception) -> DlsError:
+    if any(word in str(error).lower() for word in ("banner", "protocol version")):
+        return ConnectError(
+            f"What answers at {target.host} port {target.port} is no SSH server.",
+            "Check the port: --ssh-port.",
+        )
+    return LinkError(f"The connection to {target.label} was lost: {describe(error)}", "Run the command again.")
+
+
+CONVERTERS: dict[type[Exception], Callable[[Target, Exception], DlsError]] = {
+    socket.gaierror: _unknown_name,
+    OSError: _unreachable,
+    EOFError: _connection_lost,
+    paramiko.SFTPError: _connection_lost,
+    ssh_exception.SSHException: _connection_lost,
+    ssh_exception.AuthenticationException: _login_refused,
+    ssh_exception.PasswordRequiredException: _login_refused,
+    ssh_exception.BadAuthenticationType: _login_refused,
+    ssh_exception.PartialAuthentication: _login_refused,
+    ssh_exception.UnableToAuthenticate: _login_refused,
+    ssh_exception.ChannelException: _channel_refused,
+    ssh_exception.BadHostKeyException: _wrong_host_key,
+    ssh_exception.IncompatiblePeer: _no_common_algorithm,
+    ssh_exception.ProxyCommandFailure: _connection_lost,
+    ssh_exception.NoValidConnectionsError: _unreachable,
+    ssh_exception.CouldNotCanonicalize: _bad_configuration,
+    ssh_exception.ConfigParseError: _bad_configuration,
+    ssh_exception.MessageOrderError: _connection_lost,
+}
+"""Every exception class of paramiko (a test enumerates them), and the function that makes our error of it."""

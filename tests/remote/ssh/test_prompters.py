@@ -1,0 +1,77 @@
+"""Questions of a background thread are asked in the foreground thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from dls.remote.ssh.prompters import ThreadedPrompter
+from dls.remote.ssh.prompts import CannotAsk
+from tests.support.processes import until
+from tests.support.prompters import ScriptedPrompter
+
+
+def ask_in_background(prompter: ThreadedPrompter) -> Callable[[], object]:
+    """Ask for a password in a second thread; return a function that waits for its answer or its exception."""
+    results: list[object] = []
+
+    def ask() -> None:
+        try:
+            results.append(prompter.secret("Password: "))
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+
+    def result() -> object:
+        thread.join(30)
+        return results[0]
+
+    return result
+
+
+def test_without_a_foreground_thread_the_question_is_asked_directly() -> None:
+    """A caller of the library has no thread that waits for questions."""
+    person = ScriptedPrompter({"Password": "sesame"})
+    assert ask_in_background(ThreadedPrompter(person))() == "sesame"
+    assert person.threads != {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("answer", ["sesame", CannotAsk("There is no terminal.")])
+def test_the_foreground_thread_asks(answer: str | CannotAsk) -> None:
+    """The answer, or the error of the question, goes to the background thread."""
+    person = ScriptedPrompter({"Password": answer})
+    prompter = ThreadedPrompter(person)
+    prompter.has_foreground = True
+    result = ask_in_background(prompter)
+    until(prompter._pending.qsize)
+    prompter.answer_pending()
+    assert result() is answer
+    assert person.threads == {threading.current_thread().name}
+
+
+def test_ctrl_c_ends_both_threads() -> None:
+    """Ctrl-C at a question is raised in the foreground thread, and ends the login of the background thread."""
+    prompter = ThreadedPrompter(ScriptedPrompter({"Password": KeyboardInterrupt()}))
+    prompter.has_foreground = True
+    result = ask_in_background(prompter)
+    until(prompter._pending.qsize)
+    with pytest.raises(KeyboardInterrupt):
+        prompter.answer_pending()
+    assert isinstance(result(), KeyboardInterrupt)
+
+
+def test_a_question_ends_when_the_foreground_thread_leaves() -> None:
+    """A background thread does not wait forever for an answer that nobody will give; the question is withdrawn."""
+    person = ScriptedPrompter()
+    prompter = ThreadedPrompter(person)
+    prompter.has_foreground = True
+    result = ask_in_background(prompter)
+    until(prompter._pending.qsize)
+    prompter.has_foreground = False
+    assert isinstance(result(), CannotAsk)
+    prompter.answer_pending()
+    assert not person.asked
