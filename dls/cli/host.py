@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dls.cli.options import login_options, login_options_of, people
 from dls.errors import TargetError
-
-if TYPE_CHECKING:
-    from dls.remote.host.stored_sessions import StoredSession
 
 
 @click.command()
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
 @login_options
 def stop(target: str, **options: Any) -> None:
     """End the server on HOST."""
-    from dls.remote.session import stop_server
+    from dls.remote.commands import stop_server
 
     with people() as (_, reporter, prompter):
         if not stop_server(target, login_options_of(options), prompter, reporter):
@@ -40,7 +37,7 @@ def stop(target: str, **options: Any) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
 def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     """Print the log of the server on HOST."""
-    from dls.remote.session import read_log
+    from dls.remote.commands import read_log
 
     with people() as (_, reporter, prompter):
         read_log(target, login_options_of(options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
@@ -59,18 +56,23 @@ def sessions(
 ) -> None:
     """List the sessions that are kept on HOST, or remove them."""
     from dls.cli.console import show_sessions
-    from dls.remote.session import kept_sessions
+    from dls.remote.commands import host
+    from dls.remote.host.stored_sessions import list_sessions, remove_sessions
+    from dls.remote.progress import Phases
 
     if purge and not yes and not sys.stdin.isatty():
         raise TargetError("Nobody can be asked whether to remove the sessions.", "Say so with --yes.")
-    with people() as (_, reporter, prompter):
-
-        def choose(found: list[StoredSession]) -> list[StoredSession]:
-            named = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
-            reporter.close()
-            show_sessions(named, as_json=as_json)
-            if not purge or not named:
-                return []
-            return named if yes or click.confirm(f"Remove {len(named)} sessions for good?", err=True) else []
-
-        kept_sessions(target, login_options_of(options), prompter, reporter, session_dir=session_dir, choose=choose)
+    with (
+        people() as (_, reporter, prompter),
+        host(target, login_options_of(options), prompter, reporter) as (connection, report),
+    ):
+        found = list_sessions(connection, report, session_dir)
+        chosen = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
+        reporter.close()
+        show_sessions(chosen, as_json=as_json)
+        if not (purge and chosen):
+            return
+        if yes or click.confirm(f"Remove {len(chosen)} sessions for good?", err=True):
+            with Phases(reporter)("purge", "Removing sessions") as phase:
+                remove_sessions(connection, report, session_dir, [session.id for session in chosen])
+                phase.result = f"Removed {len(chosen)} of {len(found)} sessions"

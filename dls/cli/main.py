@@ -33,7 +33,7 @@ from dls.contract import DEFAULT_IDLE, DEFAULT_PORT, ERROR_PREFIX, HINT_PREFIX, 
 from dls.errors import DlsError, HostError
 
 if TYPE_CHECKING:
-    from dls.remote.host.launch import ServerOptions
+    from dls.remote.host.options import ServerOptions
     from dls.server.options import ServeOptions
     from dls.server.serve import Listening
 
@@ -141,7 +141,7 @@ def connect(
 
 
 def _server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:
-    from dls.remote.host.launch import ServerOptions
+    from dls.remote.host.options import ServerOptions
 
     return ServerOptions(
         engine=options["engine"],
@@ -156,8 +156,8 @@ def _server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:
         compile=options["compile"],
         native_api=options["nninteractive_api"],
         session_dir=options["session_dir"],
-        session_ttl=86400 * options["session_ttl"],
-        idle=60 * options["idle"],
+        session_ttl_days=options["session_ttl"],
+        idle_minutes=options["idle"],
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +72,19 @@ def model_path(model: str | None, **options: Any) -> None:
 def push(target: str, folder: Path | None, models_path: str | None, **options: Any) -> None:
     """Bring a model's FOLDER, by default the official model's, to HOST."""
     from dls import weights as store
+    from dls.remote.commands import host
     from dls.remote.host import push_model as pushing
     from dls.remote.progress import Phases
-    from dls.remote.ssh.login import log_in
 
     wish = store.ModelSpec(str(folder.absolute()) if folder else None, network=False)
     found = store.locate(wish)
     if found is None:
         raise store.not_here(wish)
-    with people() as (_, reporter, prompter):
-        phases = Phases(reporter)
-        connection = log_in(target, login_options_of(options), prompter, phases)
-        with contextlib.closing(connection), phases("push", f"Sending {found.name}") as phase:
-            place = pushing.push(connection, found, models_path, phase)
-            phase.result = f"The model is on {connection.target.label} in {place}"
+    with (
+        people() as (_, reporter, prompter),
+        host(target, login_options_of(options), prompter, reporter) as (connection, _report),
+        Phases(reporter)("push", f"Sending {found.name}") as phase,
+    ):
+        place = pushing.push(connection, found, models_path, phase)
+        phase.result = f"The model is on {connection.target.label} in {place}"
     click.echo(place)

@@ -175,8 +175,7 @@ def test_a_second_installer_waits_for_the_first(connection: Connection, short_fo
     run.mkdir(mode=0o700)
     holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     (run / "install.lock").symlink_to(str(holder.pid))
-    found, seen = None, []
-
+    found
     def first_is_done() -> None:
         time.sleep(10)  # by then the second one has come as far as the lock, also where it is slow
         holder.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import platform
@@ -17,7 +16,8 @@ from dls import gpus
 from dls.contract import ServerState
 from dls.errors import HostError
 from dls.remote.host import probe as probing
-from dls.remote.host.probe import Depth, HostReport, parse, probe, remote_dir_words, run_dir
+from dls.remote.host.probe import Depth, parse, probe, run_dir
+from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
 
 BASE = (
@@ -92,25 +92,24 @@ def test_sockets_go_to_a_local_disk(remote_dir: str, filesystem: str, where: str
 
 @pytest.mark.parametrize("name", ["~/a b", "x y/z", "/tmp/it's", "~/$(touch x)", "~"])
 def test_remote_directories_with_odd_names(name: str) -> None:
-    """Nothing in a name is run."""
-    said = subprocess.run(
-        ["sh", "-c", f"printf %s {remote_dir_words(name)}"], capture_output=True, text=True, check=True
-    )
+    """Nothing in a directory's name is run; `~/x` and relative paths start at the home."""
+    script = render("paths", NAME=name) + 'printf %s "$(absolute "$NAME")"'
+    done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, check=True)
     home = os.environ["HOME"]
     expected = {"~": home}.get(name, name if name.startswith("/") else f"{home}/{name.removeprefix('~/')}")
-    assert said.stdout == expected
+    assert done.stdout == expected
 
 
 def test_this_machine(connection: Connection, short_folder: Path) -> None:
-    """The real script on a real host."""
+    """The script reports this machine as Python sees it, with the interpreter that a shell finds."""
     report = probe(connection, str(short_folder / "not yet there"))
     assert report.system == platform.system() and report.machine == platform.machine()
     assert report.home == pwd.getpwuid(os.getuid()).pw_dir and report.uid == os.getuid()
     assert report.free_mib > 100 and report.full and report.servers == ()
-    assert sys.version_info[:2] in {python.version[:2] for python in report.pythons} or report.pythons
+    assert report.libc and report.root == str(short_folder / "not yet there")
+    found = connection.run("python3 -c 'import sys; print(*sys.version_info[:3])'").stdout.split()
+    assert report.pythons[0].version == tuple(int(part) for part in found)
     assert all(Path(python.path).exists() for python in report.pythons)
-    assert report.libc
-    assert isinstance(report, HostReport) and getpass.getuser()
 
 
 def test_a_host_with_gpus(connection: Connection, short_folder: Path) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dls.contract import ServerState
 from dls.demo import sshd
 from dls.errors import DlsError, HostError, LaunchError, TargetError
 from dls.remote.host import install, launch, status
-from dls.remote.host.launch import ServerOptions
+from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, probe
 from dls.remote.progress import Phase, Silent
@@ -57,8 +58,8 @@ def test_a_server_of_newer_code_stays(host: sshd.Server, clean: str) -> None:
 
 
 def _with_code(
-    host: sshd.Server, remote_dir: str, code: Code, version: str, replacing: launch.ServerState | None = None
-) -> launch.ServerState:
+    host: sshd.Server, remote_dir: str, code: Code, version: str, replacing: ServerState | None = None
+) -> ServerState:
     """Start a server of another version of us, as its client would."""
     said = dict(code.files)
     said["dls/__init__.py"] = re.sub(
@@ -93,7 +94,7 @@ def test_servers_with_other_options_run_side_by_side(host: sshd.Server, clean: s
         assert busy.mask(busy.point(1, 1, 1))[1, 1, 1]
 
 
-def is_alive(link: Connection, state: launch.ServerState) -> bool:
+def is_alive(link: Connection, state: ServerState) -> bool:
     """Whether the server of the state answers as itself."""
     try:
         return bool(status.identify(link, state))
@@ -116,7 +117,7 @@ def test_a_state_file_that_lies_is_not_believed(host: sshd.Server, clean: str) -
     for lie in ({"secret": "wrong"}, {"pid": os.getpid()}, {"socket": "/tmp/none"}):
         state.write_text(json.dumps({**said, **lie}))
         with connection_to(host) as link:
-            parsed = launch.ServerState.parse(state.read_text(), str(state.parent))
+            parsed = ServerState.parse(state.read_text(), str(state.parent))
             assert parsed is not None
             assert not is_alive(link, parsed), lie
     state.write_text(json.dumps(said))
@@ -218,7 +219,7 @@ def test_the_sessions_command(host: sshd.Server, clean: str) -> None:
 
 def test_a_disk_that_is_full_while_installing(host: sshd.Server, short_folder: Path) -> None:
     """A sentence with a hint, and nothing half is left that the next try would take for whole."""
-    from tests.server.test_durability import small_disk
+    from tests.server.sessions.test_durability import small_disk
 
     with small_disk(short_folder / "disk", "30m") as disk:
         with pytest.raises(DlsError) as caught:

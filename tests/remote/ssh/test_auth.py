@@ -19,7 +19,7 @@ import pytest
 from dls.demo import sshd
 from dls.errors import LoginError
 from dls.gpus import Gpu
-from dls.remote.host.launch import ServerOptions, choose_gpu
+from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.ssh.auth import next_method
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, resolve_hops
