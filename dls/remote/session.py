@@ -120,8 +120,8 @@ def connect(
     model: str | None = None,
     network: bool = True,
     session_dir: str | None = None,
-    session_ttl: float = DEFAULT_TTL,
-    idle: float = DEFAULT_IDLE,
+    session_ttl_days: float = DEFAULT_TTL / 86400,
+    idle_minutes: float = DEFAULT_IDLE / 60,
     local_port: int | None = None,
     ssh_config: Path | None = None,
     identities: tuple[Path, ...] = (),
@@ -135,14 +135,14 @@ def connect(
     """Put a segmentation server on the host and its address on localhost.
 
     Logs in, sets up what is missing, starts the server or finds the one that runs, and opens the local port (8911, or
-    the next free one). The server ends `idle` seconds after the last request and the last client (0 for never), and
-    forgets a session `session_ttl` seconds after its last use. Raises a DlsError that says what failed; nothing is left
+    the next free one). The server ends `idle_minutes` minutes after the last request and the last client (0 for never), and
+    forgets a session `session_ttl_days` days after its last use. Raises a DlsError that says what failed; nothing is left
     open then.
     """
     login = LoginOptions(ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
     request = ServerOptions(
         engine, device, gpu, stand_in, model=model, network=network,
-        session_dir=session_dir, session_ttl_days=session_ttl / 86400, idle_minutes=idle / 60,
+        session_dir=session_dir, session_ttl_days=session_ttl_days, idle_minutes=idle_minutes,
     )  # fmt: skip
     return establish(target, login, request, local_port, prompter or NoPrompter(), reporter or Silent())
 
