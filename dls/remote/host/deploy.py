@@ -118,7 +118,7 @@ class Deployment:
         return None
 
     def _accepts_code(self, state: ServerState) -> bool:
-        """Whether the server's code is ours or newer; after a lost link, any code that another client started.
+        """Return whether the server's code is ours or newer; after a lost link, any code is accepted.
 
         Two clients of different versions would otherwise end each other's servers again and again.
         """
@@ -189,7 +189,7 @@ class Deployment:
         return replaced
 
     def _is_idle(self, state: ServerState) -> bool:
-        """Whether no client is connected to the server: a connected one asks for its status every few seconds."""
+        """Return whether no client is connected to the server; a connected one asks for its status every few seconds."""
         idle = self._get_status(state).get("idle")
         return not isinstance(idle, int | float) or idle > IDLE_SECONDS
 

@@ -100,7 +100,7 @@ def _name(report: HostReport, needed: Requirements) -> str:
 
 
 def has_environment(report: HostReport, needed: Requirements) -> bool:
-    """Whether the host has the environment already."""
+    """Return whether the host has the environment already."""
     return _name(report, needed) in report.environments
 
 

@@ -135,12 +135,12 @@ def _launch_error(where: str, completed: Completed, log: str) -> LaunchError:
 
 
 def is_there_already(tail: str) -> bool:
-    """Whether the log says that a server did not start because another one runs, whose state file is missing."""
+    """Return whether the log says that a server did not start because another one runs, whose state file is missing."""
     return ALREADY_RUNNING in _since_start(tail)
 
 
 def is_damaged(tail: str) -> bool:
-    """Whether the log says that a server did not start because its installation is damaged."""
+    """Return whether the log says that a server did not start because its installation is damaged."""
     return any(sign in _since_start(tail) for sign in SIGNS_OF_DAMAGE)
 
 
