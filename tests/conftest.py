@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dls.demo import sshd
-from dls.remote import session
+from dls.remote.commands import stop_server
 from dls.remote.progress import Silent
 from dls.remote.session import connect
 from dls.remote.ssh.connection import Connection
@@ -88,9 +88,9 @@ def remote_dir(host: sshd.Server) -> Iterator[str]:
 def clean(host: sshd.Server, remote_dir: str) -> Iterator[str]:
     """The remote directory, with no server running before or after."""
     login = LoginOptions(ssh_config=host.config, remote_dir=remote_dir)
-    session.stop_server("dls-demo", login, NoPrompter(), Silent())
+    stop_server("dls-demo", login, NoPrompter(), Silent())
     yield remote_dir
-    session.stop_server("dls-demo", login, NoPrompter(), Silent())
+    stop_server("dls-demo", login, NoPrompter(), Silent())
 
 
 def kept_in(remote_dir: str) -> list[Path]:

@@ -18,7 +18,7 @@ from dls.contract import DEFAULT_IDLE
 from dls.errors import DlsError
 
 if TYPE_CHECKING:
-    from dls.remote.host.launch import ServerOptions
+    from dls.remote.host.options import ServerOptions
 
 
 @click.command()
@@ -76,7 +76,7 @@ def connect(
 
 def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:
     """Return the server options of `dls connect` as the remote side takes them: times in seconds."""
-    from dls.remote.host.launch import ServerOptions
+    from dls.remote.host.options import ServerOptions
 
     return ServerOptions(
         engine=options["engine"],
@@ -91,6 +91,6 @@ def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOpti
         compile=options["compile"],
         native_api=options["native_api"],
         session_dir=options["session_dir"],
-        session_ttl=86400 * options["session_ttl"],
-        idle=60 * options["idle"],
+        session_ttl_days=options["session_ttl"],
+        idle_minutes=options["idle"],
     )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dls.cli.options import build_login_options, login_options
 from dls.errors import TargetError
-
-if TYPE_CHECKING:
-    from dls.remote.host.stored_sessions import StoredSession
 
 
 @click.command()
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
 def stop(target: str, **options: Any) -> None:
     """Stop the server on HOST."""
     from dls.cli.console import terminal
-    from dls.remote.session import stop_server
+    from dls.remote.commands import stop_server
 
     with terminal() as (_, reporter, prompter):
         if not stop_server(target, build_login_options(options), prompter, reporter):
@@ -42,7 +39,7 @@ def stop(target: str, **options: Any) -> None:
 def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     """Print the log of the server on HOST."""
     from dls.cli.console import terminal
-    from dls.remote.session import read_log
+    from dls.remote.commands import read_log
 
     with terminal() as (_, reporter, prompter):
         read_log(target, build_login_options(options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
@@ -64,18 +61,23 @@ def sessions(
     SESSION is the beginning of a session's ID; without one, all sessions are listed or removed.
     """
     from dls.cli.console import show_sessions, terminal
-    from dls.remote.session import kept_sessions
+    from dls.remote.commands import host
+    from dls.remote.host.stored_sessions import list_sessions, remove_sessions
+    from dls.remote.progress import Phases
 
     if purge and not yes and not sys.stdin.isatty():
         raise TargetError("There is no terminal to confirm the removal of sessions at.", "Confirm it with --yes.")
-    with terminal() as (_, reporter, prompter):
-
-        def choose(found: list[StoredSession]) -> list[StoredSession]:
-            named = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
-            reporter.close()
-            show_sessions(named, as_json=as_json)
-            if not purge or not named:
-                return []
-            return named if yes or click.confirm(f"Remove {len(named)} sessions for good?", err=True) else []
-
-        kept_sessions(target, build_login_options(options), prompter, reporter, session_dir=session_dir, choose=choose)
+    with (
+        terminal() as (_, reporter, prompter),
+        host(target, build_login_options(options), prompter, reporter) as (connection, report),
+    ):
+        found = list_sessions(connection, report, session_dir)
+        chosen = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
+        reporter.close()
+        show_sessions(chosen, as_json=as_json)
+        if not (purge and chosen):
+            return
+        if yes or click.confirm(f"Remove {len(chosen)} sessions for good?", err=True):
+            with Phases(reporter)("purge", "Removing sessions") as phase:
+                remove_sessions(connection, report, session_dir, [session.id for session in chosen])
+                phase.result = f"Removed {len(chosen)} of {len(found)} sessions"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +74,19 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
     """Copy the model in FOLDER, by default the official one, to HOST."""
     from dls import weights
     from dls.cli.console import terminal
+    from dls.remote.commands import host
     from dls.remote.host import push_model
     from dls.remote.progress import Phases
-    from dls.remote.ssh.login import log_in
 
     spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
     source = weights.locate(spec)
     if source is None:
         raise weights.model_missing_error(spec)
-    with terminal() as (_, reporter, prompter):
-        phases = Phases(reporter)
-        connection = log_in(target, build_login_options(options), prompter, phases)
-        with contextlib.closing(connection), phases("push", f"Sending {source.name}") as phase:
-            destination = push_model.push(connection, source, models_path, phase)
-            phase.result = f"The model is on {connection.target.label} in {destination}"
+    with (
+        terminal() as (_, reporter, prompter),
+        host(target, build_login_options(options), prompter, reporter) as (connection, _report),
+        Phases(reporter)("push", f"Sending {source.name}") as phase,
+    ):
+        destination = push_model.push(connection, source, models_path, phase)
+        phase.result = f"The model is on {connection.target.label} in {destination}"
     click.echo(destination)

@@ -18,7 +18,7 @@ from dls.demo import picture, sample, sshd
 from dls.demo.client import ItkSnapClient
 from dls.errors import DlsError
 from dls.remote import session as sessions
-from dls.remote.host.launch import ServerOptions
+from dls.remote.host.options import ServerOptions
 from dls.remote.progress import Reporter
 from dls.remote.ssh.login import LoginOptions
 from dls.remote.ssh.prompts import NoPrompter

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from dls.contract import DEFAULT_IDLE, DEFAULT_PORT, DEFAULT_REMOTE_DIR, DEFAULT_TTL, ServerState
-from dls.errors import LaunchError
-from dls.remote.host import launch, stored_sessions
+from dls.remote.host import launch
 from dls.remote.host.deploy import Deployment
-from dls.remote.host.launch import ServerOptions
+from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
-from dls.remote.host.probe import HostReport, probe
-from dls.remote.host.stored_sessions import StoredSession
+from dls.remote.host.probe import HostReport
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
@@ -124,8 +120,8 @@ def connect(
     model: str | None = None,
     network: bool = True,
     session_dir: str | None = None,
-    session_ttl: float = DEFAULT_TTL,
-    idle: float = DEFAULT_IDLE,
+    session_ttl_days: float = DEFAULT_TTL / 86400,
+    idle_minutes: float = DEFAULT_IDLE / 60,
     local_port: int | None = None,
     ssh_config: Path | None = None,
     identities: tuple[Path, ...] = (),
@@ -139,14 +135,14 @@ def connect(
     """Put a segmentation server on the host and its address on localhost.
 
     Logs in, sets up what is missing, starts the server or finds the one that runs, and opens the local port (8911, or
-    the next free one). The server ends `idle` seconds after the last request and the last client (0 for never), and
-    forgets a session `session_ttl` seconds after its last use. Raises a DlsError that says what failed; nothing is left
+    the next free one). The server ends `idle_minutes` minutes after the last request and the last client (0 for never), and
+    forgets a session `session_ttl_days` days after its last use. Raises a DlsError that says what failed; nothing is left
     open then.
     """
     login = LoginOptions(ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
     request = ServerOptions(
         engine, device, gpu, stand_in, model=model, network=network,
-        session_dir=session_dir, session_ttl=session_ttl, idle=idle,
+        session_dir=session_dir, session_ttl_days=session_ttl_days, idle_minutes=idle_minutes,
     )  # fmt: skip
     return establish(target, login, request, local_port, prompter or NoPrompter(), reporter or Silent())
 
@@ -167,12 +163,12 @@ def establish(
     connection = log_in(target, login, asking, phases)
     memory.login_accepted()
     try:
-        arrival = Deployment(login, request, connection, phases)
-        state = arrival.server()
-        link = Link(Endpoint(connection, state, arrival.protocol))
+        deployment = Deployment.start(login, request, connection, phases)
+        state = deployment.find_or_start()
+        link = Link(Endpoint(connection, state, deployment.protocol))
         forward = _open_port(connection, Proxy(link), local_port, phases)
         try:
-            link.opened(replace(link.end, state=arrival.wait_for_engine(state)))
+            link.opened(replace(link.end, state=deployment.wait_for_engine(state)))
         except BaseException:
             forward.close()
             raise
@@ -181,7 +177,7 @@ def establish(
         raise
     keeper = Supervisor(target, login, request, link, asking, memory, reporter)
     session = Session(target, login, link, forward, keeper, asking)
-    session.report, session.seconds = arrival.report, phases.seconds
+    session.report, session.seconds = deployment.report, phases.seconds
     keeper.start()
     return session
 
@@ -195,60 +191,4 @@ def _open_port(connection: Connection, relay: Proxy, local_port: int | None, pha
     return forward
 
 
-def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:
-    """End the server on the host; False when none was running."""
-    phases = Phases(reporter)
-    connection = log_in(target, login, prompter, phases)
-    with contextlib.closing(connection):
-        found = probe(connection, login.remote_dir).servers
-        for state in found:
-            with phases("stop", "Ending the server") as phase:
-                launch.stop(connection, state)
-                phase.result = f"Ended the server ({state.engine}); its sessions stay"
-    return bool(found)
-
-
-def kept_sessions(
-    target: str,
-    login: LoginOptions,
-    prompter: Prompter,
-    reporter: Reporter,
-    *,
-    session_dir: str | None = None,
-    choose: Callable[[list[StoredSession]], list[StoredSession]] = lambda found: [],
-) -> tuple[list[StoredSession], list[StoredSession]]:
-    """Return the sessions that are kept on the host, and of them those that `choose` chose, which are removed."""
-    phases = Phases(reporter)
-    connection = log_in(target, login, prompter, phases)
-    with contextlib.closing(connection):
-        report = probe(connection, login.remote_dir)
-        found = stored_sessions.look(connection, report, session_dir)
-        chosen = choose(found)
-        if chosen:
-            with phases("purge", "Removing sessions") as phase:
-                stored_sessions.remove(connection, report, session_dir, [session.id for session in chosen])
-                phase.result = f"Removed {len(chosen)} of {len(found)} sessions"
-    return found, chosen
-
-
-def read_log(
-    target: str,
-    login: LoginOptions,
-    prompter: Prompter,
-    reporter: Reporter,
-    *,
-    lines: int,
-    follow: bool,
-    write: Callable[[str], None],
-) -> None:
-    """Print the server's log, line by line, through `write`."""
-    connection = log_in(target, login, prompter, Phases(reporter))
-    with contextlib.closing(connection):
-        report = probe(connection, login.remote_dir)
-        path = report.servers[0].log if report.servers else launch.log_path(report)
-        done = connection.run(launch.log_script(path, lines, follow), on_line=write)
-    if done.status:
-        raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")
-
-
-__all__ = ["Session", "connect", "establish", "read_log", "stop_server"]
+__all__ = ["Session", "connect", "establish"]

@@ -10,7 +10,7 @@ import pytest
 
 from dls.demo import sshd
 from dls.errors import EngineError, LaunchError
-from dls.remote.host.install import bounded, plan, torch_backend
+from dls.remote.host.install import constrain_torch, plan, torch_backend
 from dls.remote.host.packages import requirements
 from dls.remote.session import connect
 from tests.remote.host.test_install import REPORT, python
@@ -47,11 +47,11 @@ def test_the_driver_bounds_torch() -> None:
     from dls.errors import HostError
 
     packages = ("numpy", "torch>=2.6,!=2.9.*")
-    assert bounded(packages, with_driver("580.65.06")) == packages  # type: ignore[arg-type]
-    assert bounded(packages, with_driver("550.54.15"))[1] == "torch>=2.6,!=2.9.*,<2.11"  # type: ignore[arg-type]
-    assert bounded(packages, REPORT) == packages
+    assert constrain_torch(packages, with_driver("580.65.06")) == packages  # type: ignore[arg-type]
+    assert constrain_torch(packages, with_driver("550.54.15"))[1] == "torch>=2.6,!=2.9.*,<2.11"  # type: ignore[arg-type]
+    assert constrain_torch(packages, REPORT) == packages
     with pytest.raises(HostError, match="470"):
-        bounded(packages, with_driver("470.57.02"))  # type: ignore[arg-type]
+        constrain_torch(packages, with_driver("470.57.02"))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

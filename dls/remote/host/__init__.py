@@ -1,1 +1,1 @@
-"""What happens on the host: look at it, install there, start the server, find it again."""
+"""The host's side as the laptop sees it: probe it, install there, start the server, find it again."""

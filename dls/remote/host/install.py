@@ -1,10 +1,9 @@
-"""Set up the host: plan (pure), then do."""
+"""Install the environment and our code on the host: `plan` decides what is missing, `install` does it."""
 
 from __future__ import annotations
 
 import base64
 import json
-import shlex
 from collections import deque
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -12,21 +11,24 @@ from enum import Enum
 from dls.errors import HostError, InstallError
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
-from dls.remote.host.scripts import LOCK, private_directory
+from dls.remote.host.scripts import render
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 
 PREFERRED = ((3, 12), (3, 13), (3, 11), (3, 10), (3, 14))
-"""Which Python to take where there are several: those for which most packages have wheels come first."""
+"""Python versions on which the server runs; those for which most packages have wheels come first."""
 MANAGED_PYTHON = "3.12"
-"""What uv is asked to fetch where the host has no Python that is new enough."""
+"""Version that uv fetches where the host has no Python that is new enough."""
 LAST_LINES = 15
+"""Number of the installer's last lines that an error shows."""
 TORCH_BY_DRIVER = ((580, ""), (525, ",<2.11"))
-"""Oldest driver (major version), and what that means for torch: its wheels from 2.11 on are built for CUDA 13."""
+"""Oldest major version of the driver and the bound on torch for it: torch's wheels from 2.11 on need CUDA 13."""
+FOREIGN_RUN_DIR = 71
+"""Exit status of the scripts when another user made the run directory first."""
 
 
 class Tool(Enum):
-    """How the environment is made."""
+    """Program that makes the environment."""
 
     UV = "uv"
     FETCH_UV = "uv, fetched first"
@@ -35,10 +37,12 @@ class Tool(Enum):
 
 @dataclass(frozen=True)
 class InstallPlan:
-    """What has to be done on the host, and where things will be."""
+    """Steps that are missing on the host, and the places of everything there."""
 
     environment: str
+    """Directory of the packages."""
     code: str
+    """Directory of our own code."""
     make_environment: bool
     send_code: bool
     requirements: Requirements
@@ -47,76 +51,75 @@ class InstallPlan:
     root: str
     tool: Tool = Tool.UV
     python: Python | None = None
-    """The interpreter the environment is made from; None lets uv fetch one."""
+    """Interpreter from which the environment is made; None lets uv fetch one."""
     uv: str = ""
+    """Path of uv on the host; empty where there is none."""
     packages: tuple[str, ...] = ()
     torch_backend: str = ""
-    """For uv: which build of torch, `auto` for the host's driver or `cpu`; empty where no torch is wanted."""
+    """Build of torch that uv installs: `auto` for the host's driver, or `cpu`; empty where no torch is needed."""
 
     @property
     def interpreter(self) -> str:
-        """The environment's Python."""
+        """Path of the environment's Python."""
         return f"{self.environment}/bin/python"
 
     @property
     def nothing_to_do(self) -> bool:
-        """Whether everything is in place."""
+        """Whether the host has everything already."""
         return not (self.make_environment or self.send_code)
 
 
-def plan(report: HostReport, wanted: Requirements, code_key: str, *, tool: Tool | None = None) -> InstallPlan:
+def plan(report: HostReport, needed: Requirements, code_key: str, *, tool: Tool | None = None) -> InstallPlan:
     """Decide what is missing on the host; raises HostError when it can't be set up.
 
-    A report that is not full (no Pythons looked for) is enough where the environment is in place.
+    A report that is not full (no Pythons looked for) is enough where the environment exists.
     """
-    backend = torch_backend(report, wanted)
-    name = _name(report, wanted)
-    made = name in report.environments
-    chosen, python = (Tool.UV, None) if made else _choose(report, wanted, tool)
+    exists = has_environment(report, needed)
+    chosen, python = (Tool.UV, None) if exists else _choose(report, needed, tool)
     return InstallPlan(
-        environment=f"{report.root}/env/{name}",
+        environment=f"{report.root}/env/{_name(report, needed)}",
         code=f"{report.root}/code/{code_key}",
-        make_environment=not made,
+        make_environment=not exists,
         send_code=code_key not in report.codes,
-        requirements=wanted,
+        requirements=needed,
         run_dir=report.run_dir,
         remote_key=report.remote_key,
         root=report.root,
         tool=chosen,
         python=python,
         uv=report.uv,
-        packages=wanted.packages if made else bounded(wanted.packages, report),
-        torch_backend=backend,
+        packages=needed.packages if exists else constrain_torch(needed.packages, report),
+        torch_backend=torch_backend(report, needed),
     )
 
 
-def _name(report: HostReport, wanted: Requirements) -> str:
+def _name(report: HostReport, needed: Requirements) -> str:
     # A home may serve hosts with and without a GPU, which need different builds of torch.
-    backend = torch_backend(report, wanted)
-    return "-".join(part for part in (wanted.key, report.platform, {"auto": "cuda"}.get(backend, backend)) if part)
+    backend = torch_backend(report, needed)
+    return "-".join(part for part in (needed.key, report.platform, {"auto": "cuda"}.get(backend, backend)) if part)
 
 
-def is_made(report: HostReport, wanted: Requirements) -> bool:
-    """Whether the environment is there."""
-    return _name(report, wanted) in report.environments
+def has_environment(report: HostReport, needed: Requirements) -> bool:
+    """Return whether the host has the environment already."""
+    return _name(report, needed) in report.environments
 
 
-def plan_anew(report: HostReport, wanted: Requirements, code_key: str) -> InstallPlan:
-    """Return the plan that takes nothing of what is on the host for good."""
-    return plan(replace(report, environments=frozenset(), codes=frozenset()), wanted, code_key)
+def plan_reinstallation(report: HostReport, needed: Requirements, code_key: str) -> InstallPlan:
+    """Return the plan that installs everything again, whatever the host has."""
+    return plan(replace(report, environments=frozenset(), codes=frozenset()), needed, code_key)
 
 
-def torch_backend(report: HostReport, wanted: Requirements) -> str:
+def torch_backend(report: HostReport, needed: Requirements) -> str:
     """Return which build of torch the host needs: CUDA is never installed on a host without a GPU."""
-    if not any(package.startswith("torch") for package in wanted.packages):
+    if not any(package.startswith("torch") for package in needed.packages):
         return ""
     return "auto" if report.gpus else "cpu"
 
 
-def bounded(packages: tuple[str, ...], report: HostReport) -> tuple[str, ...]:
-    """Return the packages with torch held to versions whose CUDA the host's driver runs; raises HostError.
+def constrain_torch(packages: tuple[str, ...], report: HostReport) -> tuple[str, ...]:
+    """Return the packages with torch limited to versions whose CUDA the host's driver runs; raises HostError.
 
-    uv finds the build that fits by itself; this bound is what keeps pip, and uv where it must choose by it, right.
+    uv finds the build that fits the driver; pip, and uv where its choice depends on the version, need this bound.
     """
     drivers = [int(gpu.driver.split(".")[0]) for gpu in report.gpus if gpu.driver.split(".")[0].isdigit()]
     if not drivers:
@@ -130,16 +133,16 @@ def bounded(packages: tuple[str, ...], report: HostReport) -> tuple[str, ...]:
     )
 
 
-def _choose(report: HostReport, wanted: Requirements, tool: Tool | None) -> tuple[Tool, Python | None]:
+def _choose(report: HostReport, needed: Requirements, tool: Tool | None) -> tuple[Tool, Python | None]:
     if report.system not in ("Linux", "Darwin"):
         raise HostError(
             f"{report.hostname} runs {report.system}, where dls can't start its server.",
             "Hosts with Linux or macOS work; on Windows, start `dls serve` by hand and forward its port.",
         )
-    if 0 < report.free_mib < wanted.disk_mib:
+    if 0 < report.free_mib < needed.disk_mib:
         raise HostError(
-            f"{report.root} on {report.hostname} has {report.free_mib} MiB free; the packages need {wanted.disk_mib}.",
-            "Free some space, or name another place with --remote-dir.",
+            f"{report.root} on {report.hostname} has {report.free_mib} MiB free; the packages need {needed.disk_mib}.",
+            "Free some space, or name another directory with --remote-dir.",
         )
     usable = [python for python in report.pythons if python.version[:2] in PREFERRED]
     usable.sort(key=lambda python: PREFERRED.index(python.version[:2]))
@@ -159,112 +162,50 @@ def _choose(report: HostReport, wanted: Requirements, tool: Tool | None) -> tupl
 def _no_python(report: HostReport) -> str:
     if not report.pythons:
         return f"{report.hostname} has no Python."
-    seen = ", ".join(f"{'.'.join(map(str, python.version))} at {python.path}" for python in report.pythons)
-    return f"{report.hostname} has no Python from 3.10 to 3.14 that can make an environment (found: {seen})."
+    found = ", ".join(f"{'.'.join(map(str, python.version))} at {python.path}" for python in report.pythons)
+    return f"{report.hostname} has no Python from 3.10 to 3.14 that can make an environment (found: {found})."
 
 
 def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
-    """Return the script that makes the environment: locked, in a temporary place, moved when whole."""
-    quote = shlex.quote
-    packages = " ".join(quote(package) for package in plan.packages or plan.requirements.packages)
-    backend = f"--torch-backend={plan.torch_backend}" if plan.torch_backend else ""
-    complete = json.dumps({"format": ENVIRONMENT_FORMAT, "packages": plan.requirements.packages})
-    caches = (
-        f"export UV_CACHE_DIR={quote(plan.root)}/cache/uv PIP_CACHE_DIR={quote(plan.root)}/cache/pip"
-        if own_caches
-        else ":"
-    )
+    """Return the script that makes the environment under a lock, in a temporary place, and moves it when complete."""
     # A Python too old for the server can still fetch uv, which then brings a newer one.
     new_enough = plan.python is not None and plan.python.version[:2] in PREFERRED
-    host_python = quote(plan.python.path) if plan.python else ""
-    base_python = host_python if new_enough else MANAGED_PYTHON
-    making = {
-        Tool.UV: f"with_uv {quote(plan.uv)}",
-        Tool.FETCH_UV: 'fetch_uv && with_uv "$ROOT/uv/bin/uv"',
-        Tool.PIP: "false",
-    }[plan.tool]
-    pip_too = "with_pip" if new_enough and plan.python and plan.python.has_venv else "false"
-    return f"""
-set -u
-umask 077
-exec 2>&1
-ROOT={quote(plan.root)}
-ENV={quote(plan.environment)}
-{private_directory(plan.run_dir)}
-{LOCK}
-{caches}
-export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CONFIG=1 UV_NO_PROGRESS=1
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
-unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
-fetch_uv() {{
-  [ -x "$ROOT/uv/bin/uv" ] && return 0
-  echo "fetching uv"
-  if {host_python or "false"} -m pip --version >/dev/null 2>&1; then
-    {host_python or "false"} -m pip install --quiet --target "$TEMP/uv" uv || return 1
-  else
-    {host_python or "false"} -m venv "$TEMP/venv" || return 1
-    "$TEMP/venv/bin/python" -m pip install --quiet --target "$TEMP/uv" uv || return 1
-  fi
-  rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"
-}}
-with_uv() {{
-  rm -rf "$TEMP/env"
-  "$1" venv --quiet --python {base_python} "$TEMP/env" || return 1
-  "$1" pip install {backend} --python "$TEMP/env/bin/python" {packages}
-}}
-with_pip() {{
-  rm -rf "$TEMP/env"
-  echo "making the environment with venv and pip"
-  {host_python or "false"} -m venv "$TEMP/env" || return 1
-  if [ -n "{"cpu" if plan.torch_backend == "cpu" else ""}" ]; then
-    echo "looking whether pip would bring CUDA to a host without a GPU"
-    "$TEMP/env/bin/python" -m pip install --dry-run --quiet --report "$TEMP/report" {packages} || return 1
-    if grep -q '"name": "nvidia-' "$TEMP/report"; then
-      echo "pip would install torch with CUDA, several GB, on a host without a GPU"
-      echo "install uv there, or hold pip to a CPU build of torch (PIP_CONSTRAINT)"
-      return 1
-    fi
-  fi
-  "$TEMP/env/bin/python" -m pip install --progress-bar off {packages}
-}}
-mkdir -p "$ROOT/env" || exit 73
-lock {quote(plan.run_dir)}/install.lock
-if [ -f "$ENV/complete.json" ] && [ -x "$ENV/bin/python" ]; then echo "made by another dls meanwhile"; exit 0; fi
-# What a killed installer left behind on this host.
-for D in "$ROOT/env/.making-$(uname -n)-"*; do
-  [ -d "$D" ] && ! kill -0 "${{D##*-}}" 2>/dev/null && rm -rf "$D"
-done
-TEMP="$ROOT/env/.making-$(uname -n)-$$"
-mkdir "$TEMP" || exit 73
-{{ {making}; }} || {pip_too} || exit 74
-cat >"$TEMP/env/complete.json" <<'END'
-{complete}
-END
-rm -rf "$ENV" && mv "$TEMP/env" "$ENV" || exit 73
-"""
+    host_python = plan.python.path if plan.python else ""
+    return render(
+        "make_environment",
+        "lock",
+        "private",
+        arguments=plan.packages or plan.requirements.packages,
+        ROOT=plan.root,
+        ENVIRONMENT=plan.environment,
+        RUN=plan.run_dir,
+        OWN_CACHES="1" if own_caches else "",
+        TOOL=plan.tool.name,
+        UV=plan.uv,
+        HOST_PYTHON=host_python,
+        BASE_PYTHON=host_python if new_enough else MANAGED_PYTHON,
+        PIP_WORKS="1" if new_enough and plan.python and plan.python.has_venv else "",
+        TORCH_BACKEND=plan.torch_backend,
+        COMPLETE=json.dumps({"format": ENVIRONMENT_FORMAT, "packages": plan.requirements.packages}),
+    )
 
 
 def code_script(plan: InstallPlan, archive: bytes) -> str:
-    """Return the script that brings our code and unpacks it: beside its place, moved there when whole.
+    """Return the script that unpacks our code beside its place and moves it there when it is complete.
 
-    In one script: each step of its own, such as a transfer by SFTP, would cost some round trips of the link.
+    The archive is part of the script, since a transfer of its own, by SFTP, would cost several round trips.
     """
-    quote = shlex.quote
-    return f"""
-set -eu
-umask 077
-mkdir -p {quote(plan.root)}/code
-T={quote(plan.code)}.making-$$
-trap 'rm -rf "$T" "$T.zip"' EXIT
-base64 -d >"$T.zip" <<'END-OF-ARCHIVE'
-{base64.encodebytes(archive).decode()}END-OF-ARCHIVE
-{quote(plan.interpreter)} -m zipfile -e "$T.zip" "$T"
-[ -d {quote(plan.code)}/dls ] || mv "$T" {quote(plan.code)}
-"""
+    return render(
+        "send_code",
+        ROOT=plan.root,
+        CODE=plan.code,
+        PYTHON=plan.interpreter,
+        ARCHIVE=base64.encodebytes(archive).decode().strip(),
+    )
 
 
 def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase, *, own_caches: bool) -> None:
-    """Do what the plan says, showing the installer's lines as they come."""
+    """Run the missing steps of the plan, and show each line of the installer as it comes."""
     if plan.make_environment:
         _make_environment(connection, plan, phase, own_caches)
     if plan.send_code:
@@ -272,9 +213,9 @@ def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase,
         _send_code(connection, plan, code)
 
 
-def set_aside(connection: Connection, plan: InstallPlan) -> None:
-    """Let nobody take what is damaged for whole; it is replaced when its successor is."""
-    connection.run(f"rm -f {shlex.quote(plan.environment)}/complete.json; rm -rf {shlex.quote(plan.code)}")
+def mark_incomplete(connection: Connection, plan: InstallPlan) -> None:
+    """Mark a damaged installation as incomplete."""
+    connection.run(render("mark_incomplete", ENVIRONMENT=plan.environment, CODE=plan.code))
 
 
 def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, own_caches: bool) -> None:
@@ -285,19 +226,19 @@ def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, o
         phase.update(line.strip())
 
     phase.update(f"making an environment with {plan.tool.value}")
-    done = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
-    if done.status == 71:
-        raise not_ours(connection, plan)
-    if done.status:
+    completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
+    if completed.status == FOREIGN_RUN_DIR:
+        raise foreign_run_dir(connection, plan)
+    if completed.status:
         raise InstallError(
             f"The packages could not be installed on {connection.target.label}.",
-            "Its last lines stand above. Has the host a way to the internet, and room on its disk?",
-            detail="\n".join(lines) or done.stderr,
+            "The installer's last lines are above. Does the host have internet access, and room on its disk?",
+            detail="\n".join(lines) or completed.stderr,
         )
 
 
-def not_ours(connection: Connection, plan: InstallPlan) -> HostError:
-    """Return the error for a run directory that another user made first (a script's status 71)."""
+def foreign_run_dir(connection: Connection, plan: InstallPlan) -> HostError:
+    """Return the error for a run directory that another user made first."""
     return HostError(
         f"{plan.run_dir} on {connection.target.label} belongs to somebody else.",
         "Name a directory of your own with --remote-dir.",
@@ -305,10 +246,10 @@ def not_ours(connection: Connection, plan: InstallPlan) -> HostError:
 
 
 def _send_code(connection: Connection, plan: InstallPlan, code: Code) -> None:
-    made = connection.run(code_script(plan, code.archive()))
-    if made.status:
+    completed = connection.run(code_script(plan, code.archive()))
+    if completed.status:
         raise InstallError(
             f"Our code could not be put on {connection.target.label}.",
-            "Is the disk full or read-only? Another place can be named with --remote-dir.",
-            detail=made.stderr or made.stdout,
+            "Is the disk full or read-only? Another directory can be named with --remote-dir.",
+            detail=completed.stderr or completed.stdout,
         )

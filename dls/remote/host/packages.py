@@ -1,4 +1,4 @@
-"""Which third-party packages each engine needs on the host, and the bundle of our own code."""
+"""The third-party packages that each engine needs on the host, and the archive of our own code."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ SERVER = (
     "starlette>=0.46",
     "uvicorn>=0.34",
 )
-"""The server with its region engine: the extra `server` of pyproject.toml, and click to start it."""
+"""Packages of the server with its region engine: the extra `server` of pyproject.toml, and click to start it."""
 
 ENVIRONMENT_FORMAT = 1
-"""Part of every environment's key; raised when what is made there changes."""
+"""Number in every environment's key; raised when environments are made differently."""
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """The packages an engine needs, and the room they take."""
+    """The packages that an engine needs, and the disk space for them in MiB."""
 
     packages: tuple[str, ...]
     disk_mib: int
 
     @property
     def key(self) -> str:
-        """Name the environment by what was asked for, so that equal wishes share one."""
+        """Digest of the packages as they are required, so that equal requirements share an environment."""
         text = "\n".join([f"format {ENVIRONMENT_FORMAT}", *sorted(self.packages)])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 NNINTERACTIVE = (*SERVER, "nninteractive>=2.6,<3", "torch>=2.6,!=2.9.*")
-"""The extra `nninteractive`. nninteractive excludes torch 2.9 itself: its conv3d takes too much memory."""
+"""Packages of the extra `nninteractive`, which excludes torch 2.9: its conv3d takes too much memory."""
 
 ENGINES = {
     "region": Requirements(SERVER, disk_mib=600),
@@ -53,7 +53,7 @@ ENGINES = {
 
 
 def requirements(engine: str) -> Requirements:
-    """Return what the engine needs, or raise TargetError for an engine nobody has heard of."""
+    """Return the packages that the engine needs; raises TargetError for an unknown engine."""
     if engine not in ENGINES:
         raise TargetError(f"There is no engine named {engine!r}.", f"Choose one of: {', '.join(sorted(ENGINES))}.")
     return ENGINES[engine]
@@ -61,13 +61,13 @@ def requirements(engine: str) -> Requirements:
 
 @dataclass(frozen=True)
 class Code:
-    """Our own package as it travels to the host: a zip archive, keyed by its content."""
+    """The Python files of our own package, which travel to the host as a zip archive keyed by its content."""
 
     files: tuple[tuple[str, bytes], ...]
 
     @classmethod
     def installed(cls) -> Code:
-        """Collect the package that runs right now, from a wheel and from a checkout alike."""
+        """Read the files of the package that runs now, from a wheel or from a checkout."""
         package = Path(dls.__file__).resolve().parent
         names = sorted(path for path in package.rglob("*.py") if "__pycache__" not in path.parts)
         return cls(tuple((f"dls/{path.relative_to(package).as_posix()}", path.read_bytes()) for path in names))

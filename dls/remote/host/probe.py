@@ -1,20 +1,19 @@
-"""What the host has: one script, one answer."""
+"""Find out what the host has, with one script in one exec."""
 
 from __future__ import annotations
 
 import enum
 import hashlib
-import shlex
 from dataclasses import dataclass
 
 from dls import gpus
 from dls.contract import DEFAULT_REMOTE_DIR, SOCKET_FILE, ServerState
 from dls.errors import HostError
-from dls.remote.host.scripts import OURS
+from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
 
 SOCKET_PATH_LIMIT = 100
-"""Bytes; macOS takes 104, Linux 108, both with the final NUL."""
+"""Maximum length of a socket's path in bytes; macOS allows 104, Linux 108, both with the final NUL."""
 NETWORK_FILESYSTEMS = (
     "nfs",
     "lustre",
@@ -29,7 +28,7 @@ NETWORK_FILESYSTEMS = (
     "9p",
     "v9fs",
 )
-"""Where Unix sockets and locks can't be relied on, as `stat -f -c %T` names them."""
+"""File systems on which Unix sockets and locks are not reliable, as `stat -f -c %T` names them."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Python:
 
 @dataclass(frozen=True)
 class HostReport:
-    """What a host has; `knows_gpus` and `full` say whether GPUs, and Pythons too, were looked for."""
+    """Facts about a host; `knows_gpus` and `full` say whether GPUs, and Pythons too, were looked for."""
 
     system: str
     machine: str
@@ -54,16 +53,16 @@ class HostReport:
     uid: int
     root: str
     run_dir: str
-    """Where each server has a directory of its own."""
+    """Directory in which each server has its own run directory."""
     remote_key: str
-    """Of the remote directory as the user named it; a home may be shared, and another user may have the same."""
+    """Digest of the remote directory as the user wrote it."""
     filesystem: str
     free_mib: int
     environments: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
     servers: tuple[ServerState, ...] = ()
     ended: frozenset[str] = frozenset()
-    """The run directories of servers that ended because they were to."""
+    """Run directories of servers that were ended on purpose."""
     knows_gpus: bool = True
     full: bool = True
     pythons: tuple[Python, ...] = ()
@@ -72,41 +71,36 @@ class HostReport:
 
     @property
     def platform(self) -> str:
-        """System and machine, as they stand in an environment's name: a home may serve several kinds of host."""
+        """System and machine; part of an environment's name, since several kinds of host may share a home."""
         return f"{self.system}-{self.machine}".lower()
 
 
-def remote_dir_words(remote_dir: str) -> str:
-    """Return the directory as words for sh: `~/x` and relative paths start at the home."""
-    if remote_dir in ("~", ""):
-        return '"$HOME"'
-    if remote_dir.startswith("/"):
-        return shlex.quote(remote_dir)
-    return '"$HOME"/' + shlex.quote(remote_dir.removeprefix("~/"))
-
-
 class Depth(enum.IntEnum):
-    """How deep to look; each look ends when it has found what makes the rest needless."""
+    """Depth of a probe; each one stops early when it finds what makes the rest unnecessary."""
 
     SERVER = 1
-    """A server that runs; else GPUs."""
+    """Look for a running server; without one, go on to the GPUs."""
     GPUS = 2
-    """GPUs too; and Pythons where there is no environment yet."""
+    """Look for GPUs too; without an environment, go on to the Pythons."""
     ALL = 3
+    """Look for everything."""
 
 
 def script(remote_dir: str, depth: Depth) -> str:
-    """Return the probe as a POSIX script; each line of its answer is a name, a tab and a value.
+    """Return the probe's script; each line of its output is a name, a tab and a value.
 
-    Looking for Pythons and GPUs takes most of its time (`nvidia-smi` alone up to a second).
+    The search for Pythons and GPUs takes most of its time (`nvidia-smi` alone up to a second).
     """
-    parts = [OURS, _HEAD.format(root=remote_dir_words(remote_dir), key=_key(remote_dir))]
-    if depth is Depth.SERVER:
-        parts.append('[ -z "$FOUND" ] || exit 0')
-    parts.append(_GPUS.format(query=gpus.query(), old_query=gpus.query(gpus.FIELDS[:-1])))
-    if depth is not Depth.ALL:
-        parts.append('[ -z "$MADE" ] || exit 0')
-    return "\n".join([*parts, _PYTHONS])
+    return render(
+        "probe",
+        "process",
+        "paths",
+        REMOTE_DIR=remote_dir,
+        KEY=_key(remote_dir),
+        DEPTH=int(depth),
+        QUERY=gpus.query(),
+        OLD_QUERY=gpus.query(gpus.FIELDS[:-1]),
+    )
 
 
 def _key(remote_dir: str) -> str:
@@ -114,26 +108,26 @@ def _key(remote_dir: str) -> str:
 
 
 def parse(text: str, remote_dir: str) -> HostReport:
-    """Read the probe's answer; raises HostError when something every host says is missing."""
-    said: dict[str, list[str]] = {}
+    """Read the probe's output; raises HostError when a fact is missing that every host has."""
+    values: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, tab, value = line.partition("\t")
         if tab:
-            said.setdefault(name, []).append(value)
+            values.setdefault(name, []).append(value)
     try:
-        one = {name: said[name][0] for name in ("system", "machine", "hostname", "home", "uid", "root", "free")}
+        one = {name: values[name][0] for name in ("system", "machine", "hostname", "home", "uid", "root", "free")}
     except KeyError as missing:
         raise HostError(
             f"The host did not say its {missing.args[0]}.",
-            "Log in by hand and look whether `sh` works there.",
+            "Log in by hand and check whether `sh` works there.",
             text,
         ) from None
-    filesystem = said.get("filesystem", [""])[0]
-    states = [ServerState.parse(*_split(value)) for value in said.get("state", [])]
+    filesystem = values.get("filesystem", [""])[0]
+    states = [ServerState.parse(*_split(value)) for value in values.get("state", [])]
     return HostReport(
         system=one["system"],
         machine=one["machine"],
-        libc=said.get("libc", [""])[0],
+        libc=values.get("libc", [""])[0],
         hostname=one["hostname"],
         home=one["home"],
         uid=int(one["uid"]),
@@ -142,15 +136,15 @@ def parse(text: str, remote_dir: str) -> HostReport:
         remote_key=_key(remote_dir),
         filesystem=filesystem,
         free_mib=int(one["free"] or 0) // 1024,
-        environments=frozenset(said.get("environment", [])),
-        codes=frozenset(said.get("code", [])),
+        environments=frozenset(values.get("environment", [])),
+        codes=frozenset(values.get("code", [])),
         servers=tuple(state for state in states if state),
-        ended=frozenset(said.get("ended", [])),
-        knows_gpus="gpus" in said,
-        full="full" in said,
-        pythons=_pythons(said.get("python", [])),
-        uv=said.get("uv", [""])[0],
-        gpus=gpus.parse("\n".join(said.get("gpu", []))),
+        ended=frozenset(values.get("ended", [])),
+        knows_gpus="gpus" in values,
+        full="full" in values,
+        pythons=_pythons(values.get("python", [])),
+        uv=values.get("uv", [""])[0],
+        gpus=gpus.parse("\n".join(values.get("gpu", []))),
     )
 
 
@@ -160,12 +154,12 @@ def _split(value: str) -> tuple[str, str]:
 
 
 def run_dir(remote_dir: str, root: str, uid: int, filesystem: str) -> str:
-    """Return where sockets, locks and run state go: on a local disk, in a directory of the user's own.
+    """Return the directory for sockets, locks and state files: on a local disk, in a directory of the user's own.
 
-    Each server has a directory of its own in it, named after what was wished of it.
+    Each server has its own directory in it, named after the digest of its options.
 
-    A home may be on NFS, where a Unix socket can't be bound and which several hosts share. A directory that the user
-    named is taken at their word if it is local and its path is short enough for a socket.
+    A home may be on NFS, where a Unix socket can't be bound, and several hosts may share it. A directory that the user
+    named is used if it is local and its path is short enough for a socket.
     """
     own = f"{root}/run"
     network = filesystem.lower().startswith(NETWORK_FILESYSTEMS)
@@ -187,85 +181,6 @@ def _pythons(lines: list[str]) -> tuple[Python, ...]:
 
 
 def probe(connection: Connection, remote_dir: str, depth: Depth = Depth.SERVER) -> HostReport:
-    """Look at the host, in one exec."""
-    done = connection.run(script(remote_dir, depth), timeout=60)
-    return parse(done.stdout, remote_dir)
-
-
-_HEAD = r"""
-say() {{ printf '%s\t%s\n' "$1" "$2"; }}
-ROOT={root}
-FOUND=
-MADE=
-UID_=$(id -u)
-say system "$(uname -s)"
-say machine "$(uname -m)"
-say hostname "$(uname -n)"
-say home "$HOME"
-say uid "$UID_"
-say root "$ROOT"
-say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
-D=$ROOT
-while [ ! -d "$D" ]; do D=$(dirname "$D"); done
-say free "$(df -Pk "$D" 2>/dev/null | awk 'NR == 2 {{ print $4 }}')"
-say filesystem "$(stat -f -c %T "$D" 2>/dev/null)"
-for D in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$UID_/{key}" "/tmp/dls-$UID_/{key}"/*; do
-  # Another user could have made this directory first, to hand us a server of theirs.
-  [ -d "$D" ] && [ ! -L "$D" ] && [ -O "$D" ] || continue
-  [ ! -f "$D/ended.json" ] || say ended "$D"
-  [ -O "$D/state.json" ] && [ ! -L "$D/state.json" ] || continue
-  P=$(pid_in "$D/state.json")
-  [ -n "$P" ] && ours "$P" || continue
-  say state "$D	$(tr -d '\n' <"$D/state.json")"
-  FOUND=1
-done
-for D in "$ROOT"/env/*/complete.json; do
-  E=${{D%/complete.json}}
-  [ -f "$D" ] && [ -x "$E/bin/python" ] || continue
-  say environment "${{E##*/}}"
-  MADE=1
-done
-for D in "$ROOT"/code/*/dls; do
-  E=${{D%/dls}}
-  [ -d "$D" ] && say code "${{E##*/}}"
-done
-:
-"""
-
-_GPUS = r"""
-say gpus 1
-if command -v nvidia-smi >/dev/null 2>&1; then
-  T=
-  command -v timeout >/dev/null 2>&1 && T='timeout 20'
-  G=$($T {query} 2>/dev/null) || G=$($T {old_query} 2>/dev/null) || G=
-  printf '%s\n' "$G" | while IFS= read -r L; do say gpu "$L"; done
-fi
-:
-"""
-
-_PYTHONS = r"""
-say full 1
-look() {
-  [ -x "$1" ] && "$1" -c '
-import os, sys
-try:
-    from importlib.util import find_spec as spec
-    row = [sys.executable, os.path.realpath(sys.executable), "%d.%d.%d" % sys.version_info[:3]]
-    row += [str(int(bool(spec("venv") and spec("ensurepip")))), str(int(bool(spec("pip"))))]
-    print("python\t" + "\t".join(row))
-except Exception:
-    pass
-' 2>/dev/null </dev/null
-}
-for N in python3 python3.12 python3.13 python3.11 python3.10 python3.14 python; do
-  P=$(command -v "$N" 2>/dev/null) && look "$P"
-done
-for D in /usr/bin /usr/local/bin /opt/homebrew/bin "$HOME/miniconda3/bin" "$HOME/miniforge3/bin" "$HOME/anaconda3/bin" \
-  /opt/conda/bin; do
-  look "$D/python3"
-done
-for U in "$(command -v uv 2>/dev/null)" "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv" "$ROOT/uv/bin/uv"; do
-  if [ -n "$U" ] && [ -x "$U" ]; then say uv "$U"; break; fi
-done
-:
-"""
+    """Run the probe on the host, in one exec."""
+    completed = connection.run(script(remote_dir, depth), timeout=60)
+    return parse(completed.stdout, remote_dir)

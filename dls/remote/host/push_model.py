@@ -1,19 +1,19 @@
-"""Bring a model to a host that has no way to the internet: over the same SSH connection, resumable, checked."""
+"""Send a model over the SSH connection to a host without internet access; resumable and verified by checksums."""
 
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dls.errors import HostError, TargetError
-from dls.remote.host.probe import remote_dir_words
+from dls.remote.host.scripts import render
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
+"""Number of bytes that are read and sent at a time."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ModelFile:
 
 
 def model_files(folder: Path) -> list[ModelFile]:
-    """Return the files of a model's folder, smallest first; hidden ones are left out."""
+    """Return the files of a model's folder, smallest first, without hidden ones; raises TargetError for none."""
     found = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -34,93 +34,79 @@ def model_files(folder: Path) -> list[ModelFile]:
             found.append(ModelFile(name, path.stat().st_size, _digest(path)))
     if not found:
         raise TargetError(f"{folder} holds no files.", "Name a model's folder.")
-    return sorted(found, key=lambda parcel: parcel.size)
+    return sorted(found, key=lambda file: file.size)
 
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
-def start_script(models_path: str | None, name: str, wanted: list[ModelFile]) -> str:
-    """Return the script that says where the model goes, whether it is there, and how much of each file has come."""
-    root = remote_dir_words(models_path) if models_path else '"${NNINTERACTIVE_MODEL_DIR:-$HOME/.nninteractive}"'
-    folders = " ".join(sorted({shlex.quote(str(Path(parcel.name).parent.as_posix())) for parcel in wanted}))
-    sizes = "\n".join(
-        f'printf "size\\t%s\\t%s\\n" {name} "$(wc -c 2>/dev/null <"$PART"/{name} || echo 0)"'
-        for name in (shlex.quote(parcel.name) for parcel in wanted)
+def begin_script(models_path: str | None, name: str, files: list[ModelFile]) -> str:
+    """Return the script that prints the model's place, whether it is complete, and the bytes of each file there."""
+    return render(
+        "begin_push",
+        "paths",
+        "checksums",
+        arguments=[file.name for file in files],
+        MODELS_PATH=models_path or "",
+        MODEL=name,
+        CHECKSUMS=_checksums(files),
     )
-    return f"""
-set -u
-umask 077
-ROOT={root}/models
-DEST=$ROOT/{shlex.quote(name)}
-PART=$ROOT/.push-{shlex.quote(name)}
-printf 'dest\\t%s\\npart\\t%s\\n' "$DEST" "$PART"
-{_check("$DEST", wanted)} && {{ echo "there	1"; exit 0; }}
-mkdir -p "$PART" || exit 73
-for D in {folders}; do mkdir -p "$PART/$D" || exit 73; done
-{sizes}
-"""
 
 
-def _check(folder: str, wanted: list[ModelFile]) -> str:
-    lines = "".join(f"{parcel.sha256}  {parcel.name}\\n" for parcel in wanted)
-    tool = "{ sha256sum -c - 2>/dev/null || shasum -a 256 -c - 2>/dev/null; }"
-    return f'( cd "{folder}" 2>/dev/null && printf {shlex.quote(lines)} | {tool} >/dev/null )'
+def _checksums(files: list[ModelFile]) -> str:
+    return "\n".join(f"{file.sha256}  {file.name}" for file in files)
 
 
-def finish_script(dest: str, part: str, wanted: list[ModelFile]) -> str:
+def finish_script(destination: str, part: str, files: list[ModelFile]) -> str:
     """Return the script that checks every file and moves the folder to its place."""
-    return f"""
-set -u
-DEST={shlex.quote(dest)}
-PART={shlex.quote(part)}
-{_check("$PART", wanted)} || {{ rm -rf "$PART"; exit 65; }}
-rm -rf "$DEST" && mv "$PART" "$DEST" || exit 73
-"""
+    return render("finish_push", "checksums", DESTINATION=destination, PART=part, CHECKSUMS=_checksums(files))
 
 
 def push(connection: Connection, folder: Path, models_path: str | None, phase: Phase) -> str:
-    """Send the model's folder and return where it is on the host; what has come already is not sent again."""
+    """Send the model's folder and return its path on the host; bytes that the host has already are not sent again.
+
+    Raises HostError when the host can't store the model, or when its checksums are wrong after the transfer.
+    """
     phase.update("reading the model")
-    wanted = model_files(folder)
-    started = connection.run(start_script(models_path, folder.name, wanted), timeout=300)
-    said = [line.split("\t") for line in started.stdout.splitlines()]
-    places = {row[0]: row[1] for row in said if len(row) == 2}
+    files = model_files(folder)
+    begun = connection.run(begin_script(models_path, folder.name, files), timeout=300)
+    rows = [line.split("\t") for line in begun.stdout.splitlines()]
+    values = {row[0]: row[1] for row in rows if len(row) == 2}
     where = connection.target.label
-    if started.status or "dest" not in places:
-        raise HostError(f"The model can't be put on {where}.", "Is the disk full or read-only?", started.stderr)
-    if "there" not in places:
-        come = {row[1]: int(row[2].strip() or 0) for row in said if row[0] == "size"}
-        _send(connection, folder, wanted, come, places["part"], phase)
-        phase.update("checking what arrived")
-        done = connection.run(finish_script(places["dest"], places["part"], wanted), timeout=300)
-        if done.status:
-            raise HostError(f"What arrived on {where} is not what was sent.", "Run the command again.", done.stderr)
-    return places["dest"]
+    if begun.status or "destination" not in values:
+        raise HostError(f"The model can't be put on {where}.", "Is the disk full or read-only?", begun.stderr)
+    if "complete" not in values:
+        offsets = {row[1]: int(row[2].strip() or 0) for row in rows if row[0] == "size"}
+        _send(connection, folder, files, offsets, values["part"], phase)
+        phase.update("checking the files on the host")
+        finished = connection.run(finish_script(values["destination"], values["part"], files), timeout=300)
+        if finished.status:
+            raise HostError(f"What arrived on {where} is not what was sent.", "Run the command again.", finished.stderr)
+    return values["destination"]
 
 
 def _send(
-    connection: Connection, folder: Path, wanted: list[ModelFile], come: dict[str, int], part: str, phase: Phase
+    connection: Connection, folder: Path, files: list[ModelFile], offsets: dict[str, int], part: str, phase: Phase
 ) -> None:
-    total = sum(parcel.size for parcel in wanted)
-    sent = sum(min(come.get(parcel.name, 0), parcel.size) for parcel in wanted)
+    total = sum(file.size for file in files)
+    sent = sum(min(offsets.get(file.name, 0), file.size) for file in files)
 
-    def pieces(parcel: ModelFile, offset: int) -> Iterator[bytes]:
+    def chunks(file: ModelFile, offset: int) -> Iterator[bytes]:
         nonlocal sent
-        with (folder / parcel.name).open("rb") as file:
-            file.seek(offset)
-            while piece := file.read(PIECE):
-                yield piece
-                sent += len(piece)
+        with (folder / file.name).open("rb") as stream:
+            stream.seek(offset)
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+                sent += len(chunk)
                 phase.update(f"{sent / 1e6:.0f} of {total / 1e6:.0f} MB")
 
-    for parcel in wanted:
-        offset = come.get(parcel.name, 0)
-        if offset != parcel.size or not parcel.size:
-            offset = offset if offset < parcel.size else 0
-            connection.append(f"{part}/{parcel.name}", offset, pieces(parcel, offset))
+    for file in files:
+        offset = offsets.get(file.name, 0)
+        if offset != file.size or not file.size:
+            offset = offset if offset < file.size else 0
+            connection.append(f"{part}/{file.name}", offset, chunks(file, offset))

@@ -1,4 +1,4 @@
-"""Ask the server on the host itself, over the connection, with no local port between."""
+"""Send requests to the server over the SSH connection itself, without a local port."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
 
 ANSWER_SECONDS = 60
-"""How long a server may take to say who it is: while it imports torch from a slow disk, it says nothing."""
+"""Seconds to wait for an answer: while a server imports torch from a slow disk, it answers nothing."""
 
 
 def identify(connection: Connection, state: ServerState) -> dict[str, object]:
-    """Ask the server itself who it is and return what it says; empty unless pid, secret and code are as written."""
-    said = ask_status(connection, state)
-    return said if said.get("pid") == state.pid and said.get("code") == state.code else {}
+    """Return the server's status if it is the server of the state file (same pid, secret and code), else nothing."""
+    fields = get_status(connection, state)
+    return fields if fields.get("pid") == state.pid and fields.get("code") == state.code else {}
 
 
-def ask_status(connection: Connection, state: ServerState) -> dict[str, object]:
-    """Return the server's own `/status` through the connection; empty when it does not answer as it should.
+def get_status(connection: Connection, state: ServerState) -> dict[str, object]:
+    """Return the server's `/status`; empty when it gives no valid answer.
 
-    Raises Prohibited where the host forbids the way to it.
+    Raises ForwardError when nobody listens there, and Prohibited when the host forbids the forwarding.
     """
     try:
-        status, body = ask(connection, state, "/status")
-        said = json.loads(body) if status == 200 else {}
+        code, body = request(connection, state, "/status")
+        fields = json.loads(body) if code == 200 else {}
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def open_channel(connection: Connection, state: ServerState) -> Channel:
@@ -40,17 +40,17 @@ def open_channel(connection: Connection, state: ServerState) -> Channel:
     return connection.open_tcp("127.0.0.1", state.port)
 
 
-def ask(connection: Connection, state: ServerState, path: str) -> tuple[int, bytes]:
-    """Ask the server something and return the answer's status and body; status 0 when there was no whole answer."""
+def request(connection: Connection, state: ServerState, path: str) -> tuple[int, bytes]:
+    """Send a GET request to the server and return the answer's status and body; status 0 without a whole answer."""
     with contextlib.closing(open_channel(connection, state)) as channel:
         channel.settimeout(ANSWER_SECONDS)
-        # http.client asks for no more of a socket than a channel has: sendall and makefile. It must not be told to
-        # close: it would close the channel before it reads the body.
-        asking = http.client.HTTPConnection("localhost")
-        asking.sock = channel
+        # http.client needs only the methods of a socket that a channel has: sendall and makefile. The request must not
+        # say "Connection: close": http.client would then close the channel before it reads the body.
+        client = http.client.HTTPConnection("localhost")
+        client.sock = channel
         try:
-            asking.request("GET", path, headers={"Authorization": f"Basic {state.credentials}"})
-            answer = asking.getresponse()
-            return answer.status, answer.read(65536)
+            client.request("GET", path, headers={"Authorization": f"Basic {state.credentials}"})
+            response = client.getresponse()
+            return response.status, response.read(65536)
         except (ChannelError, http.client.HTTPException):
             return 0, b""

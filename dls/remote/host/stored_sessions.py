@@ -1,15 +1,15 @@
-"""The sessions that are kept on a host: look at them, remove them."""
+"""List and remove the sessions that are stored on a host."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
 
 from dls.contract import MANIFEST_FILE, SESSION_FORMAT, session_folders
 from dls.errors import DlsError, HostError
 from dls.remote.host import status
 from dls.remote.host.probe import HostReport
+from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
 
 
@@ -20,84 +20,66 @@ class StoredSession:
     id: str
     model: str
     size: tuple[int, int, int] | None
-    """Of its image, x, y and z in voxels; None before one has come."""
+    """Size of its image in voxels (x, y, z); None while it has no image."""
     kib: int
-    """On disk."""
+    """Size of its files on disk, in KiB."""
     idle: int
-    """Seconds since it was used last."""
+    """Seconds since its last use."""
 
 
-def places(report: HostReport, session_dir: str | None) -> list[str]:
-    """Return the folders in which servers of the remote directory keep sessions."""
+def list_folders(report: HostReport, session_dir: str | None) -> list[str]:
+    """Return the folders in which servers of the remote directory store sessions, the one with the manifests first."""
     if session_dir is not None and session_dir.startswith("~/"):
         session_dir = f"{report.home}/{session_dir[2:]}"
     return [*session_folders(report.uid, report.remote_key, session_dir)]
 
 
 def list_script(folders: list[str]) -> str:
-    """Return the script that prints a line for each session: name, KiB, seconds, manifest."""
-    home, others = folders[0], " ".join(shlex.quote(folder) for folder in folders)
-    return f"""
-NOW=$(date +%s)
-cd {shlex.quote(home)} 2>/dev/null || exit 0
-for S in *; do
-  [ -d "$S" ] && [ -O "$S" ] || continue
-  K=0
-  T=0
-  for F in {others}; do
-    [ -d "$F/$S" ] || continue
-    N=$(du -sk "$F/$S" | awk '{{ print $1 }}')
-    K=$((K + N))
-    for P in "$F/$S"/*; do
-      M=$(stat -c %Y "$P" 2>/dev/null || stat -f %m "$P" 2>/dev/null || echo 0)
-      [ "$M" -le "$T" ] || T=$M
-    done
-  done
-  printf '%s\\t%s\\t%s\\t%s\\n' "$S" "$K" "$((NOW - T))" "$(head -n 1 "$S/{MANIFEST_FILE}" 2>/dev/null)"
-done
-:
-"""
+    """Return the script that prints a line for each session: id, KiB, seconds since its last use, manifest."""
+    return render("list_sessions", arguments=folders, MANIFEST=MANIFEST_FILE)
 
 
 def read_list(text: str) -> list[StoredSession]:
-    """Read what the script printed, the session used last at first."""
+    """Read the output of the script, and return the session that was used last first."""
     found = []
     for line in text.splitlines():
         name, kib, idle, manifest = [*line.split("\t", 3), "", "", ""][:4]
         if not (kib.isdigit() and idle.lstrip("-").isdigit()):
             continue
-        model, size = _described(manifest)
+        model, size = _read_manifest(manifest)
         found.append(StoredSession(name, model, size, int(kib), max(0, int(idle))))
     return sorted(found, key=lambda session: session.idle)
 
 
-def _described(manifest: str) -> tuple[str, tuple[int, int, int] | None]:
+def _read_manifest(line: str) -> tuple[str, tuple[int, int, int] | None]:
     try:
-        said = json.loads(manifest)
-        if said["format"] != SESSION_FORMAT:
+        manifest = json.loads(line)
+        if manifest["format"] != SESSION_FORMAT:
             return "broken", None
-        if said["image"] is None:
-            return str(said["model"]), None
-        z, y, x = said["image"]["geometry"]["shape"]
-        return str(said["model"]), (int(x), int(y), int(z))
+        if manifest["image"] is None:
+            return str(manifest["model"]), None
+        z, y, x = manifest["image"]["geometry"]["shape"]
+        return str(manifest["model"]), (int(x), int(y), int(z))
     except (ValueError, KeyError, TypeError):
         return "broken", None
 
 
-def look(connection: Connection, report: HostReport, session_dir: str | None) -> list[StoredSession]:
-    """Return the sessions on the host."""
-    return read_list(connection.run(list_script(places(report, session_dir)), timeout=60).stdout)
+def list_sessions(connection: Connection, report: HostReport, session_dir: str | None) -> list[StoredSession]:
+    """Return the sessions on the host, the one that was used last first."""
+    return read_list(connection.run(list_script(list_folders(report, session_dir)), timeout=60).stdout)
 
 
-def remove(connection: Connection, report: HostReport, session_dir: str | None, names: list[str]) -> None:
-    """Remove sessions: by the servers that run, since one of them may have it in memory, and then their files."""
+def remove_sessions(connection: Connection, report: HostReport, session_dir: str | None, ids: list[str]) -> None:
+    """Remove sessions: end them on the running servers, which may have them in memory, and remove their files.
+
+    Raises HostError when files could not be removed.
+    """
     for state in report.servers:
-        for name in names:
+        for session in ids:
             try:
-                status.ask(connection, state, f"/v2/end_session/{name}")
+                status.request(connection, state, f"/v2/end_session/{session}")
             except DlsError:
-                break  # it does not answer; the files are ours all the same
-    folders = places(report, session_dir)
-    words = " ".join(shlex.quote(f"{folder}/{name}") for folder in folders for name in names)
-    if names and connection.run(f"rm -rf {words}", timeout=60).status:
-        raise HostError(f"Some sessions on {connection.target.label} could not be removed.", "Log in and look why.")
+                break  # the server does not respond; the files are removed all the same
+    paths = [f"{folder}/{session}" for folder in list_folders(report, session_dir) for session in ids]
+    if ids and connection.run(render("remove_sessions", arguments=paths), timeout=60).status:
+        raise HostError(f"Some sessions on {connection.target.label} could not be removed.", "Log in and check why.")

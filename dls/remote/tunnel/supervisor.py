@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginError
 from dls.remote.host import launch, status
 from dls.remote.host.deploy import Deployment
-from dls.remote.host.launch import ServerOptions
+from dls.remote.host.options import ServerOptions
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
@@ -233,8 +233,9 @@ class Supervisor(threading.Thread):
             self._link.lost(LinkState.LOST, why)
         # Where sockets can't be forwarded, that is known by now.
         request = replace(self._request, tcp=self._link.end.state.port is not None)
-        arrival = Deployment(self._login, request, connection, Phases(_Notes(self._reporter)), again=True)
-        if arrival.was_ended and not self._link.wanted:
+        phases = Phases(_Notes(self._reporter))
+        deployment = Deployment.start(self._login, request, connection, phases, reconnecting=True)
+        if deployment.ended_on_purpose and not self._link.wanted:
             self._link.end = replace(self._link.end, connection=connection)
             self._link.lost(LinkState.ASLEEP, "The server was ended; the next request starts it again.")
             self._reporter.note(f"The server on {self._target} was ended. The next click starts it again.")
@@ -242,12 +243,12 @@ class Supervisor(threading.Thread):
         if is_news:
             self._reporter.link(False, why)
         try:
-            state = arrival.server()
+            state = deployment.find_or_start()
         except ForwardError as error:
             if not connection.is_active():
                 raise LinkError(error.message, error.hint) from error
             raise
-        self._link.opened(Endpoint(connection, state, arrival.protocol))
+        self._link.opened(Endpoint(connection, state, deployment.protocol))
         return True
 
     def _doze(self) -> None:

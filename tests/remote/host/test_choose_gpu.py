@@ -6,7 +6,7 @@ import pytest
 
 from dls.errors import HostError
 from dls.gpus import Gpu
-from dls.remote.host.launch import ServerOptions, choose_gpu
+from dls.remote.host.options import ServerOptions, choose_gpu
 
 GPUS = (Gpu(0, "A", 40000, 1000, "580", "8.0"), Gpu(1, "B", 40000, 39000, "580", "8.0"))
 

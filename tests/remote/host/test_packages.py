@@ -1,4 +1,4 @@
-"""What the host gets is what pyproject.toml says."""
+"""The packages for the host are those of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text
 
 
 def test_the_server_packages_are_those_of_the_extra() -> None:
-    """And click, which starts it."""
+    """The host gets the packages of the extras, and click, which starts the server."""
     click = [package for package in PROJECT["dependencies"] if package.startswith("click")]
     extras = PROJECT["optional-dependencies"]
     assert sorted(SERVER) == sorted(click + extras["server"])
@@ -27,8 +27,8 @@ def test_the_server_packages_are_those_of_the_extra() -> None:
     assert sorted(NNINTERACTIVE) == sorted([*SERVER, *torch])
 
 
-def test_an_engine_nobody_knows() -> None:
-    """Refused before anybody logs in, with those there are."""
+def test_an_unknown_engine() -> None:
+    """It is refused, and the hint lists the engines."""
     with pytest.raises(TargetError, match="magic") as caught:
         requirements("magic")
     assert "region" in caught.value.hint

@@ -1,8 +1,7 @@
-"""What the host has."""
+"""The probe: its script on a real host, and the reading of its output."""
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import platform
@@ -17,7 +16,8 @@ from dls import gpus
 from dls.contract import ServerState
 from dls.errors import HostError
 from dls.remote.host import probe as probing
-from dls.remote.host.probe import Depth, HostReport, parse, probe, remote_dir_words, run_dir
+from dls.remote.host.probe import Depth, parse, probe, run_dir
+from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
 
 BASE = (
@@ -29,8 +29,8 @@ STATE = {
 }  # fmt: skip
 
 
-def test_an_answer_is_read() -> None:
-    """Names and values between tabs; noise without a tab is passed over."""
+def test_the_output_is_read() -> None:
+    """Names and values are separated by tabs; lines without a tab are ignored."""
     text = BASE + (
         "libc\tglibc 2.36\nfilesystem\text2/ext3\nnoise\nfull\t1\n"
         "environment\tabc-linux-x86_64\ncode\tdef\nuv\t/usr/bin/uv\n"
@@ -52,8 +52,8 @@ def test_an_answer_is_read() -> None:
     assert server.run_dir == "/run" and "secret" not in repr(server)
 
 
-def test_an_answer_that_lacks_something_is_no_answer() -> None:
-    """With the name of what is missing."""
+def test_an_output_without_a_required_fact() -> None:
+    """The error names the missing fact."""
     with pytest.raises(HostError, match="uid"):
         parse(BASE.replace("uid", "gid"), "~/.dls")
 
@@ -61,13 +61,13 @@ def test_an_answer_that_lacks_something_is_no_answer() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", json.dumps({**STATE, "format": 2}), json.dumps({**STATE, "pid": "x"}), "{}"]
 )
-def test_a_state_file_that_is_broken_or_newer_is_not_trusted(text: str) -> None:
-    """Not an error either: another server is started."""
+def test_a_state_file_that_is_broken_or_newer_is_ignored(text: str) -> None:
+    """It is no error: another server is started."""
     assert ServerState.parse(text, "/run") is None
 
 
 def test_gpus_of_old_and_odd_drivers() -> None:
-    """Without a compute capability; with figures that are not there; an error message is no GPU."""
+    """A line may lack the compute capability or have no figures; an error message is no GPU."""
     assert gpus.parse("0, Tesla K80, 11441, 11000, 470.1\n")[0].compute_capability == ""
     assert gpus.parse("0, GB10, [N/A], [N/A], 580.1, 12.1\n")[0].memory_total == 0
     assert gpus.parse("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n") == ()
@@ -85,36 +85,35 @@ def test_gpus_of_old_and_odd_drivers() -> None:
     ],
 )
 def test_sockets_go_to_a_local_disk(remote_dir: str, filesystem: str, where: str) -> None:
-    """Never to NFS, and never to a path too long for a socket."""
+    """The run directory is never on NFS, and its path is never too long for a socket."""
     assert run_dir(remote_dir, remote_dir, 1000, filesystem).startswith(where)
     assert run_dir("~/.dls", "/h", 1000, "") != run_dir("~/.other", "/h", 1000, "")
 
 
 @pytest.mark.parametrize("name", ["~/a b", "x y/z", "/tmp/it's", "~/$(touch x)", "~"])
 def test_remote_directories_with_odd_names(name: str) -> None:
-    """Nothing in a name is run."""
-    said = subprocess.run(
-        ["sh", "-c", f"printf %s {remote_dir_words(name)}"], capture_output=True, text=True, check=True
-    )
+    """Nothing in a directory's name is run; `~/x` and relative paths start at the home."""
+    script = render("paths", NAME=name) + 'printf %s "$(absolute "$NAME")"'
+    done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, check=True)
     home = os.environ["HOME"]
     expected = {"~": home}.get(name, name if name.startswith("/") else f"{home}/{name.removeprefix('~/')}")
-    assert said.stdout == expected
+    assert done.stdout == expected
 
 
 def test_this_machine(connection: Connection, short_folder: Path) -> None:
-    """The real script on a real host."""
+    """The script reports this machine as Python sees it, with the interpreter that a shell finds."""
     report = probe(connection, str(short_folder / "not yet there"))
     assert report.system == platform.system() and report.machine == platform.machine()
     assert report.home == pwd.getpwuid(os.getuid()).pw_dir and report.uid == os.getuid()
     assert report.free_mib > 100 and report.full and report.servers == ()
-    assert sys.version_info[:2] in {python.version[:2] for python in report.pythons} or report.pythons
+    assert report.libc and report.root == str(short_folder / "not yet there")
+    found = connection.run("python3 -c 'import sys; print(*sys.version_info[:3])'").stdout.split()
+    assert report.pythons[0].version == tuple(int(part) for part in found)
     assert all(Path(python.path).exists() for python in report.pythons)
-    assert report.libc
-    assert isinstance(report, HostReport) and getpass.getuser()
 
 
 def test_a_host_with_gpus(connection: Connection, short_folder: Path) -> None:
-    """`nvidia-smi` of a driver that does not know compute_cap is asked again without it."""
+    """An `nvidia-smi` that does not know compute_cap is run again without it."""
     fake = short_folder / "bin" / "nvidia-smi"
     fake.parent.mkdir()
     fake.write_text(
@@ -128,20 +127,20 @@ def test_a_host_with_gpus(connection: Connection, short_folder: Path) -> None:
 
 
 def test_a_state_file_of_another_user_is_not_read(connection: Connection, short_folder: Path) -> None:
-    """Somebody could leave one to hand us a server of theirs."""
+    """Another user could leave one that leads to their server; a reused process number is no server either."""
     run = short_folder / "run"
     run.mkdir()
     state = run / "state.json"
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)", "--launch-file"]
     with subprocess.Popen(sleeper) as server:
         state.write_text(json.dumps({**STATE, "pid": server.pid}))
-        look(connection, short_folder, run, state)
+        check_owners(connection, short_folder, run, state)
         server.kill()
-    state.write_text(json.dumps({**STATE, "pid": os.getpid()}))  # a number that is used again
+    state.write_text(json.dumps({**STATE, "pid": os.getpid()}))  # this number belongs to another process now
     assert probe(connection, str(short_folder)).servers == ()
 
 
-def look(connection: Connection, short_folder: Path, run: Path, state: Path) -> None:
+def check_owners(connection: Connection, short_folder: Path, run: Path, state: Path) -> None:
     assert probe(connection, str(short_folder)).servers
     state.rename(run / "real.json")
     state.symlink_to("real.json")

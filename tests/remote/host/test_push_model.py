@@ -1,4 +1,4 @@
-"""A model brought to a host over SSH."""
+"""A model is sent to a host over SSH."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ DATA = {"plans.json": b"{}", "fold_0/it's.pth": bytes(range(256)) * 20_000, "emp
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "my model"
+    model = tmp_path / "my model"
     for name, data in DATA.items():
-        (made / name).parent.mkdir(parents=True, exist_ok=True)
-        (made / name).write_bytes(data)
-    return made
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_bytes(data)
+    return model
 
 
 class Lines(Silent):
+    """Records what was shown."""
+
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -31,8 +33,8 @@ class Lines(Silent):
         self.lines.append(text)
 
 
-def test_a_model_arrives_whole_and_once(connection: Connection, folder: Path, short_folder: Path) -> None:
-    """Every file but hidden ones; the second time nothing is sent."""
+def test_a_model_is_sent_completely_and_once(connection: Connection, folder: Path, short_folder: Path) -> None:
+    """Every file but hidden ones is sent; a second push sends nothing."""
     lines = Lines()
     place = push(connection, folder, str(short_folder), Phase(lines))
     assert place == f"{short_folder}/models/my model"
@@ -40,13 +42,13 @@ def test_a_model_arrives_whole_and_once(connection: Connection, folder: Path, sh
         assert (Path(place) / name).exists() is (name != ".hidden")
         assert name == ".hidden" or (Path(place) / name).read_bytes() == data
     assert any("MB" in line for line in lines.lines)
-    again = Lines()
-    assert push(connection, folder, str(short_folder), Phase(again)) == place
-    assert not any("MB" in line for line in again.lines)
+    second = Lines()
+    assert push(connection, folder, str(short_folder), Phase(second)) == place
+    assert not any("MB" in line for line in second.lines)
 
 
-def test_what_was_cut_off_goes_on_and_is_checked(connection: Connection, folder: Path, short_folder: Path) -> None:
-    """Only the rest is sent; a part that is wrong is noticed and thrown away."""
+def test_an_interrupted_push_resumes_and_is_checked(connection: Connection, folder: Path, short_folder: Path) -> None:
+    """Only the missing bytes are sent; a part with wrong bytes is noticed and removed."""
     part = short_folder / "models" / ".push-my model" / "fold_0"
     part.mkdir(parents=True)
     whole = DATA["fold_0/it's.pth"]
@@ -55,7 +57,7 @@ def test_what_was_cut_off_goes_on_and_is_checked(connection: Connection, folder:
     place = push(connection, folder, str(short_folder), Phase(lines))
     assert (Path(place) / "fold_0" / "it's.pth").read_bytes() == whole
     assert next(line for line in lines.lines if "MB" in line) == "4 of 5 MB"
-    assert sum("MB" in line for line in lines.lines) <= 4  # a line for each MiB that is sent, and small files
+    assert sum("MB" in line for line in lines.lines) <= 4  # one line for each MiB that is sent, and for small files
     part.mkdir(parents=True)
     (Path(place) / "plans.json").unlink()
     (part / "it's.pth").write_bytes(b"wrong" + whole[5:4_000_000])
@@ -66,6 +68,6 @@ def test_what_was_cut_off_goes_on_and_is_checked(connection: Connection, folder:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    """Is no model."""
+    """A folder without files is no model."""
     with pytest.raises(TargetError, match="no files"):
         model_files(tmp_path)

@@ -15,7 +15,7 @@ import pytest
 from dls.demo import sshd
 from dls.errors import DlsError, HostKeyError, LoginError
 from dls.remote import session
-from dls.remote.host.launch import ServerOptions
+from dls.remote.host.options import ServerOptions
 from dls.remote.ssh.login import LoginOptions
 from dls.remote.ssh.prompters import CachingPrompter
 from dls.remote.ssh.prompts import CannotAsk

@@ -1,60 +1,36 @@
-"""Pieces of POSIX shell that more than one of our scripts needs."""
+"""POSIX shell scripts that run on the host.
+
+They are read here, on the laptop, and travel over the connection; the host's copy of our package does not have them. A
+script takes its values as `NAME='value'` lines and, for a list, as its positional parameters. Each file names them in
+its first lines, and `scripts/check` runs shellcheck over every file.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
 import shlex
+from collections.abc import Iterable
+from importlib import resources
 
-LOCK = r"""
-lock() {
-  # A symbolic link is made whole or not at all, and names its holder; a holder that died is passed over.
-  told=
-  while ! ln -s $$ "$1" 2>/dev/null; do
-    holder=$(readlink "$1" 2>/dev/null) || holder=
-    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then rm -f "$1"; continue; fi
-    [ -n "$told" ] || echo "waiting for another dls (process $holder) to finish"
-    told=1
-    sleep 1
-  done
-  LOCKED=$1
-}
-LOCKED=
-TEMP=
-cleanup() {
-  [ -z "$TEMP" ] || rm -rf "$TEMP"
-  [ -z "$LOCKED" ] || rm -f "$LOCKED"
-}
-trap cleanup EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 141' PIPE
-trap 'exit 143' TERM
-"""
-
-OURS = r"""
-ours() {
-  # A process of that number that is a server of ours: numbers are used again, and a zombie still takes signals.
-  kill -0 "$1" 2>/dev/null || return 1
-  if [ -r "/proc/$1/cmdline" ]; then tr '\0' ' ' <"/proc/$1/cmdline"; else ps -o args= -p "$1" 2>/dev/null; fi \
-    | grep -q -e '--launch-file'
-}
-pid_in() { sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' "$1" 2>/dev/null | head -n 1; }
-"""
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+"""Pattern of a shell variable that a script may take."""
 
 
-def private_directory(path: str) -> str:
-    """Make the directory, and every one above it that is ours to make, or fail when another user holds it."""
-    quoted = shlex.quote(path)
-    parts = path.split("/")
-    # /tmp itself is not ours; of a directory that the user named, neither is what lies above.
-    ours = range(3, len(parts)) if parts[1] == "tmp" and parts[2].startswith("dls-") else ()
-    above = "".join(f"{shlex.quote('/'.join(parts[:n]))} " for n in ours)
-    return f"""
-private() {{
-  mkdir -p -m 700 "$1" 2>/dev/null || true
-  if [ ! -d "$1" ] || [ -L "$1" ] || [ ! -O "$1" ]; then echo "$1 belongs to somebody else"; exit 71; fi
-}}
-for D in {above}{quoted}; do
-  private "$D"
-  chmod 700 "$D"
-done
-"""
+def render(name: str, *libraries: str, arguments: Iterable[str] = (), **values: str | int) -> str:
+    """Return a script as it goes to the host: its values, its positional parameters, its libraries and its text.
+
+    Every value and argument is quoted, so nothing in it is run. Raises ValueError for a name that is no upper-case
+    shell variable.
+    """
+    for variable in values:
+        if not _NAME.fullmatch(variable):
+            raise ValueError(f"{variable!r} is no name of a value.")
+    assignments = [f"{variable}={shlex.quote(str(value))}" for variable, value in values.items()]
+    parameters = " ".join(["set --", *(shlex.quote(argument) for argument in arguments)])
+    return "\n".join([*assignments, parameters, *(_read(library) for library in libraries), _read(name)])
+
+
+@functools.cache
+def _read(name: str) -> str:
+    return resources.files(__name__).joinpath(f"{name}.sh").read_text(encoding="utf-8")

@@ -1,0 +1,57 @@
+"""Commands that log in to a host, do one thing there and leave: stop, logs, sessions, push."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from dls.errors import LaunchError
+from dls.remote.host import launch
+from dls.remote.host.probe import HostReport, probe
+from dls.remote.progress import Phases, Reporter
+from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.login import LoginOptions, log_in
+from dls.remote.ssh.prompts import Prompter
+
+
+@contextlib.contextmanager
+def host(
+    target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter
+) -> Iterator[tuple[Connection, HostReport]]:
+    """Log in to the host and probe it; yields the connection, which is closed at the end, and the report."""
+    with contextlib.closing(log_in(target, login, prompter, Phases(reporter))) as connection:
+        yield connection, probe(connection, login.remote_dir)
+
+
+def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:
+    """End the servers on the host; return False when none was running."""
+    with host(target, login, prompter, reporter) as (connection, report):
+        for state in report.servers:
+            with Phases(reporter)("stop", "Ending the server") as phase:
+                launch.stop(connection, state)
+                phase.result = f"Ended the server ({state.engine}); its sessions stay"
+    return bool(report.servers)
+
+
+def read_log(
+    target: str,
+    login: LoginOptions,
+    prompter: Prompter,
+    reporter: Reporter,
+    *,
+    lines: int,
+    follow: bool,
+    write: Callable[[str], None],
+) -> None:
+    """Hand each of the log's last lines to `write` and, with `follow`, those that are added.
+
+    Raises LaunchError when there is no log.
+    """
+    with host(target, login, prompter, reporter) as (connection, report):
+        path = report.servers[0].log if report.servers else launch.log_path(report)
+        completed = connection.run(launch.log_script(path, lines, follow), on_line=write)
+    if completed.status:
+        raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")
+
+
+__all__ = ["host", "read_log", "stop_server"]

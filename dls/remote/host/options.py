@@ -1,0 +1,90 @@
+"""Options of the server that `connect` starts on the host, and the choice of its GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+
+from dls.contract import DEFAULT_ENGINE, DEFAULT_IDLE, DEFAULT_TTL
+from dls.errors import HostError
+from dls.gpus import Gpu, most_free
+
+NOT_IN_KEY = ("session_ttl_days", "idle_minutes")
+"""Options in which servers may differ and still serve the same client."""
+KEY_NAMES = {"native_api": "other_door"}
+"""Names under which options enter the digest, where the first release called them otherwise."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Options of the server on the host; servers with different options run side by side. Paths are the host's."""
+
+    engine: str = DEFAULT_ENGINE
+    """Name of the engine: `region` or `nninteractive`."""
+    device: str = "auto"
+    """Where the engine computes: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    gpu: int | None = None
+    """Number of the GPU; by default the one with the most free memory."""
+    stand_in: bool = False
+    """List the region engine under nnInteractive's name too."""
+    tcp: bool = False
+    """Listen on a loopback port with a secret too, for hosts that forbid the forwarding of Unix sockets."""
+    model: str | None = None
+    """Id or folder of the model; by default the official one."""
+    models_path: str | None = None
+    """Folder with the models; by default `$NNINTERACTIVE_MODEL_DIR` or `~/.nninteractive`."""
+    network: bool = True
+    """Allow the download of models."""
+    insecure: bool = False
+    """Check no certificates when models are downloaded."""
+    ca_bundle: str | None = None
+    """File with the certificates to trust when models are downloaded."""
+    compile: bool = False
+    """Compile the network: a slower start, faster clicks."""
+    native_api: bool = True
+    """Serve the engine's own protocol too."""
+    session_dir: str | None = None
+    """Folder in which sessions are stored; by default on local disks."""
+    session_ttl_days: float = DEFAULT_TTL / 86400
+    """Days without use after which a session is removed."""
+    idle_minutes: float = DEFAULT_IDLE / 60
+    """Minutes without a request and without a client after which the server ends; 0 for never."""
+
+    @property
+    def key(self) -> str:
+        """Digest of the options that a running server must share with the client.
+
+        Options with their default value are left out, so that a newer version with one more option still finds the
+        servers of an older one.
+        """
+        chosen = {
+            KEY_NAMES.get(option.name, option.name): value
+            for option in fields(self)
+            if option.name not in NOT_IN_KEY and (value := getattr(self, option.name)) != option.default
+        }
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+
+    def run_dir(self, base: str) -> str:
+        """Return the run directory of a server with these options, in the host's directory for all of them."""
+        return f"{base}/{self.key}"
+
+
+def choose_gpu(gpus: tuple[Gpu, ...], options: ServerOptions) -> Gpu | None:
+    """Return the GPU that the options name, by default the one with the most free memory; None on a host without any.
+
+    Raises HostError when the options name two GPUs, or one that the host does not have.
+    """
+    wanted = options.gpu
+    if options.device.startswith("cuda:"):
+        number = int(options.device.removeprefix("cuda:"))
+        if wanted not in (None, number):
+            raise HostError(f"--gpu {wanted} and --device {options.device} name two GPUs.", "Leave one of them out.")
+        wanted = number
+    if wanted is None:
+        return most_free(gpus)
+    for gpu in gpus:
+        if gpu.index == wanted:
+            return gpu
+    existing = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in gpus) or "none"
+    raise HostError(f"The host has no GPU number {wanted}; it has: {existing}.", "Choose another one with --gpu.")

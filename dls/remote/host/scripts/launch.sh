@@ -1,0 +1,55 @@
+# Start the server detached, wait for its state file and print it. Needs lock.sh, private.sh, process.sh, end_server.sh.
+# A server that runs already with the same options and code is not started again.
+# Values: RUN (run directory), LOG, REPLACES (number of the process to end first, or 0), OPTIONS_KEY, CODE_KEY,
+# LAUNCH_FILE (text of launch.json), GPU (index, or empty), CODE (directory of our code), PYTHON, STARTING (line that
+# begins each server's part of the log), LOG_LINES, READY_TRIES (waits of 0.05 s), ENDED and STOP_SECONDS.
+# Status: 71 the run directory is another user's, 73 no room, 75 the server ended, 76 it takes too long.
+# shellcheck shell=sh
+set -u
+umask 077
+make_private "$RUN"
+mkdir -p "$(dirname "$LOG")" || exit 73
+lock "$RUN/launch.lock"
+
+running=$(read_pid "$RUN/state.json")
+if [ -n "$running" ] && [ "$running" != "$REPLACES" ] && is_server "$running" \
+  && grep -q -e "$OPTIONS_KEY" "$RUN/state.json" && grep -q -e "$CODE_KEY" "$RUN/state.json"; then
+  cat "$RUN/state.json"
+  exit 0
+fi
+
+# The old server ends meanwhile: the new one imports much before it needs the other's place.
+if [ "$REPLACES" != 0 ]; then
+  (end_server "$REPLACES" "$RUN") </dev/null >/dev/null 2>&1 &
+fi
+rm -f "$RUN/state.json"
+printf '%s' "$LAUNCH_FILE" >"$RUN/launch.json" || exit 73
+[ "$(wc -c 2>/dev/null <"$LOG" || echo 0)" -lt 5000000 ] || mv "$LOG" "$LOG.1"
+
+cd / || exit 73
+if [ -n "$GPU" ]; then export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES="$GPU"; fi
+export PYTHONPATH="$CODE" PYTHONUNBUFFERED=1
+unset PYTHONHOME
+set -- nohup "$PYTHON" -m dls serve --launch-file "$RUN/launch.json"
+if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"; fi
+printf '%s\n' "$STARTING" >>"$LOG"
+"$@" >>"$LOG" 2>&1 </dev/null &
+started=$!
+
+# The state file may still be that of the server that is replaced.
+tries=0
+while [ "$tries" -lt "$READY_TRIES" ]; do
+  if [ -s "$RUN/state.json" ] && [ "$(read_pid "$RUN/state.json")" != "$REPLACES" ]; then
+    cat "$RUN/state.json"
+    exit 0
+  fi
+  if ! kill -0 "$started" 2>/dev/null; then
+    tail -n "$LOG_LINES" "$LOG"
+    exit 75
+  fi
+  sleep 0.05 2>/dev/null || sleep 1
+  tries=$((tries + 1))
+done
+kill "$started" 2>/dev/null
+tail -n "$LOG_LINES" "$LOG"
+exit 76

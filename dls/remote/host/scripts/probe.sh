@@ -1,0 +1,84 @@
+# Print what the host has: on each line a name, a tab and a value. Needs process.sh and paths.sh.
+# Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (1: stop at a running server; 2: stop at an
+# environment; 3: look for everything), QUERY and OLD_QUERY (command lines of nvidia-smi; old drivers refuse the first).
+# -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
+# shellcheck shell=sh disable=SC3067
+say() { printf '%s\t%s\n' "$1" "$2"; }
+TAB=$(printf '\t')
+ROOT=$(absolute "$REMOTE_DIR")
+SERVER_FOUND=
+ENVIRONMENT_FOUND=
+USER_ID=$(id -u)
+
+say system "$(uname -s)"
+say machine "$(uname -m)"
+say hostname "$(uname -n)"
+say home "$HOME"
+say uid "$USER_ID"
+say root "$ROOT"
+say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
+existing=$ROOT
+while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
+say free "$(df -Pk "$existing" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+say filesystem "$(stat -f -c %T "$existing" 2>/dev/null)"
+
+for run in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$USER_ID/$KEY" "/tmp/dls-$USER_ID/$KEY"/*; do
+  # Another user could have made this directory first, to hand us a server of theirs.
+  if [ ! -d "$run" ] || [ -L "$run" ] || [ ! -O "$run" ]; then continue; fi
+  [ ! -f "$run/ended.json" ] || say ended "$run"
+  if [ ! -O "$run/state.json" ] || [ -L "$run/state.json" ]; then continue; fi
+  pid=$(read_pid "$run/state.json")
+  if [ -z "$pid" ] || ! is_server "$pid"; then continue; fi
+  say state "$run$TAB$(tr -d '\n' <"$run/state.json")"
+  SERVER_FOUND=1
+done
+for complete in "$ROOT"/env/*/complete.json; do
+  environment=${complete%/complete.json}
+  if [ ! -f "$complete" ] || [ ! -x "$environment/bin/python" ]; then continue; fi
+  say environment "${environment##*/}"
+  ENVIRONMENT_FOUND=1
+done
+for package in "$ROOT"/code/*/dls; do
+  code=${package%/dls}
+  [ ! -d "$package" ] || say code "${code##*/}"
+done
+if [ "$DEPTH" -eq 1 ] && [ -n "$SERVER_FOUND" ]; then exit 0; fi
+
+# nvidia-smi alone takes up to a second.
+say gpus 1
+if command -v nvidia-smi >/dev/null 2>&1; then
+  limit=
+  if command -v timeout >/dev/null 2>&1; then limit='timeout 20'; fi
+  # shellcheck disable=SC2086 # a command and its arguments, without anything that needs quotes
+  gpus=$($limit $QUERY 2>/dev/null) || gpus=$($limit $OLD_QUERY 2>/dev/null) || gpus=
+  printf '%s\n' "$gpus" | while IFS= read -r gpu; do say gpu "$gpu"; done
+fi
+if [ "$DEPTH" -lt 3 ] && [ -n "$ENVIRONMENT_FOUND" ]; then exit 0; fi
+
+say full 1
+report_python() {
+  [ -x "$1" ] && "$1" -c '
+import os, sys
+try:
+    from importlib.util import find_spec as spec
+    row = [sys.executable, os.path.realpath(sys.executable), "%d.%d.%d" % sys.version_info[:3]]
+    row += [str(int(bool(spec("venv") and spec("ensurepip")))), str(int(bool(spec("pip"))))]
+    print("python\t" + "\t".join(row))
+except Exception:
+    pass
+' 2>/dev/null </dev/null
+}
+for name in python3 python3.12 python3.13 python3.11 python3.10 python3.14 python; do
+  python=$(command -v "$name" 2>/dev/null) && report_python "$python"
+done
+for folder in /usr/bin /usr/local/bin /opt/homebrew/bin "$HOME/miniconda3/bin" "$HOME/miniforge3/bin" \
+  "$HOME/anaconda3/bin" /opt/conda/bin; do
+  report_python "$folder/python3"
+done
+for uv in "$(command -v uv 2>/dev/null)" "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv" "$ROOT/uv/bin/uv"; do
+  if [ -n "$uv" ] && [ -x "$uv" ]; then
+    say uv "$uv"
+    break
+  fi
+done
+:

@@ -1,0 +1,16 @@
+# Library: the server's process.
+# shellcheck shell=sh disable=SC2329
+
+# is_server PID: whether a process of that number runs and is a server of ours.
+# The system gives numbers of ended processes to new ones, and a zombie still takes signals.
+is_server() {
+  kill -0 "$1" 2>/dev/null || return 1
+  if [ -r "/proc/$1/cmdline" ]; then
+    tr '\0' ' ' <"/proc/$1/cmdline"
+  else
+    ps -o args= -p "$1" 2>/dev/null
+  fi | grep -q -e '--launch-file'
+}
+
+# read_pid FILE: print the process number in a state file.
+read_pid() { sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' "$1" 2>/dev/null | head -n 1; }

@@ -1,0 +1,4 @@
+# Remove the folders of sessions.
+# Arguments: the folders.
+# shellcheck shell=sh
+rm -rf -- "$@"
