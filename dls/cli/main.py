@@ -113,13 +113,18 @@ def connect(
 ) -> None:
     """Put a segmentation server on HOST and its address on localhost."""
     from dls.cli.console import ready_fields, show_session, write_event
-    from dls.remote.session import establish
+    from dls.remote import session as sessions
 
     with people(as_json) as (screen, reporter, prompter), _sigterm_interrupts():
         if options["insecure"]:
             reporter.note(UNCHECKED)
-        session = establish(
-            target, login_options_of(options), _server_options(gpu, options), local_port, prompter, reporter
+        session = sessions.connect(
+            target,
+            server=_server_options(gpu, options),
+            login=login_options_of(options),
+            local_port=local_port,
+            prompter=prompter,
+            reporter=reporter,
         )
         try:
             if as_json:

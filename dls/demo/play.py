@@ -23,7 +23,6 @@ from dls.remote import session as sessions
 from dls.remote.host.launch import ServerOptions
 from dls.remote.progress import Reporter
 from dls.remote.ssh.login import LoginOptions
-from dls.remote.ssh.prompts import NoPrompter
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def run(screen: Console, reporter: Reporter, *, once: bool, picture: Path, libra
         reporter.note(f"SSH server of our own on 127.0.0.1:{server.port} ({server.program})")
         login = LoginOptions(ssh_config=server.config, remote_dir=f"{folder}/host")
         request = ServerOptions(stand_in=True, session_dir=f"{folder}/sessions")
-        session = sessions.establish("dls-demo", login, request, None, NoPrompter(), reporter)
+        session = sessions.connect("dls-demo", server=request, login=login, reporter=reporter)
         try:
             client = ItkSnapClient(session.port)
             reporter.note("Playing ITK-SNAP on a T1 brain: upload, click, scribble, lasso")
