@@ -1,7 +1,8 @@
-"""`dls connect` for the tests: what it says, and what it leaves."""
+"""Sessions for the tests, and the commands of the same host."""
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ ANY_PORT = -1
 
 
 class RecordingReporter(Silent):
-    """Remembers the phases and notes."""
+    """Remembers the phases, the notes, and whether the link was open at each change."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
@@ -45,6 +46,11 @@ def connected(
         reporter=reporter,
     )
     return session, reporter
+
+
+def cut(session: dls.Session) -> None:
+    """Cut the session's SSH connection, as a network that goes away does."""
+    session.connection.transport.sock.shutdown(socket.SHUT_RDWR)
 
 
 def command(host: sshd.Server, remote_dir: str, verb: str, *more: str) -> list[str]:
