@@ -174,13 +174,13 @@ def killed_while(start: Callable[[Scene], None], condition: Callable[[Scene], bo
 
 def is_upload_running(scene: Scene) -> bool:
     """Whether the server is writing a second image."""
-    found = [path for root in scene.lab.kept for path in root.glob(f"{scene.work.snap.session}/image-*")]
+    found = [path for root in scene.lab.session_folders for path in root.glob(f"{scene.work.snap.session}/image-*")]
     return len(found) > 1
 
 
 def journal_size(scene: Scene) -> int:
     """Return the size in bytes of the journal in which the session's prompts are stored."""
-    found = [path for root in scene.lab.kept for path in root.glob(f"{scene.work.snap.session}/prompts-*")]
+    found = [path for root in scene.lab.session_folders for path in root.glob(f"{scene.work.snap.session}/prompts-*")]
     return max((path.stat().st_size for path in found), default=0)
 
 
@@ -260,10 +260,10 @@ def client_killed(scene: Scene) -> None:
     scene.client.process.kill()
     scene.client.process.wait()
     scene.start_clock()
-    again = Client(scene.lab, port=scene.client.port)
+    restarted = Client(scene.lab, port=scene.client.port)
     scene.client.log.close()
     scene.client.process.stdout.close()  # type: ignore[union-attr]
-    scene.client.__dict__.update(again.__dict__)
+    scene.client.__dict__.update(restarted.__dict__)
 
 
 def laptop_slept(scene: Scene) -> None:

@@ -173,7 +173,7 @@ class Lab:
             run("ip", "link", "set", self.client_end, "up")
 
     @property
-    def kept(self) -> list[Path]:
+    def session_folders(self) -> list[Path]:
         """Folders in which the server keeps sessions."""
         from tests.conftest import kept_in
 

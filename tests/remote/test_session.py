@@ -27,9 +27,9 @@ from tests.support.synthetic import ellipsoid, noisy
 
 def test_a_server_is_started_once_and_found_again(host: sshd.Server, clean: str) -> None:
     """It is only started where the environment is in place, found where it runs, and it runs on without the client."""
-    first, story = connected(host, clean)
-    assert story.phases[:5] == ["resolve", "login", "probe", "launch", "forward"]
-    assert story.phases[5:] in ([], ["engine"])
+    first, reporter = connected(host, clean)
+    assert reporter.phases[:5] == ["resolve", "login", "probe", "launch", "forward"]
+    assert reporter.phases[5:] in ([], ["engine"])
     assert ItkSnap(first.port).get("/status").json == {"status": "ok", "version": "0.1.6"}
     first.close()
     with connected(host, clean)[0] as second:
@@ -81,17 +81,17 @@ def test_masks_are_those_of_the_engine_voxel_for_voxel(host: sshd.Server, clean:
 def test_a_host_that_forwards_no_sockets(clean: str, short_folder: Path) -> None:
     """The server listens on a loopback port behind a secret, which the local port sends for the user."""
     with sshd.running(short_folder, options="AllowStreamLocalForwarding no") as server:
-        session, story = connected(server, clean)
-        assert any("secret" in note for note in story.notes)
+        session, reporter = connected(server, clean)
+        assert any("secret" in note for note in reporter.notes)
         assert session.server_field == "localhost" and session.state.port
         assert ItkSnap(session.state.port).get("/status").status == 401
         # Not for a web page that makes its own host name mean this computer, though.
         assert ItkSnap(session.port).get("/status", ("Host: rebound.example",)).status == 401
         assert ItkSnap(session.port).start()
         session.close()
-        again, story = connected(server, clean)
-        assert again.state.pid == session.state.pid and story.notes == []
-        again.close()
+        found_again, reporter = connected(server, clean)
+        assert found_again.state.pid == session.state.pid and reporter.notes == []
+        found_again.close()
 
 
 def test_a_host_that_forbids_all_forwarding(clean: str, short_folder: Path) -> None:
@@ -109,8 +109,8 @@ def test_the_local_port(host: sshd.Server, clean: str) -> None:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 8911))
         taken.listen()
-        session, story = connected(host, clean, local_port=None)
-        assert session.port != 8911 and any("8911 is taken" in note for note in story.notes)
+        session, reporter = connected(host, clean, local_port=None)
+        assert session.port != 8911 and any("8911 is taken" in note for note in reporter.notes)
         session.close()
         with pytest.raises(ForwardError, match="8911") as caught:
             connected(host, clean, local_port=8911)
@@ -181,8 +181,8 @@ def test_the_command_line(host: sshd.Server, clean: str, short_folder: Path) -> 
     assert "GET start_session: 200" in logs.stdout
     stopped = subprocess.run(command(host, clean, "stop"), capture_output=True, text=True, check=True)
     assert "Ended the server" in stopped.stderr
-    again = subprocess.run(command(host, clean, "stop"), capture_output=True, text=True, check=True)
-    assert "No server was running" in again.stderr
+    second_stop = subprocess.run(command(host, clean, "stop"), capture_output=True, text=True, check=True)
+    assert "No server was running" in second_stop.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
