@@ -6,6 +6,7 @@ import contextlib
 import gc
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import dls
 from dls.demo import sshd
 from dls.remote import session as sessions
 from dls.remote.tunnel.link import ConnectionLost, LinkState
-from tests.support.connecting import connected, cut
+from tests.support.connecting import RecordingReporter, connected, cut
 from tests.support.itksnap import Answer, ItkSnap
 from tests.support.one_time_codes import CUT_SHORT, CodePrompter, WithCode
 from tests.support.processes import free_port, until
@@ -169,3 +170,29 @@ def test_the_local_port_closes_with_the_session(host: sshd.Server, remote_dir: s
     assert caught.value.args[0] == pycurl.E_COULDNT_CONNECT
     assert not session._supervisor.is_alive() and session._supervisor.error is None
     session.close()  # closing twice does nothing
+
+
+class SlowReporter(RecordingReporter):
+    """Keeps the supervisor busy when the link is lost, for a moment longer than the session is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_closing = threading.Event()
+
+    def link(self, is_open: bool, text: str) -> None:
+        super().link(is_open, text)
+        self.is_closing.wait()
+        time.sleep(0.3)
+
+
+def test_closing_waits_for_the_supervisor(host: sshd.Server, remote_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When `close` returns, the supervisor calls the reporter no more."""
+    monkeypatch.setattr(sessions, "CLOSE_SECONDS", 60.0)
+    reporter = SlowReporter()
+    login = dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir)
+    session = dls.connect("dls-demo", login=login, local_port=free_port(), reporter=reporter)
+    cut(session)
+    until(lambda: reporter.links)
+    reporter.is_closing.set()
+    session.close()
+    assert not session._supervisor.is_alive() and reporter.links == [False]
