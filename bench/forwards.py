@@ -14,7 +14,8 @@ from dls.contract import ServerState
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
-from dls.remote.tunnel.link import Endpoint, Link
+from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.link import Connected, Link
 from dls.remote.tunnel.listener import Listener
 from dls.remote.tunnel.proxy import Proxy
 from tests.support.processes import free_port
@@ -27,7 +28,7 @@ def ours(config: Path, port: int) -> None:
     state = ServerState(0, "", "", "", "", port, "", "", "", "")
     link = Link(Endpoint(connection, state, ""))
     forward = Listener.open(connection.transport, Proxy(link).serve, free_port())
-    link.opened(link.end)
+    link.handle(Connected(link.endpoint))
     print(forward.port, flush=True)
     sys.stdin.read()
 

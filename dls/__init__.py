@@ -7,19 +7,71 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from dls.errors import (
+    ConnectError,
+    DlsError,
+    EngineError,
+    ForwardError,
+    HostError,
+    HostKeyError,
+    InstallError,
+    LaunchError,
+    LinkError,
+    LoginError,
+    TargetError,
+)
+
 if TYPE_CHECKING:
-    from dls.remote.session import Session, connect
+    from dls.remote.progress import Reporter
+    from dls.remote.session import LoginOptions, ServerOptions, Session, connect
+    from dls.remote.ssh.prompts import NewHostKey, Prompter
 
 __version__ = "0.1.0"
-__all__ = ["Session", "__version__", "connect"]
+__all__ = [
+    "ConnectError",
+    "DlsError",
+    "EngineError",
+    "ForwardError",
+    "HostError",
+    "HostKeyError",
+    "InstallError",
+    "LaunchError",
+    "LinkError",
+    "LoginError",
+    "LoginOptions",
+    "NewHostKey",
+    "Prompter",
+    "Reporter",
+    "ServerOptions",
+    "Session",
+    "TargetError",
+    "__version__",
+    "connect",
+]
+
+_LAZY = {
+    "LoginOptions": "dls.remote.session",
+    "NewHostKey": "dls.remote.ssh.prompts",
+    "Prompter": "dls.remote.ssh.prompts",
+    "Reporter": "dls.remote.progress",
+    "ServerOptions": "dls.remote.session",
+    "Session": "dls.remote.session",
+    "connect": "dls.remote.session",
+}
+"""Modules of the names that are imported only when they are used.
+
+`import dls` runs on hosts that have no paramiko, and `dls --help` must feel instant.
+"""
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up late: `import dls` runs on hosts that have no paramiko, and `dls --help` must feel instant.
-    if name in ("Session", "connect"):
-        from dls.remote import session
+    if name not in _LAZY:
+        raise AttributeError(f"module 'dls' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
 
-        return getattr(session, name)
-    raise AttributeError(f"module 'dls' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

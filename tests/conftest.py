@@ -76,7 +76,8 @@ def connection(host: sshd.Server) -> Iterator[Connection]:
 def remote_dir(host: sshd.Server) -> Iterator[str]:
     """A remote directory in which the environment and our code are in place, and no server runs."""
     folder = Path(tempfile.mkdtemp(prefix="dls-r-"))
-    connect("dls-demo", ssh_config=host.config, remote_dir=f"{folder}/host").close(stop_server=True)
+    login = LoginOptions(ssh_config=host.config, remote_dir=f"{folder}/host")
+    connect("dls-demo", login=login).close(stop_server=True)
     yield f"{folder}/host"
     subprocess.run(["pkill", "-f", f"launch-file {folder}/"], check=False)
     shutil.rmtree(folder, ignore_errors=True)

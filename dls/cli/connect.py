@@ -47,13 +47,18 @@ def connect(
 ) -> None:
     """Start a segmentation server on HOST and open a local port to it."""
     from dls.cli.console import ready_fields, show_session, terminal, write_event
-    from dls.remote.session import establish
+    from dls.remote.session import connect as open_session
 
     with terminal(as_json) as (console, reporter, prompter), interrupt_on_termination():
         if options["insecure"]:
             reporter.note(INSECURE_NOTE)
-        session = establish(
-            target, build_login_options(options), build_server_options(gpu, options), local_port, prompter, reporter
+        session = open_session(
+            target,
+            server=build_server_options(gpu, options),
+            login=build_login_options(options),
+            local_port=local_port,
+            prompter=prompter,
+            reporter=reporter,
         )
         try:
             if as_json:
@@ -75,7 +80,7 @@ def connect(
 
 
 def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:
-    """Return the server options of `dls connect` as the remote side takes them: times in seconds."""
+    """Return the server options of `dls connect` as the remote side takes them."""
     from dls.remote.host.options import ServerOptions
 
     return ServerOptions(

@@ -21,7 +21,6 @@ from dls.remote import session as sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.progress import Reporter
 from dls.remote.ssh.login import LoginOptions
-from dls.remote.ssh.prompts import NoPrompter
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def run(console: Console, reporter: Reporter, *, once: bool, path: Path, library
         reporter.note(f"Started an SSH server on 127.0.0.1:{server.port} ({server.program})")
         login = LoginOptions(ssh_config=server.config, remote_dir=f"{folder}/host")
         request = ServerOptions(stand_in=True, session_dir=f"{folder}/sessions")
-        session = sessions.establish("dls-demo", login, request, None, NoPrompter(), reporter)
+        session = sessions.connect("dls-demo", server=request, login=login, reporter=reporter)
         try:
             client = ItkSnapClient(session.port)
             reporter.note("Segmenting a T1 brain as ITK-SNAP would: upload, click, scribble, lasso")

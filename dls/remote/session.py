@@ -1,12 +1,14 @@
-"""The phases of a connection in order, and their undoing in reverse."""
+"""Opens a session: logs in, deploys the server and opens the local port, and closes them in reverse order."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, replace
 from types import TracebackType
 
-from dls.contract import DEFAULT_IDLE, DEFAULT_PORT, DEFAULT_REMOTE_DIR, DEFAULT_TTL, ServerState
+from dls.contract import DEFAULT_PORT, ServerState
 from dls.remote.host import launch
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
@@ -16,55 +18,111 @@ from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
-from dls.remote.ssh.prompts import NoPrompter, Prompter
-from dls.remote.tunnel.link import Endpoint, Link, LinkState
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter
+from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.link import Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
+CLOSE_SECONDS = 2.0
+"""Seconds that closing waits for the supervisor; a login under way is left to it, and it closes what it opens."""
+
+
+class _ClosablePrompter:
+    """Passes questions on until the session is closed, so that none is asked after that and no thread waits for one."""
+
+    def __init__(self, prompter: Prompter) -> None:
+        self._prompter = prompter
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let every later question fail with LinkClosed."""
+        self._is_closed = True
+
+    def accept_host_key(self, key: NewHostKey) -> bool:
+        """Pass the question on; raises LinkClosed."""
+        return self._open_prompter().accept_host_key(key)
+
+    def secret(self, prompt: str) -> str:
+        """Pass the question on; raises LinkClosed."""
+        return self._open_prompter().secret(prompt)
+
+    def answer(self, prompt: str, echo: bool) -> str:
+        """Pass the question on; raises LinkClosed."""
+        return self._open_prompter().answer(prompt, echo)
+
+    def _open_prompter(self) -> Prompter:
+        if self._is_closed:
+            raise LinkClosed("The connection is closed.")
+        return self._prompter
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """The prompters, from the user's own to the one that the supervisor's thread asks."""
+
+    closable: _ClosablePrompter
+    memory: CachingPrompter
+    threaded: ThreadedPrompter
+
+    @classmethod
+    def wrap(cls, prompter: Prompter) -> _Questions:
+        """Wrap the user's prompter."""
+        closable = _ClosablePrompter(prompter)
+        memory = CachingPrompter(closable)
+        return cls(closable, memory, ThreadedPrompter(memory))
+
 
 class Session:
-    """A server on a host and the local port that leads to it; a context manager that closes both ends."""
+    """A server on a host and the local port that leads to it; a context manager that closes both."""
 
     def __init__(
         self,
         target: str,
         login: LoginOptions,
+        report: HostReport,
+        seconds: dict[str, float],
+        *,
         link: Link,
-        forward: Listener,
-        keeper: Supervisor,
-        asking: ThreadedPrompter,
+        listener: Listener,
+        supervisor: Supervisor,
+        questions: _Questions,
     ) -> None:
         self.target = target
-        """The host as it was named."""
+        """The host as the user named it."""
         self.login = login
-        self.report: HostReport
-        self.seconds: dict[str, float]
-        """Of each phase."""
+        self.report = report
+        """What the host has, as it was when the session was opened."""
+        self.seconds = seconds
+        """Seconds that each phase of the connection took, by the phase's name."""
         self._link = link
-        self._forward = forward
-        self._keeper = keeper
-        self._asking = asking
+        self._listener = listener
+        self._supervisor = supervisor
+        self._questions = questions
+
+    def __repr__(self) -> str:
+        return f"<dls.Session {self.target} at {self.url}: {self._link.state.value}>"
 
     @property
     def connection(self) -> Connection:
-        """The connection as it is now; another one after a lost link."""
-        return self._link.end.connection
+        """The current SSH connection; a new one replaces it after a lost link."""
+        return self._link.endpoint.connection
 
     @property
     def state(self) -> ServerState:
-        """The server as it is now."""
-        return self._link.end.state
+        """The current server, as its state file describes it."""
+        return self._link.endpoint.state
 
     @property
     def is_up(self) -> bool:
-        """Whether the way to the server is open."""
-        return self._link.way is LinkState.OPEN
+        """Whether requests reach the server."""
+        return self._link.state is LinkState.OPEN
 
     @property
     def port(self) -> int:
-        """The local port; it stays."""
-        return self._forward.port
+        """The local port; it stays the same as long as the session is open."""
+        return self._listener.port
 
     @property
     def server_field(self) -> str:
@@ -77,29 +135,43 @@ class Session:
         return f"http://{self.server_field}:{self.port}"
 
     def wait(self) -> None:
-        """Stay for as long as the link can be kept, and raise why it can't be any more.
+        """Wait until the session can't be kept open any longer, and raise the DlsError that says why.
 
-        What the host asks when the link has to be mended is asked in this thread.
+        Questions of the host that come up when the link has to be restored are asked in this thread.
         """
-        self._asking.has_foreground = True
+        threaded = self._questions.threaded
+        threaded.has_foreground = True
         try:
-            while not self._keeper.failed.wait(0.25):
-                self._asking.answer_pending()
+            while not self._supervisor.failed.wait(0.25):
+                threaded.answer_pending()
         finally:
-            self._asking.has_foreground = False
-        if self._keeper.error is not None:
-            raise self._keeper.error
+            threaded.has_foreground = False
+        if self._supervisor.error is not None:
+            raise self._supervisor.error
 
     def close(self, *, stop_server: bool = False) -> None:
-        """Close the forward and the connection; the server stays for the next time unless it is to be stopped."""
-        self._keeper.stop()
-        self._link.close()
-        self._forward.close()
+        """Close the local port and the connection; the server keeps running unless `stop_server` is true.
+
+        A reconnection under way is abandoned: what it still opens, it closes itself.
+        """
+        self._questions.closable.close()
+        self._supervisor.stop()
+        self._link.handle(Closed())
+        self._listener.close()
         try:
             if stop_server and self.connection.is_active():
                 launch.stop(self.connection, self.state)
         finally:
             self.connection.close()
+            self._join_supervisor()
+
+    def _join_supervisor(self) -> None:
+        deadline = time.monotonic() + CLOSE_SECONDS
+        if threading.current_thread() is self._supervisor:  # a reporter closes the session
+            return
+        while self._supervisor.is_alive() and time.monotonic() < deadline:
+            self._questions.threaded.answer_pending()  # fails, which ends a login that waits for the answer
+            self._supervisor.join(0.05)
 
     def __enter__(self) -> Session:
         return self
@@ -113,82 +185,49 @@ class Session:
 def connect(
     target: str,
     *,
-    engine: str = "region",
-    device: str = "auto",
-    gpu: int | None = None,
-    stand_in: bool = False,
-    model: str | None = None,
-    network: bool = True,
-    session_dir: str | None = None,
-    session_ttl_days: float = DEFAULT_TTL / 86400,
-    idle_minutes: float = DEFAULT_IDLE / 60,
+    server: ServerOptions = ServerOptions(),  # noqa: B008 - frozen, as are the login options
+    login: LoginOptions = LoginOptions(),  # noqa: B008
     local_port: int | None = None,
-    ssh_config: Path | None = None,
-    identities: tuple[Path, ...] = (),
-    ssh_port: int | None = None,
-    accept_new_host_key: bool = False,
-    password: str | None = None,
-    remote_dir: str = DEFAULT_REMOTE_DIR,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
-    """Put a segmentation server on the host and its address on localhost.
+    """Start a segmentation server on the host, or find the one that runs, and open a local port that leads to it.
 
-    Logs in, sets up what is missing, starts the server or finds the one that runs, and opens the local port (8911, or
-    the next free one). The server ends `idle_minutes` minutes after the last request and the last client (0 for never), and
-    forgets a session `session_ttl_days` days after its last use. Raises a DlsError that says what failed; nothing is left
-    open then.
+    Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Questions of
+    the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a DlsError that says what
+    failed, a wrong engine name before the login; nothing is left open then.
     """
-    login = LoginOptions(ssh_config, identities, ssh_port, accept_new_host_key, password, remote_dir)
-    request = ServerOptions(
-        engine, device, gpu, stand_in, model=model, network=network,
-        session_dir=session_dir, session_ttl_days=session_ttl_days, idle_minutes=idle_minutes,
-    )  # fmt: skip
-    return establish(target, login, request, local_port, prompter or NoPrompter(), reporter or Silent())
-
-
-def establish(
-    target: str,
-    login: LoginOptions,
-    request: ServerOptions,
-    local_port: int | None,
-    prompter: Prompter,
-    reporter: Reporter,
-) -> Session:
-    """Run the phases; the engine's name is checked before anybody logs in."""
-    requirements(request.engine)
-    phases = Phases(reporter)
-    memory = CachingPrompter(prompter)
-    asking = ThreadedPrompter(memory)
-    connection = log_in(target, login, asking, phases)
-    memory.login_accepted()
-    try:
-        deployment = Deployment.start(login, request, connection, phases)
+    requirements(server.engine)
+    phases = Phases(reporter or Silent())
+    questions = _Questions.wrap(prompter or NoPrompter())
+    connection = log_in(target, login, questions.threaded, phases)
+    questions.memory.login_accepted()
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(connection.close)
+        deployment = Deployment.start(login, server, connection, phases)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        forward = _open_port(connection, Proxy(link), local_port, phases)
-        try:
-            link.opened(replace(link.end, state=deployment.wait_for_engine(state)))
-        except BaseException:
-            forward.close()
-            raise
-    except BaseException:
-        connection.close()
-        raise
-    keeper = Supervisor(target, login, request, link, asking, memory, reporter)
-    session = Session(target, login, link, forward, keeper, asking)
-    session.report, session.seconds = deployment.report, phases.seconds
-    keeper.start()
+        listener = _open_port(connection, Proxy(link), local_port, phases)
+        cleanup.callback(listener.close)
+        cleanup.callback(link.handle, Closed())
+        link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
+        cleanup.pop_all()
+    supervisor = Supervisor(target, login, server, link, questions.threaded, questions.memory, phases.reporter)
+    session = Session(
+        target, login, deployment.report, phases.seconds,
+        link=link, listener=listener, supervisor=supervisor, questions=questions,
+    )  # fmt: skip
+    supervisor.start()
     return session
 
 
-def _open_port(connection: Connection, relay: Proxy, local_port: int | None, phases: Phases) -> Listener:
+def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, phases: Phases) -> Listener:
     with phases("forward", "Opening the local port") as phase:
-        forward = Listener.open(connection.transport, relay.serve, local_port)
-        phase.result = f"Forwarding localhost:{forward.port}"
-    if local_port is None and forward.port != DEFAULT_PORT:
-        phases.reporter.note(f"Port {DEFAULT_PORT} is taken on this computer: using {forward.port}.")
-    return forward
+        listener = Listener.open(connection.transport, proxy.serve, local_port)
+        phase.result = f"Forwarding localhost:{listener.port}"
+    if local_port is None and listener.port != DEFAULT_PORT:
+        phases.reporter.note(f"Port {DEFAULT_PORT} is taken on this computer: using {listener.port}.")
+    return listener
 
 
-__all__ = ["Session", "connect", "establish"]
+__all__ = ["LoginOptions", "ServerOptions", "Session", "connect"]

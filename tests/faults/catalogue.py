@@ -1,4 +1,4 @@
-"""What happens to links, servers, clients and hosts, each as a function that does it while somebody works."""
+"""Faults of links, servers, clients and hosts, each as a function that causes it while somebody works."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from tests.faults.lab import OTHER, Client, Lab, Work, is_gone
 
 @dataclass
 class Scene:
-    """Somebody at work."""
+    """A client at work, and the lab whose parts fail."""
 
     lab: Lab
     client: Client
     work: Work
     since: float = 0.0
-    """When the fault was over, or happened."""
+    """When the outage ended or, for a fault without an outage, when it happened."""
 
-    def over(self) -> None:
-        """From now on, work should go on."""
+    def start_clock(self) -> None:
+        """Measure the seconds until the next answer from now on."""
         self.since = time.monotonic()
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault by its name; `slow` ones take more than a quarter of a minute."""
+    """A fault, its name and the lab that it needs; `slow` ones take more than 15 s."""
 
     name: str
     inject: Callable[[Scene], None]
     slow: bool = False
     side: int = 48
-    """Of the image, in voxels."""
+    """Side of the image in voxels."""
     sshd: str = ""
     """Further lines of sshd_config."""
     delay: float = 0.0
-    """Seconds that every byte takes, one way."""
+    """Seconds that every byte takes in one direction."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went: seconds until the next click was answered, and what was lost."""
+    """The seconds until the next click was answered, and what was lost."""
 
     seconds: float
     lost: tuple[str, ...]
 
 
-def meet(lab: Lab, fault: Fault) -> Outcome:
-    """Let somebody work, let it happen, and see whether the next clicks give what they would have given."""
+def run_fault(lab: Lab, fault: Fault) -> Outcome:
+    """Cause the fault while a client works, and compare the next masks with those of an engine without faults."""
     if fault.sshd:
         lab.stop_sshd()
         lab.start_sshd(fault.sshd)
     with contextlib.ExitStack() as stack:
         if fault.delay:
-            stack.enter_context(lab.far_away(fault.delay))
-        return _met(lab, fault)
+            stack.enter_context(lab.delayed(fault.delay))
+        return _run_in_lab(lab, fault)
 
 
-def _met(lab: Lab, fault: Fault) -> Outcome:
+def _run_in_lab(lab: Lab, fault: Fault) -> Outcome:
     client = Client(lab)
     try:
         scene = Scene(lab, client, Work(client.port, fault.side).begin())
-        scene.over()
+        scene.start_clock()
         fault.inject(scene)
         scene.work.click()
         seconds = time.monotonic() - scene.since
@@ -83,24 +83,26 @@ def _met(lab: Lab, fault: Fault) -> Outcome:
 
 
 @contextlib.contextmanager
-def beside(action: Callable[[], None]) -> Iterator[threading.Thread]:
-    """Do something meanwhile, and wait for it at the end."""
+def in_background(action: Callable[[], None]) -> Iterator[threading.Thread]:
+    """Run an action in a thread, and wait for it at the end."""
     thread = threading.Thread(target=action)
     thread.start()
     yield thread
     thread.join()
 
 
-def outage(harm: Callable[[Lab], contextlib.AbstractContextManager[None]], seconds: float) -> Callable[[Scene], None]:
-    """The link is harmed for so long, and a click comes in the middle of it if the client waits that long."""
+def outage(
+    break_link: Callable[[Lab], contextlib.AbstractContextManager[None]], seconds: float
+) -> Callable[[Scene], None]:
+    """Return a fault that breaks the link for so long; a click is made meanwhile if the client waits that long."""
 
     def inject(scene: Scene) -> None:
         with contextlib.ExitStack() as stack:
-            with harm(scene.lab):
+            with break_link(scene.lab):
                 if seconds < 50:
-                    stack.enter_context(beside(scene.work.click))
+                    stack.enter_context(in_background(scene.work.click))
                 time.sleep(seconds)
-            scene.over()
+            scene.start_clock()
 
     return inject
 
@@ -117,7 +119,7 @@ def lossy(scene: Scene) -> None:
     with scene.lab.filtered("-m", "statistic", "--mode", "random", "--probability", "0.05", "-j", "DROP"):
         for _ in range(10):
             scene.work.click()
-        scene.over()
+        scene.start_clock()
         scene.work.click()
 
 
@@ -140,11 +142,11 @@ def sshd_restarted(scene: Scene) -> None:
     scene.lab.stop_sshd()
     time.sleep(3)
     scene.lab.start_sshd()
-    scene.over()
+    scene.start_clock()
 
 
 def moved(scene: Scene) -> None:
-    """The name means another address, and the old one is gone."""
+    """Give the host another address, and drop packets to the old one."""
     scene.lab.move_to(OTHER)
     with scene.lab.filtered("-d", "10.213.7.2", "-j", "DROP"):
         scene.work.click()
@@ -155,46 +157,47 @@ def killed(scene: Scene) -> None:
     os.kill(scene.lab.server(), signal.SIGKILL)
 
 
-def killed_while(start: Callable[[Scene], None], moment: Callable[[Scene], bool]) -> Callable[[Scene], None]:
-    """Kill the server at a moment of some work."""
+def killed_while(start: Callable[[Scene], None], condition: Callable[[Scene], bool]) -> Callable[[Scene], None]:
+    """Return a fault that kills the server when a condition holds during some work."""
 
     def inject(scene: Scene) -> None:
         server = scene.lab.server()
-        with beside(lambda: start(scene)) as thread:
-            while thread.is_alive() and not moment(scene):
+        with in_background(lambda: start(scene)) as thread:
+            while thread.is_alive() and not condition(scene):
                 time.sleep(0.0005)
             assert thread.is_alive(), "it was over before the server could be killed"
-            scene.over()
+            scene.start_clock()
             os.kill(server, signal.SIGKILL)
 
     return inject
 
 
-def upload_arrives(scene: Scene) -> bool:
-    """Whether a second image is being written."""
-    found = [path for root in scene.lab.kept for path in root.glob(f"{scene.work.snap.session}/image-*")]
+def is_upload_running(scene: Scene) -> bool:
+    """Whether the server is writing a second image."""
+    found = [path for root in scene.lab.session_folders for path in root.glob(f"{scene.work.snap.session}/image-*")]
     return len(found) > 1
 
 
-def prompts_kept(scene: Scene) -> int:
-    found = [path for root in scene.lab.kept for path in root.glob(f"{scene.work.snap.session}/prompts-*")]
+def journal_size(scene: Scene) -> int:
+    """Return the size in bytes of the journal in which the session's prompts are stored."""
+    found = [path for root in scene.lab.session_folders for path in root.glob(f"{scene.work.snap.session}/prompts-*")]
     return max((path.stat().st_size for path in found), default=0)
 
 
 class Written:
-    """The moment after a prompt has been written down, before its answer is out."""
+    """Whether a prompt has been written to the journal; its answer has not been sent yet."""
 
     def __init__(self) -> None:
         self.before: int | None = None
 
     def __call__(self, scene: Scene) -> bool:
         if self.before is None:
-            self.before = prompts_kept(scene)
-        return prompts_kept(scene) > self.before
+            self.before = journal_size(scene)
+        return journal_size(scene) > self.before
 
 
 class Computing:
-    """The moment when the engine has used some processor time for a prompt."""
+    """Whether the engine has used some processor time for a prompt."""
 
     def __init__(self) -> None:
         self.before: int | None = None
@@ -216,7 +219,7 @@ def computing(scene: Scene) -> None:
 
 
 def out_of_memory(scene: Scene) -> None:
-    """What the kernel does to the process with the highest score: the engine's."""
+    """Kill the engine as the kernel does: it chooses the process with the highest score."""
     assert int(Path(f"/proc/{scene.lab.engine()}/oom_score_adj").read_text()) >= 500
     os.kill(scene.lab.engine(), signal.SIGKILL)
 
@@ -235,14 +238,14 @@ def tmp_cleaned(scene: Scene) -> None:
 
 
 def port_taken(scene: Scene) -> None:
-    """The server's port on a host that forwards no sockets: somebody else has it when the server is started again."""
+    """Kill a server that listens on a port, and let another program take that port before the server is restarted."""
     import json
 
     [state] = Path(scene.lab.remote_dir).glob("run/*/state.json")
-    said = json.loads(state.read_text())
-    taking = f"import socket; s = socket.create_server(('127.0.0.1', {said['port']})); import time; time.sleep(600)"
-    os.kill(said["pid"], signal.SIGKILL)
-    while not is_gone(said["pid"]):
+    fields = json.loads(state.read_text())
+    taking = f"import socket; s = socket.create_server(('127.0.0.1', {fields['port']})); import time; time.sleep(600)"
+    os.kill(fields["pid"], signal.SIGKILL)
+    while not is_gone(fields["pid"]):
         time.sleep(0.01)
     taker = subprocess.Popen(["ip", "netns", "exec", scene.lab.space, "python3", "-c", taking])
     try:
@@ -253,28 +256,28 @@ def port_taken(scene: Scene) -> None:
 
 
 def client_killed(scene: Scene) -> None:
-    """Nothing of it is left, and the next one, on the same port, goes on."""
+    """Kill the client and start another one on the same port."""
     scene.client.process.kill()
     scene.client.process.wait()
-    scene.over()
-    again = Client(scene.lab, port=scene.client.port)
+    scene.start_clock()
+    restarted = Client(scene.lab, port=scene.client.port)
     scene.client.log.close()
     scene.client.process.stdout.close()  # type: ignore[union-attr]
-    scene.client.__dict__.update(again.__dict__)
+    scene.client.__dict__.update(restarted.__dict__)
 
 
 def laptop_slept(scene: Scene) -> None:
-    """The client does nothing for so long that the host has given it up."""
+    """Stop the client for so long that the host has closed its connection."""
     scene.client.process.send_signal(signal.SIGSTOP)
     with scene.lab.filtered("-j", "DROP"):
         time.sleep(20)
     scene.lab.signal_sshd(signal.SIGKILL)
     scene.client.process.send_signal(signal.SIGCONT)
-    scene.over()
+    scene.start_clock()
 
 
 def ended(scene: Scene) -> None:
-    """`dls stop`, somewhere else: the next click brings it back."""
+    """End the server as `dls stop` does on another computer; the next click starts it again."""
     pid = scene.lab.server()
     os.kill(pid, signal.SIGTERM)
     while not is_gone(pid):
@@ -282,7 +285,7 @@ def ended(scene: Scene) -> None:
     time.sleep(6)  # until the client has seen it
     assert any("was ended" in str(event.get("text")) for event in scene.client.events)
     assert scene.work.snap.get("/status").status == 200
-    scene.over()
+    scene.start_clock()
 
 
 FAULTS = (
@@ -297,7 +300,7 @@ FAULTS = (
     Fault("SSH server restarted", sshd_restarted),
     Fault("host name moved to another address", moved, slow=True),
     Fault("server killed while idle", killed),
-    Fault("server killed during an upload", killed_while(lambda s: s.work.upload(), upload_arrives), side=192),
+    Fault("server killed during an upload", killed_while(lambda s: s.work.upload(), is_upload_running), side=192),
     Fault("server killed during a prediction", computing, side=128),
     Fault("server killed when a prompt was written", written),
     Fault("engine killed for lack of memory", out_of_memory),

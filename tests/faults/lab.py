@@ -1,6 +1,6 @@
-"""A host behind a link that can be harmed: OpenSSH in a network namespace, `dls connect` in front of it.
+"""A host behind a link that can be broken: OpenSSH in a network namespace, and `dls connect` in front of it.
 
-Needs root, iproute2 and iptables. Everything that is made here is taken away again.
+Needs root, iproute2 and iptables. Everything that the lab creates is removed again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLIENT, HOST, OTHER = "10.213.7.1", "10.213.7.2", "10.213.7.3"
 
 
 def is_possible() -> bool:
-    """Whether this machine lets us make a lab."""
+    """Whether this machine has what a lab needs and permits it."""
     if os.getuid() != 0 or not all(shutil.which(name) for name in ("ip", "iptables", "unshare")):
         return False
     space = f"dls-try-{os.getpid()}"
@@ -55,21 +55,21 @@ def run(*words: object) -> None:
 
 
 class Lab:
-    """The host, its SSH server and the link."""
+    """The host, its SSH server and the link to it."""
 
     def __init__(self, folder: Path, remote_dir: str) -> None:
         self.folder = folder
         self.remote_dir = remote_dir
         self.space = f"dls-{os.getpid()}"
-        self.near, self.far = f"dn{os.getpid() % 10**7}", f"df{os.getpid() % 10**7}"
+        self.client_end, self.host_end = f"dn{os.getpid() % 10**7}", f"df{os.getpid() % 10**7}"
         self.config = folder / "ssh_config"
         self.hosts = folder / "hosts"
         self._sshd: subprocess.Popen[bytes] | None = None
 
     @classmethod
     @contextlib.contextmanager
-    def built(cls, remote_dir: str) -> Iterator[Lab]:
-        """Make the lab."""
+    def create(cls, remote_dir: str) -> Iterator[Lab]:
+        """Create the lab, and remove it at the end."""
         lab = cls(Path(tempfile.mkdtemp(prefix="dls-lab-")), remote_dir)
         try:
             lab._build()
@@ -79,12 +79,12 @@ class Lab:
 
     def _build(self) -> None:
         run("ip", "netns", "add", self.space)
-        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.space)
-        run("ip", "addr", "add", f"{CLIENT}/24", "dev", self.near)
-        run("ip", "link", "set", self.near, "up")
+        run("ip", "link", "add", self.client_end, "type", "veth", "peer", "name", self.host_end, "netns", self.space)
+        run("ip", "addr", "add", f"{CLIENT}/24", "dev", self.client_end)
+        run("ip", "link", "set", self.client_end, "up")
         for address in (HOST, OTHER):
-            self.inside("ip", "addr", "add", f"{address}/24", "dev", self.far)
-        self.inside("ip", "link", "set", self.far, "up")
+            self.inside("ip", "addr", "add", f"{address}/24", "dev", self.host_end)
+        self.inside("ip", "link", "set", self.host_end, "up")
         self.inside("ip", "link", "set", "lo", "up")
         key, host_key = (_write_key(self.folder / name) for name in ("id_ed25519", "host_key"))
         (self.folder / "authorized_keys").write_text(key + "\n")
@@ -94,26 +94,26 @@ class Lab:
         self.start_sshd()
 
     def write_config(self, more: str = "") -> None:
-        """Say how the client reaches the host."""
+        """Write the SSH configuration of the client."""
         self.config.write_text(
             f"Host {NAME}\n  User root\n  IdentityFile {self.folder}/id_ed25519\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.folder}/known_hosts\n{more}"
         )
 
     @contextlib.contextmanager
-    def far_away(self, seconds: float) -> Iterator[None]:
-        """Let every byte take so long, one way."""
+    def delayed(self, seconds: float) -> Iterator[None]:
+        """Delay every byte by so many seconds in each direction."""
         with slow_link(HOST, 22, seconds) as port:
             self.write_config(f"  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias {NAME}\n")
             yield
         self.write_config()
 
     def move_to(self, address: str) -> None:
-        """Let the host's name mean another address."""
+        """Let the host's name resolve to another address."""
         self.hosts.write_text(f"127.0.0.1 localhost\n{address} {NAME}\n")
 
     def inside(self, *words: object) -> None:
-        """Run a program on the host's side."""
+        """Run a program in the host's network namespace."""
         run("ip", "netns", "exec", self.space, *words)
 
     def start_sshd(self, options: str = "") -> None:
@@ -134,7 +134,7 @@ class Lab:
             time.sleep(0.05)
 
     def sshd_children(self) -> list[int]:
-        """The processes that serve connections."""
+        """Return the processes of sshd that serve connections."""
         assert self._sshd is not None
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -157,30 +157,30 @@ class Lab:
 
     @contextlib.contextmanager
     def filtered(self, *rule: object) -> Iterator[None]:
-        """Harm what comes in at the host, by a rule of iptables."""
-        self.inside("iptables", "-I", "INPUT", "-i", self.far, *rule)
+        """Apply a rule of iptables to the packets that reach the host."""
+        self.inside("iptables", "-I", "INPUT", "-i", self.host_end, *rule)
         try:
             yield
         finally:
-            self.inside("iptables", "-D", "INPUT", "-i", self.far, *rule)
+            self.inside("iptables", "-D", "INPUT", "-i", self.host_end, *rule)
 
     @contextlib.contextmanager
     def cable_out(self) -> Iterator[None]:
-        run("ip", "link", "set", self.near, "down")
+        run("ip", "link", "set", self.client_end, "down")
         try:
             yield
         finally:
-            run("ip", "link", "set", self.near, "up")
+            run("ip", "link", "set", self.client_end, "up")
 
     @property
-    def kept(self) -> list[Path]:
-        """Where sessions are."""
+    def session_folders(self) -> list[Path]:
+        """Folders in which the server keeps sessions."""
         from tests.conftest import kept_in
 
         return kept_in(self.remote_dir)
 
     def server(self) -> int:
-        """The number of the server's process now."""
+        """Return the process id of the server that runs now."""
         for state in Path(self.remote_dir).glob("run/*/state.json"):
             pid = int(json.loads(state.read_text())["pid"])
             if not is_gone(pid):
@@ -188,7 +188,7 @@ class Lab:
         raise AssertionError("no server")
 
     def engine(self) -> int:
-        """The number of the engine's process now."""
+        """Return the process id of the engine that runs now."""
         server = self.server()
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
@@ -203,12 +203,12 @@ class Lab:
         if self._sshd is not None:
             self.stop_sshd()
         subprocess.run(["ip", "netns", "del", self.space], capture_output=True)
-        subprocess.run(["ip", "link", "del", self.near], capture_output=True)
+        subprocess.run(["ip", "link", "del", self.client_end], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Client:
-    """`dls connect` as a process, its events read."""
+    """A process that runs `dls connect --json`, and the events that it has written."""
 
     def __init__(self, lab: Lab, *more: str, port: int | None = None) -> None:
         self.lab = lab
@@ -225,7 +225,7 @@ class Client:
         threading.Thread(target=self._read, daemon=True).start()
         deadline = time.monotonic() + 60
         while not any(event["event"] == "ready" for event in self.events):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.said()
+            assert self.process.poll() is None and time.monotonic() < deadline, self.read_log()
             time.sleep(0.02)
 
     def _read(self) -> None:
@@ -233,7 +233,7 @@ class Client:
         for line in self.process.stdout:
             self.events.append(json.loads(line))
 
-    def said(self) -> str:
+    def read_log(self) -> str:
         return Path(self.log.name).read_text()
 
     def close(self) -> None:
@@ -250,7 +250,7 @@ class Client:
 
 
 class Work:
-    """One annotator: an image, clicks, and the masks that they must give."""
+    """The work of one annotator: an image, prompts, and a local engine that computes the expected masks."""
 
     def __init__(self, port: int, side: int = 48, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -276,7 +276,7 @@ class Work:
         self._direct.reset()
 
     def click(self) -> None:
-        """Click somewhere inside, and compare the mask voxel for voxel with the engine's own."""
+        """Click at a random place in the object, and compare the mask voxel for voxel with the expected one."""
         side = self.truth.shape[0]
         z, y, x = (int(at) for at in self._rng.integers(side // 2 - 4, side // 2 + 5, 3))
         answer = self.snap.point(z, y, x)
@@ -288,7 +288,7 @@ class Work:
             self.lost.append(f"click {self.clicks}: the mask is another one")
 
     def scribble(self) -> None:
-        """Draw a line inside."""
+        """Draw a line in the object, and compare the mask with the expected one."""
         side = self.truth.shape[0]
         drawn = np.zeros(self.truth.shape, bool)
         z, y = (int(at) for at in self._rng.integers(side // 2 - 3, side // 2 + 4, 2))

@@ -1,4 +1,4 @@
-"""Sixteen sessions of four clients that click at once, while the server is killed at random."""
+"""Four clients with four sessions each click at once, while the server and its engine are killed at random."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,24 +15,34 @@ from tests.faults.lab import Client, Lab, Work
 
 CLIENTS = 4
 SESSIONS = 4
-"""Of each client."""
+"""Number of sessions of each client."""
 KILL_SECONDS = (4.0, 12.0)
-"""Between two kills, of the server or of the engine."""
+"""Minimum and maximum number of seconds between two kills."""
+STEP_SECONDS = 0.1
 
 
 @dataclass
 class Soak:
-    """How it went."""
+    """What has happened so far."""
 
-    clicks: int = 0
+    works: list[Work] = field(default_factory=list)
     kills: int = 0
-    lost: list[str] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
-    """KiB of the server and its engine together, just before each kill, and at the end."""
+    """KiB of the server and its engine together, just before each kill."""
+
+    @property
+    def clicks(self) -> int:
+        """Number of prompts that were answered or lost."""
+        return sum(work.clicks for work in self.works)
+
+    @property
+    def lost(self) -> list[str]:
+        """What was wrong or lost, a line each."""
+        return [line for work in self.works for line in work.lost]
 
     @property
     def growth(self) -> float:
-        """Of the memory in use, between the second quarter and the last."""
+        """By which share the memory in use grew between the second quarter and the last."""
         quarter = max(1, len(self.memory) // 4)
         early, late = self.memory[quarter : 2 * quarter], self.memory[-quarter:]
         return sum(late) / len(late) / (sum(early) / len(early)) - 1 if early else 0.0
@@ -43,49 +54,57 @@ class Soak:
         )
 
 
-def run(lab: Lab, seconds: float) -> Soak:
-    """Let them work for so long."""
-    soak, stop = Soak(), threading.Event()
+def lasting(seconds: float) -> Callable[[Soak], bool]:
+    """Return a condition for `run` that holds when so many seconds are over."""
+    deadline = time.monotonic() + seconds
+    return lambda soak: time.monotonic() > deadline
+
+
+def run(lab: Lab, is_enough: Callable[[Soak], bool]) -> Soak:
+    """Let the clients work and the processes be killed until the condition holds."""
+    stop = threading.Event()
     clients = [Client(lab) for _ in range(CLIENTS)]
     try:
-        works = [Work(clients[number % CLIENTS].port, 40, seed=number) for number in range(CLIENTS * SESSIONS)]
-
-        def work(one: Work) -> None:
-            one.begin()
-            rng = random.Random(id(one))
-            while not stop.is_set():
-                rng.choice((one.click, one.click, one.scribble))()
-                if one.clicks % 12 == 0:
-                    one.upload()
-                stop.wait(rng.uniform(0, 0.5))
-
-        threads = [threading.Thread(target=work, args=(one,)) for one in works]
+        soak = Soak([Work(clients[number % CLIENTS].port, 40, seed=number) for number in range(CLIENTS * SESSIONS)])
+        threads = [threading.Thread(target=_work, args=(work, stop)) for work in soak.works]
         for thread in threads:
             thread.start()
-        _harm(lab, soak, time.monotonic() + seconds)
+        _kill(lab, soak, is_enough)
         stop.set()
         for thread in threads:
             thread.join()
-        soak.clicks = sum(one.clicks for one in works)
-        soak.lost = [what for one in works for what in one.lost]
     finally:
+        stop.set()
         for client in clients:
             client.close()
     return soak
 
 
-def _harm(lab: Lab, soak: Soak, until: float) -> None:
+def _work(work: Work, stop: threading.Event) -> None:
+    work.begin()
+    rng = random.Random(id(work))
+    while not stop.is_set():
+        rng.choice((work.click, work.click, work.scribble))()
+        if work.clicks % 12 == 0:
+            work.upload()
+        stop.wait(rng.uniform(0, 0.5))
+
+
+def _kill(lab: Lab, soak: Soak, is_enough: Callable[[Soak], bool]) -> None:
     rng = random.Random(0)
-    while time.monotonic() < until:
-        time.sleep(min(rng.uniform(*KILL_SECONDS), max(0.0, until - time.monotonic())))
+    while not is_enough(soak):
+        next_kill = time.monotonic() + rng.uniform(*KILL_SECONDS)
+        while time.monotonic() < next_kill:
+            time.sleep(STEP_SECONDS)
+            if is_enough(soak):
+                return
         try:
             server, engine = lab.server(), lab.engine()
             soak.memory.append(_used(server) + _used(engine))
-            if time.monotonic() < until:
-                os.kill(rng.choice((server, engine)), signal.SIGKILL)
-                soak.kills += 1
+            os.kill(rng.choice((server, engine)), signal.SIGKILL)
+            soak.kills += 1
         except (AssertionError, OSError, ValueError):
-            continue  # it is being started
+            continue  # a server or an engine is being started
 
 
 def _used(pid: int) -> int:

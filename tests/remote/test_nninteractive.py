@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dls.demo import sshd
-from dls.errors import EngineError, LaunchError
+from dls.errors import EngineError, HostError, LaunchError
+from dls.gpus import Gpu
 from dls.remote.host.install import constrain_torch, plan, torch_backend
 from dls.remote.host.packages import requirements
-from dls.remote.session import connect
+from dls.remote.host.probe import HostReport
+from dls.remote.session import LoginOptions, ServerOptions, Session, connect
 from tests.remote.host.test_install import REPORT, python
 from tests.support.itksnap import ItkSnap
 from tests.support.synthetic import dice, ellipsoid, noisy
@@ -21,58 +24,55 @@ MODEL = Path(__file__).parents[1] / "tiny_model" / "model"
 WANTED = requirements("nninteractive")
 
 
-def with_driver(driver: str) -> object:
-    from dataclasses import replace
-
-    from dls.gpus import Gpu
-
+def with_driver(driver: str) -> HostReport:
+    """Return the report of a host with an A100 and this driver."""
     return replace(REPORT, gpus=(Gpu(0, "NVIDIA A100", 40000, 39000, driver, "8.0"),), pythons=(python((3, 12, 0)),))
 
 
 def test_the_build_of_torch_fits_the_host() -> None:
-    """CUDA where there is a GPU, never where there is none; each in an environment of its own."""
-    from dataclasses import replace
-
+    """It is CUDA's where there is a GPU and never where there is none; each has its own environment."""
     gpu, none = with_driver("580.65.06"), replace(REPORT, pythons=(python((3, 12, 0)),))
-    assert torch_backend(gpu, WANTED) == "auto" and torch_backend(none, WANTED) == "cpu"  # type: ignore[arg-type]
-    assert torch_backend(gpu, requirements("region")) == ""  # type: ignore[arg-type]
+    assert torch_backend(gpu, WANTED) == "auto" and torch_backend(none, WANTED) == "cpu"
+    assert torch_backend(gpu, requirements("region")) == ""
     names = {
         plan(report, WANTED, "c").environment for report in (replace(none, free_mib=9999), replace(gpu, free_mib=9999))
-    }  # type: ignore[type-var]
+    }
     assert len(names) == 2 and {name.rsplit("-", 1)[1] for name in names} == {"cpu", "cuda"}
 
 
-def test_the_driver_bounds_torch() -> None:
-    """Newer wheels are built for CUDA 13, which older drivers do not run; too old a driver is said."""
-    from dls.errors import HostError
-
+def test_the_driver_constrains_torch() -> None:
+    """Newer wheels are built for CUDA 13, which older drivers do not run; a driver that is too old is an error."""
     packages = ("numpy", "torch>=2.6,!=2.9.*")
-    assert constrain_torch(packages, with_driver("580.65.06")) == packages  # type: ignore[arg-type]
-    assert constrain_torch(packages, with_driver("550.54.15"))[1] == "torch>=2.6,!=2.9.*,<2.11"  # type: ignore[arg-type]
+    assert constrain_torch(packages, with_driver("580.65.06")) == packages
+    assert constrain_torch(packages, with_driver("550.54.15"))[1] == "torch>=2.6,!=2.9.*,<2.11"
     assert constrain_torch(packages, REPORT) == packages
     with pytest.raises(HostError, match="470"):
-        constrain_torch(packages, with_driver("470.57.02"))  # type: ignore[arg-type]
+        constrain_torch(packages, with_driver("470.57.02"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_over_openssh_with_torch_in_the_remote_environment(short_folder: Path) -> None:
-    """Installed, launched, loaded and clicked; what the model can't do is told by the engine's own sentence."""
+    """It is installed, launched, loaded and answers a click; a missing or broken model is reported in one sentence."""
     torch = pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
     if torch.version.cuda is not None:
         pytest.skip("pip has no CPU build of torch here, and CUDA is never put on a host without a GPU")
     constraint = short_folder / "constraint.txt"
     constraint.write_text(f"torch=={torch.__version__.split('+')[0]}\n")
     with sshd.running(short_folder, options=f"SetEnv PIP_CONSTRAINT={constraint}") as server:
-        options = {"ssh_config": server.config, "remote_dir": f"{short_folder}/host", "engine": "nninteractive"}
+        login = LoginOptions(ssh_config=server.config, remote_dir=f"{short_folder}/host")
+
+        def connect_with(model: str, *, network: bool = True) -> Session:
+            return connect("dls-demo", server=ServerOptions("nninteractive", model=model, network=network), login=login)
+
         with pytest.raises(LaunchError, match="--no-network"):
-            connect("dls-demo", network=False, model="nnInteractive_none", **options)  # type: ignore[arg-type]
+            connect_with("nnInteractive_none", network=False)
         broken = short_folder / "broken"
         shutil.copytree(MODEL, broken)
         torch.save({}, broken / "fold_0" / "checkpoint_final.pth")
         with pytest.raises(EngineError, match="can't be loaded"):
-            connect("dls-demo", model=str(broken), **options)  # type: ignore[arg-type]
-        session = connect("dls-demo", model=str(MODEL), **options)  # type: ignore[arg-type]
+            connect_with(str(broken))
+        session = connect_with(str(MODEL))
         try:
             assert session.state.device == "cpu" and "engine" in session.seconds
             truth = ellipsoid((96, 128, 128), (48, 64, 64), (12, 15, 14))

@@ -1,18 +1,22 @@
-"""`dls connect` for the tests: what it says, and what it leaves."""
+"""Sessions for the tests, and the commands of the same host."""
 
 from __future__ import annotations
 
+import socket
 import sys
+from typing import Any
 
 import dls
 from dls.demo import sshd
 from dls.remote.progress import Silent
-from dls.remote.session import connect
 from tests.support.processes import free_port
+
+ANY_PORT = -1
+"""Lets `connected` choose a free local port."""
 
 
 class RecordingReporter(Silent):
-    """Remembers the phases and notes."""
+    """Remembers the phases, the notes, and whether the link was open at each change."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
@@ -29,11 +33,24 @@ class RecordingReporter(Silent):
         self.notes.append(text)
 
 
-def connected(host: sshd.Server, remote_dir: str, **options: object) -> tuple[dls.Session, RecordingReporter]:
-    story = RecordingReporter()
-    options.setdefault("local_port", free_port())
-    made = connect("dls-demo", ssh_config=host.config, remote_dir=remote_dir, reporter=story, **options)  # type: ignore[arg-type]
-    return made, story
+def connected(
+    host: sshd.Server, remote_dir: str, *, local_port: int | None = ANY_PORT, **server: Any
+) -> tuple[dls.Session, RecordingReporter]:
+    """Connect to the host with these options of the server; returns the session and what it reported."""
+    reporter = RecordingReporter()
+    session = dls.connect(
+        "dls-demo",
+        server=dls.ServerOptions(**server),
+        login=dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir),
+        local_port=free_port() if local_port == ANY_PORT else local_port,
+        reporter=reporter,
+    )
+    return session, reporter
+
+
+def cut(session: dls.Session) -> None:
+    """Cut the session's SSH connection, as a network that goes away does."""
+    session.connection.transport.sock.shutdown(socket.SHUT_RDWR)
 
 
 def command(host: sshd.Server, remote_dir: str, verb: str, *more: str) -> list[str]:

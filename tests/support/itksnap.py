@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class Answer:
         """The sentence of a refusal."""
         said = self.json
         assert list(said) == ["error"] and said["error"].endswith("."), said
-        return said["error"]
+        return str(said["error"])
 
 
 Part = tuple[str, bytes | None, str | None, str | None]
@@ -51,10 +52,13 @@ class ItkSnap:
         return self._perform(path, list(headers))
 
     def post(self, path: str, file: bytes | None, metadata: bytes | None, headers: tuple[str, ...] = ()) -> Answer:
-        form = [("file", file, "image.gz", "application/gzip"), ("metadata", metadata, None, "application/json")]
+        form: list[Part] = [
+            ("file", file, "image.gz", "application/gzip"),
+            ("metadata", metadata, None, "application/json"),
+        ]
         return self._perform(path, list(headers), form)
 
-    def _perform(self, path: str, headers: list[str], form: list[Part] | None = None) -> Answer:
+    def _perform(self, path: str, headers: list[str], form: Sequence[Part] | None = None) -> Answer:
         curl = pycurl.Curl()
         body, head = io.BytesIO(), io.BytesIO()
         curl.setopt(pycurl.URL, self.url + path)

@@ -24,8 +24,10 @@ def free_port() -> int:
 
 
 def interruptible() -> None:
-    """Undo what a shell does to a job in the background: it makes it ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let a new process react to signals: shells make background jobs ignore Ctrl-C, and nohup makes them ignore
+    SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:

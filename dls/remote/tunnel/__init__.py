@@ -1,1 +1,1 @@
-"""The local port and the way from it to the server: requests, channels, and what keeps the link up."""
+"""The tunnel: the local port, the requests that come to it, and the link that carries them to the server."""

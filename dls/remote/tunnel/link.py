@@ -1,4 +1,8 @@
-"""The way to the server as it is now: open, lost, or not needed; and channels that are opened ahead of need."""
+"""The link between the local port and the server, as a state machine.
+
+`TRANSITIONS` holds every change of state. `Link.handle` is the only method that makes one, under the link's lock: the
+supervisor passes it the events, and the proxy waits for the state that it needs.
+"""
 
 from __future__ import annotations
 
@@ -7,161 +11,210 @@ import threading
 import time
 from dataclasses import dataclass
 
-from dls.contract import ServerState
 from dls.errors import DlsError, LinkError
-from dls.remote.host import status
 from dls.remote.ssh.channel import Channel
-from dls.remote.ssh.connection import Connection
-
-AHEAD = 3
-"""Channels kept open for requests to come: opening one costs a round trip, and each request of ITK-SNAP needs one."""
-STALE_SECONDS = 300.0
-"""A channel opened so long ago is not used any more."""
-
-NOTICE_SECONDS = 5.0
-"""How long it may take at most until a way that is not open any more is known to be so."""
+from dls.remote.tunnel.channel_pool import POOL_SIZE, ChannelPool
+from dls.remote.tunnel.endpoint import Endpoint
 
 
 class LinkState(enum.Enum):
-    """How the way to the server is."""
+    """Whether requests can be sent to the server."""
 
     OPEN = "open"
     LOST = "lost"
+    """The connection or the server was lost; the supervisor is bringing it back."""
     ASLEEP = "asleep"
-    """The server ended because nobody needed it, or was told to; the next request brings it back."""
+    """The server ended on purpose and nobody needs it; the next request starts it again."""
     CLOSED = "closed"
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """The far end: the connection that leads there and the server's state."""
+class Connected:
+    """The endpoint answers requests."""
 
-    connection: Connection
-    state: ServerState
-    version: str
-    """Of the protocol, as the server says it to ITK-SNAP."""
+    endpoint: Endpoint
 
-    def open(self) -> Channel:
-        """Open a channel to the server, or raise a DlsError."""
-        return status.open_channel(self.connection, self.state)
+
+@dataclass(frozen=True)
+class ConnectionLost:
+    """The SSH connection was lost."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class ServerLost:
+    """The server on the host does not answer, although its host does."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class ServerStopped:
+    """The server ended on purpose; the endpoint's connection stays."""
+
+    endpoint: Endpoint
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An attempt to reconnect failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The user closed the session."""
+
+    reason: str = "The connection is closed."
+
+
+LinkEvent = Connected | ConnectionLost | ServerLost | ServerStopped | Failed | Closed
+
+TRANSITIONS: dict[LinkState, dict[type[LinkEvent], LinkState]] = {
+    LinkState.OPEN: {
+        Connected: LinkState.OPEN,
+        ConnectionLost: LinkState.LOST,
+        ServerLost: LinkState.LOST,
+        ServerStopped: LinkState.ASLEEP,
+        Failed: LinkState.LOST,
+        Closed: LinkState.CLOSED,
+    },
+    LinkState.LOST: {
+        Connected: LinkState.OPEN,
+        ConnectionLost: LinkState.LOST,
+        ServerLost: LinkState.LOST,
+        ServerStopped: LinkState.ASLEEP,
+        Failed: LinkState.LOST,
+        Closed: LinkState.CLOSED,
+    },
+    LinkState.ASLEEP: {
+        Connected: LinkState.OPEN,
+        ConnectionLost: LinkState.LOST,
+        ServerStopped: LinkState.ASLEEP,
+        Failed: LinkState.LOST,
+        Closed: LinkState.CLOSED,
+    },
+    LinkState.CLOSED: {
+        Closed: LinkState.CLOSED,
+    },
+}
+"""The next state for each state and event. An event that is missing changes nothing and raises an error."""
+
+NOTICE_SECONDS = 5.0
+"""Maximum number of seconds until a loss is noticed: a request keeps trying for at least so long."""
+RETRY_SECONDS = 0.2
+"""Seconds between two attempts to open a channel while the state is still OPEN."""
+
+
+class LinkClosed(LinkError):
+    """The session was closed, so that the link takes no further events."""
+
+
+def next_state(state: LinkState, event: LinkEvent) -> LinkState:
+    """Look up the state that follows; raises LinkClosed in CLOSED, and RuntimeError where the table has no entry."""
+    following = TRANSITIONS[state].get(type(event))
+    if following is not None:
+        return following
+    if state is LinkState.CLOSED:
+        raise LinkClosed(Closed().reason)
+    raise RuntimeError(f"the link does not allow {type(event).__name__} while it is {state.value}")
 
 
 class Link:
-    """What stands between the local port and the server; the keeper changes it, the relay uses it."""
+    """Holds the state of the link, the endpoint, and the channels to it.
 
-    def __init__(self, end: Endpoint) -> None:
-        self.end = end
-        self.way = LinkState.OPEN
-        self.why = ""
-        """What is wrong, in a sentence."""
-        self.wanted = False
-        """Somebody waits for the way with more than a question whether the server is there."""
-        self.stirred = threading.Event()
-        """Somebody waits for the way, or has reason to doubt it: the keeper looks at once."""
+    `wake` is set when the supervisor should check at once: a request waits, or has failed.
+    """
+
+    def __init__(self, endpoint: Endpoint, pool_size: int = POOL_SIZE) -> None:
+        self.wake = threading.Event()
+        self.pool = ChannelPool(pool_size, self.suspect)
+        self.pool.set_endpoint(endpoint)
+        self._endpoint = endpoint
+        self._state = LinkState.OPEN
+        self._reason = ""
+        self._demand = False
         self._changed = threading.Condition()
-        self._ahead: list[tuple[float, Channel]] = []
-        self._refilling = False
 
-    def opened(self, end: Endpoint) -> None:
-        """The way is open (again)."""
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server and the connection to it; the last ones while the link is not open."""
+        return self._endpoint
+
+    @property
+    def state(self) -> LinkState:
+        """The current state."""
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why the link is not open, in a sentence; empty while it is open."""
+        return self._reason
+
+    @property
+    def demand(self) -> bool:
+        """Whether a real request (not `/status`) is waiting."""
+        return self._demand
+
+    def handle(self, event: LinkEvent) -> None:
+        """Change the state as `TRANSITIONS` says; raises LinkClosed once the link was closed."""
         with self._changed:
-            self._drop()
-            self.end, self.way, self.why, self.wanted = end, LinkState.OPEN, "", False
+            self._state = next_state(self._state, event)
+            if isinstance(event, Connected | ServerStopped):
+                self._endpoint = event.endpoint
+            if isinstance(event, Connected):
+                self._reason, self._demand = "", False
+            else:
+                self._reason = event.reason
+            dropped = self.pool.set_endpoint(self._endpoint if self._state is LinkState.OPEN else None)
             self._changed.notify_all()
-        self._refill()
-
-    def lost(self, way: LinkState, why: str) -> None:
-        """The way is not open any more."""
-        with self._changed:
-            self._drop()
-            if self.way is not LinkState.CLOSED:
-                self.way, self.why = way, why
-            self._changed.notify_all()
-
-    def _drop(self) -> None:
-        dropped, self._ahead = self._ahead, []
-        for _, channel in dropped:
+        for channel in dropped:
             channel.close()
+        self.pool.refill()
 
-    def take(self, wait: float) -> Channel:
-        """Return a channel to the server, waiting for the way to be open; raises LinkError when it is not in time.
+    def open_channel(self, timeout: float) -> Channel:
+        """Return a channel to the server, after waiting up to `timeout` seconds for the link to be open.
 
-        Who does not wait at all only asks, and brings back no server that ended.
+        A timeout of 0 is that of `/status`: it starts no server that is asleep. Raises LinkError.
         """
         started = time.monotonic()
-        deadline = started + wait
+        deadline = started + timeout
         while True:
-            with self._changed:
-                while self.way is not LinkState.OPEN:
-                    self._stir(wait > 0)
-                    left = deadline - time.monotonic()
-                    if self.way is LinkState.CLOSED or left <= 0:
-                        raise LinkError(self.why or "The connection is closed.")
-                    self._changed.wait(min(left, 1.0))
-                channel = self._usable()
-                end = self.end
-            if channel is None:
-                channel = self._opened_now(end, wait > 0)
+            endpoint = self._wait_until_open(deadline, is_demand=timeout > 0)
+            channel = self.pool.take() or self._try_to_open(endpoint, is_demand=timeout > 0)
             if channel is not None:
-                self._refill()
+                self.pool.refill()
                 return channel
             if time.monotonic() > max(deadline, started + NOTICE_SECONDS):
-                raise LinkError(self.why or "The server does not take requests.")
+                raise LinkError(self._reason or "The server does not take requests.")
 
-    def _usable(self) -> Channel | None:
-        while self._ahead:
-            since, channel = self._ahead.pop(0)
-            if time.monotonic() - since < STALE_SECONDS and channel.is_open:
-                return channel
-            channel.close()
-        return None
+    def _wait_until_open(self, deadline: float, *, is_demand: bool) -> Endpoint:
+        with self._changed:
+            while self._state is not LinkState.OPEN:
+                self._wake_supervisor(is_demand)
+                left = deadline - time.monotonic()
+                if self._state is LinkState.CLOSED or left <= 0:
+                    raise LinkError(self._reason)
+                self._changed.wait(min(left, 1.0))
+            return self._endpoint
 
-    def _opened_now(self, end: Endpoint, is_wanted: bool) -> Channel | None:
+    def _try_to_open(self, endpoint: Endpoint, *, is_demand: bool) -> Channel | None:
         try:
-            return end.open()
+            return endpoint.open()
         except DlsError:
-            # The link or the server has gone, and the keeper has not noticed yet.
+            # The connection or the server was lost, and the supervisor has not noticed yet.
             with self._changed:
-                self._stir(is_wanted)
-                self._changed.wait(0.2)
+                self._wake_supervisor(is_demand)
+                self._changed.wait(RETRY_SECONDS)
             return None
 
-    def _stir(self, is_wanted: bool) -> None:
-        self.wanted = self.wanted or is_wanted
-        self.stirred.set()
+    def _wake_supervisor(self, is_demand: bool) -> None:
+        self._demand = self._demand or is_demand
+        self.wake.set()
 
-    def _refill(self) -> None:
-        with self._changed:
-            if self._refilling or self.way is not LinkState.OPEN or len(self._ahead) >= AHEAD:
-                return
-            self._refilling = True
-        threading.Thread(target=self._open_ahead, name="dls-ahead", daemon=True).start()
-
-    def _open_ahead(self) -> None:
-        try:
-            while True:
-                with self._changed:
-                    end = self.end
-                    if self.way is not LinkState.OPEN or len(self._ahead) >= AHEAD:
-                        return
-                channel = end.open()
-                with self._changed:
-                    if end is self.end and self.way is LinkState.OPEN:
-                        self._ahead.append((time.monotonic(), channel))
-                    else:
-                        channel.close()
-        except DlsError:
-            self.stirred.set()
-        finally:
-            self._refilling = False
-
-    def doubt(self) -> None:
-        """Say that a request was cut, so that the keeper looks at once."""
-        self.stirred.set()
-
-    def close(self) -> None:
-        """Let nobody wait any longer."""
-        self.lost(LinkState.CLOSED, "The connection is closed.")
-        with self._changed:
-            self.way = LinkState.CLOSED
-            self._changed.notify_all()
+    def suspect(self) -> None:
+        """Report that a request or a channel failed, so that the supervisor checks at once."""
+        self.wake.set()

@@ -1,4 +1,4 @@
-"""The local port: sshtunnel's listener, which stays while the link behind it comes and goes."""
+"""The local port: sshtunnel's listener, which stays open while the link behind it is lost and restored."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from dls.contract import DEFAULT_PORT
 from dls.errors import ForwardError
 
 PORTS_TO_TRY = 20
-"""How many ports after the default one are tried before giving up."""
+"""Number of ports that are tried, from the default one on."""
 TAKEN = (errno.EADDRINUSE, errno.EACCES, 10048, 10013)
-"""Port in use or forbidden; the last two are what Windows says."""
+"""Error numbers of a port that is in use or forbidden; the last two are those of Windows."""
 
-Serve = Callable[[socket.socket], None]
-"""Answers one connection to the local port."""
+ConnectionHandler = Callable[[socket.socket], None]
+"""A function that answers one connection to the local port."""
 
 _log = logging.getLogger("dls.forward")
 _log.addHandler(logging.NullHandler())
 
 
 class _Handler(socketserver.BaseRequestHandler):
-    """One connection to the local port, on a thread of its own."""
+    """One connection to the local port; sshtunnel runs each in its own thread."""
 
-    answer: Serve
+    serve: ConnectionHandler
     remote_address = ("127.0.0.1", 1)
-    """sshtunnel asks for one; where requests really go is the business of `answer`."""
+    """An address that sshtunnel wants to have; `serve` decides where requests go."""
 
     def handle(self) -> None:
-        self.answer(self.request)
+        self.serve(self.request)
 
 
 class _Server(sshtunnel._ThreadingForwardServer):  # type: ignore[misc]
-    """sshtunnel's threaded listener; on Windows, address reuse would let two programs share one port."""
+    """sshtunnel's threaded listener. On Windows, address reuse would let two programs share one port."""
 
     allow_reuse_address = sys.platform != "win32"
     request_queue_size = 128
@@ -58,17 +58,17 @@ class _Server(sshtunnel._ThreadingForwardServer):  # type: ignore[misc]
 
 
 class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
-    """sshtunnel without its own login: by itself it checks no host key and logs in once more."""
+    """sshtunnel over a transport that is logged in already: its own login checks no host key."""
 
-    def __init__(self, transport: paramiko.Transport, serve: Serve, address: tuple[str, int]) -> None:
-        self._verified = transport
+    def __init__(self, transport: paramiko.Transport, serve: ConnectionHandler, address: tuple[str, int]) -> None:
+        self._logged_in = transport
         self._serve = serve
         self.bind_errors: list[OSError] = []
         super().__init__(
             ssh_address_or_host=("localhost", 22),
             ssh_config_file=None,
             ssh_username="-",
-            ssh_password="-",  # noqa: S106 - sshtunnel refuses to start without one; it is sent nowhere
+            ssh_password="-",  # noqa: S106 - sshtunnel does not start without one; it is never sent
             allow_agent=False,
             host_pkey_directories=[],
             local_bind_address=address,
@@ -78,21 +78,21 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
         )
 
     def _connect_to_gateway(self) -> None:
-        self._transport = self._verified
+        self._transport = self._logged_in
 
     def _make_ssh_forward_handler_class(self, remote_address_: tuple[str, int]) -> type[_Handler]:
-        return type("Handler", (_Handler,), {"answer": staticmethod(self._serve)})
+        return type("Handler", (_Handler,), {"serve": staticmethod(self._serve)})
 
     def _make_ssh_forward_server_class(self, remote_address_: tuple[str, int]) -> type[_Server]:
         return type("Server", (_Server,), {"bind_errors": self.bind_errors, "daemon_threads": True})
 
     def _stop_transport(self, force: bool = False) -> None:
-        # The transport is not ours to close: the connection that made it does.
+        # Leave the transport open: it belongs to the Connection.
         for server in self._server_list:
             server.shutdown()
             server.server_close()
         self.is_alive = False
-        self.__dict__.pop("_transport", None)  # sshtunnel closes what it still holds when it is collected
+        self.__dict__.pop("_transport", None)  # sshtunnel closes it when it is garbage collected
 
 
 class Listener:
@@ -103,10 +103,10 @@ class Listener:
         self.port: int = forwarder.local_bind_port
 
     @classmethod
-    def open(cls, transport: paramiko.Transport, serve: Serve, port: int | None = None) -> Listener:
-        """Listen on 127.0.0.1, on the port asked for or on the first free one from 8911 on.
+    def open(cls, transport: paramiko.Transport, serve: ConnectionHandler, port: int | None = None) -> Listener:
+        """Listen on 127.0.0.1, on this port or else on the first free one from 8911 on.
 
-        Raises ForwardError when the port asked for, or every port tried, is taken or forbidden.
+        Raises ForwardError when the port, or every port that is tried, is taken or forbidden.
         """
         ports = [port] if port is not None else list(range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TO_TRY))
         for candidate in ports:
@@ -127,7 +127,7 @@ class Listener:
         )
 
     def close(self) -> None:
-        """Stop listening; connections that are open end with the transport."""
+        """Stop listening; open connections end with the transport."""
         self._forwarder.stop()
 
 

@@ -1,7 +1,7 @@
-"""Requests from the local port to the server and answers back, whatever the link does meanwhile.
+"""Forwards requests from the local port to the server, and the responses back.
 
-A request that comes while the link is lost waits for it. One that is cut in the middle is sent again when that can do
-no harm: it changes nothing, or the server knows it by its name and does not apply it twice.
+A request that arrives while the link is lost waits for it. A request whose connection breaks is sent again where that
+does no harm: it changes nothing, or the server knows it by its name and applies it only once.
 """
 
 from __future__ import annotations
@@ -16,127 +16,141 @@ import h11
 from dls.contract import ServerState
 from dls.errors import LinkError
 from dls.remote.ssh.channel import Channel, ChannelError
-from dls.remote.tunnel import headers as http_headers
 from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected
+from dls.remote.tunnel.headers import (
+    build_request_headers,
+    build_response_headers,
+    content_length,
+    encode_error,
+    encode_response,
+    is_repeatable,
+    is_status,
+)
 from dls.remote.tunnel.link import Link, LinkState
 
 WAIT_SECONDS = 60.0
-"""How long a request waits for a link that is lost."""
-MOST_REPEATS = 4
-"""Of a request that is cut again and again: it may be what ends the server."""
-MOST_ANSWERED = 4 << 20
-"""Bytes of an answer that is passed on only when it is whole; masks are smaller."""
-ALL = 1 << 24
-"""Of what a channel has: a part would cost it a shift of all the rest, at each read."""
+"""Seconds that a request waits for a lost link."""
+MAX_RETRIES = 4
+"""Maximum number of times that a request is sent again: it may be the request itself that ends the server."""
+MAX_BUFFERED_RESPONSE = 4 << 20
+"""Size in bytes up to which a response is sent on only when it is complete; masks are smaller."""
+READ_ALL = 1 << 24
+"""Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
 
 log = logging.getLogger("dls.forward")
 
 
 class UpstreamLost(Exception):
-    """The way was lost in the middle of a request."""
+    """The channel to the server broke in the middle of a request."""
 
 
 class Proxy:
     """Answers the connections to the local port."""
 
-    def __init__(self, link: Link, wait: float = WAIT_SECONDS) -> None:
+    def __init__(self, link: Link, timeout: float = WAIT_SECONDS) -> None:
         self._link = link
-        self._wait = wait
+        self._timeout = timeout
 
     def serve(self, sock: socket.socket) -> None:
-        """Answer the requests of one connection, until the client has no more."""
-        near = ClientConnection(sock)
+        """Answer the requests of one connection, until the client sends no more."""
+        client = ClientConnection(sock)
         with contextlib.suppress(ClientDisconnected):
             try:
-                while self._serve_next(near):
+                while self._serve_next(client):
                     pass
             except h11.RemoteProtocolError:
-                if near.can_be_answered:
-                    near.answer(*http_headers.refusal(400, "This is not an HTTP request."))
+                if client.can_respond:
+                    client.send_response(*encode_error(400, "This is not an HTTP request."))
 
-    def _serve_next(self, near: ClientConnection) -> bool:
-        asked = near.next_request()
-        if asked is None:
+    def _serve_next(self, client: ClientConnection) -> bool:
+        received = client.next_request()
+        if received is None:
             return False
-        request, body = asked
+        request, body = received
         try:
-            self._answer(near, request, body)
+            self._answer(client, request, body)
         finally:
-            if not body.is_whole:
-                near.read_no_more()
-        return near.keep_alive(body)
+            if not body.is_complete:
+                client.stop_reading()
+        return client.keep_alive(body)
 
-    def _answer(self, near: ClientConnection, request: h11.Request, body: Body) -> None:
-        only_asks = http_headers.is_status(request.method, request.target)
+    def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
+        for_status = is_status(request.method, request.target)
         try:
-            self._exchange(near, request, body, wait=0.0 if only_asks else self._wait)
+            self._exchange(client, request, body, timeout=0.0 if for_status else self._timeout)
         except LinkError as error:
-            refusal = http_headers.refusal(503, f"{error.message} Try again when it is back.")
-            near.answer(*(self._status_meanwhile() if only_asks else refusal))
+            refusal = encode_error(503, f"{error.message} Try again when it is back.")
+            client.send_response(*(self._local_status() if for_status else refusal))
         except UpstreamLost:
             message = "The connection was lost in the middle of this request. Try again."
-            near.answer(*http_headers.refusal(502, message))
+            client.send_response(*encode_error(502, message))
 
-    def _status_meanwhile(self) -> tuple[h11.Response, bytes]:
-        """Answer at once: ITK-SNAP would hang with the question; it shows a server that refuses as not connected."""
-        if self._link.way is LinkState.ASLEEP:  # the server is brought back when it is needed
-            return http_headers.answer(200, {"status": "ok", "version": self._link.end.version})
-        return http_headers.refusal(503, self._link.why or "The server does not take requests.")
+    def _local_status(self) -> tuple[h11.Response, bytes]:
+        """Answer `/status` without the server: ITK-SNAP hangs until it is answered, and shows a 503 as not connected.
 
-    def _exchange(self, near: ClientConnection, request: h11.Request, body: Body, wait: float) -> None:
-        """Ask the server and pass its answer on; raises LinkError when there is no way to it, and Cut."""
+        While the server is asleep the answer is positive, because the first real request starts it again.
+        """
+        if self._link.state is LinkState.ASLEEP:
+            return encode_response(200, {"status": "ok", "version": self._link.endpoint.version})
+        return encode_error(503, self._link.reason or "The server does not take requests.")
+
+    def _exchange(self, client: ClientConnection, request: h11.Request, body: Body, timeout: float) -> None:
+        """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
         name = secrets.token_hex(8)
-        for repeat in range(MOST_REPEATS + 1):
-            channel = self._link.take(wait)
+        for attempt in range(MAX_RETRIES + 1):
+            channel = self._link.open_channel(timeout)
             try:
                 with contextlib.closing(channel):
-                    far = self._ask(channel, body, request, name, again=repeat > 0)
-                    _pass_on(far, channel, near)
+                    upstream = self._send_request(channel, body, request, name, is_retry=attempt > 0)
+                    _forward_response(upstream, channel, client)
                 return
             except UpstreamLost:
                 log.warning("a request was cut")
-                self._link.doubt()
-                if not (http_headers.may_repeat(request.method, request.target) and body.can_repeat):
+                self._link.suspect()
+                if not (is_repeatable(request.method, request.target) and body.is_replayable):
                     raise
         raise UpstreamLost
 
-    def _ask(self, channel: Channel, body: Body, request: h11.Request, name: str, *, again: bool) -> h11.Connection:
-        """Send the request over a channel."""
-        far = h11.Connection(h11.CLIENT)
-        headers = http_headers.forwarded(
-            request.headers.raw_items(), name, credentials(self._link.end.state), again=again
+    def _send_request(
+        self, channel: Channel, body: Body, request: h11.Request, name: str, *, is_retry: bool
+    ) -> h11.Connection:
+        """Send the request over a channel; a failure shows when the response is read."""
+        upstream = h11.Connection(h11.CLIENT)
+        headers = build_request_headers(
+            request.headers.raw_items(), name, port_credentials(self._link.endpoint.state), is_retry=is_retry
         )
-        head = far.send(h11.Request(method=request.method, target=request.target, headers=headers))
+        head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
         try:
             channel.sendall(head or b"")
-            for piece in body.pieces():
-                channel.sendall(piece)
+            for chunk in body.chunks():
+                channel.sendall(chunk)
         except ChannelError:
-            log.debug("the rest of a request was not taken")  # it may have been answered already: refused
-        return far
+            # The server may have refused the request before it had read all of it.
+            log.debug("the rest of a request was not taken")
+        return upstream
 
 
-def _pass_on(far: h11.Connection, channel: Channel, near: ClientConnection) -> None:
-    """Pass an answer on: held until it is whole, so that it can be asked for again, unless it is very large."""
+def _forward_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> None:
+    """Send the response on when it is complete, so that it can be requested again; very large ones are streamed."""
     response: h11.Response | None = None
-    held: list[bytes] = []
+    parts: list[bytes] = []
     size = 0
     try:
         while True:
-            event = far.next_event()
+            event = upstream.next_event()
             if event is h11.NEED_DATA:
-                far.receive_data(channel.recv(ALL))
+                upstream.receive_data(channel.recv(READ_ALL))
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data) and response is not None:
-                held.append(bytes(event.data))
+                parts.append(bytes(event.data))
                 size += len(event.data)
-                if size > MOST_ANSWERED and http_headers.size(response.headers.raw_items()) is not None:
-                    near.send(_passed_on(response, size), *(h11.Data(data=part) for part in held))
-                    _stream(far, channel, near)
+                if size > MAX_BUFFERED_RESPONSE and content_length(response.headers.raw_items()) is not None:
+                    client.send(_build_response(response, size), *(h11.Data(data=part) for part in parts))
+                    _stream_response(upstream, channel, client)
                     return
             elif isinstance(event, h11.EndOfMessage) and response is not None:
-                near.answer(_passed_on(response, size), b"".join(held))
+                client.send_response(_build_response(response, size), b"".join(parts))
                 return
             elif not isinstance(event, h11.InformationalResponse):
                 raise UpstreamLost
@@ -144,15 +158,15 @@ def _pass_on(far: h11.Connection, channel: Channel, near: ClientConnection) -> N
         raise UpstreamLost from None
 
 
-def _stream(far: h11.Connection, channel: Channel, near: ClientConnection) -> None:
-    """Pass the rest of an answer on as it comes; when it is cut, the client's connection ends too."""
+def _stream_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> None:
+    """Send the rest of a response as it arrives; if the channel breaks, the client's connection ends too."""
     try:
         while True:
-            event = far.next_event()
+            event = upstream.next_event()
             if event is h11.NEED_DATA:
-                far.receive_data(channel.recv(ALL))
+                upstream.receive_data(channel.recv(READ_ALL))
             elif isinstance(event, h11.Data | h11.EndOfMessage):
-                near.send(event)
+                client.send(event)
                 if isinstance(event, h11.EndOfMessage):
                     return
             else:
@@ -161,13 +175,16 @@ def _stream(far: h11.Connection, channel: Channel, near: ClientConnection) -> No
         raise ClientDisconnected from None
 
 
-def _passed_on(response: h11.Response, size: int) -> h11.Response:
-    headers = http_headers.answered(response.headers.raw_items())
-    if http_headers.size(headers) is None:
+def _build_response(response: h11.Response, size: int) -> h11.Response:
+    headers = build_response_headers(response.headers.raw_items())
+    if content_length(headers) is None:
         headers.append((b"content-length", str(size).encode()))
     return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)
 
 
-def credentials(state: ServerState) -> str | None:
-    """Return what the server wants to see on a port, which everybody on its host can reach; a socket is guarded."""
+def port_credentials(state: ServerState) -> str | None:
+    """Return the credentials that a server wants on a port, which every user of its host can reach; None for a socket.
+
+    A socket needs none: only its user can open it.
+    """
     return None if state.port is None else state.credentials

@@ -1,126 +1,138 @@
-"""Keeps the way to the server open: judges it by answers awaited, and mends what is broken, for as long as it takes."""
+"""Monitors the tunnel and the server, and reconnects or restarts them."""
 
 from __future__ import annotations
 
 import contextlib
-import enum
-import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginError
-from dls.remote.host import launch, status
+from dls.remote.host import launch
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
-from dls.remote.ssh.prompts import CannotAsk
-from dls.remote.tunnel.link import Endpoint, Link, LinkState
+from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.health import (
+    AWAKE_DEADLINE,
+    CHECK_SECONDS,
+    LINK_DEADLINE,
+    Health,
+    HealthCheck,
+    is_host_alive,
+)
+from dls.remote.tunnel.link import (
+    Connected,
+    ConnectionLost,
+    Failed,
+    Link,
+    LinkClosed,
+    LinkState,
+    ServerLost,
+    ServerStopped,
+)
+from dls.remote.tunnel.retry import REFUSED_DELAY, RetryPolicy
 
-LOOK_SECONDS = 5.0
-"""Between two looks at the link and the server."""
-LINK_DEADLINE = 10.0
-"""Seconds without any answer after which the link counts as lost. paramiko's own keep-alive took 947 s, or never."""
-AWAKE_DEADLINE = 3.0
-"""The same after the computer slept."""
-HUNG_SECONDS = 20.0
-"""Seconds without an answer from a server whose host answers, after which it is ended and started anew."""
-SECOND_CHANCE = 10.0
-LONGEST_PAUSE = 10.0
-"""Between two tries to connect again."""
-ASLEEP_LOOK_SECONDS = 15.0
 SLEPT_SECONDS = 15.0
-"""A wait that took so much longer by the clock on the wall was a sleep of the computer."""
-REFUSALS = 3
-"""Logins that the host may refuse, in a row, before we stop: more could lock the account."""
-REFUSED_PAUSE = 20.0
-
-
-class Verdict(enum.Enum):
-    """What a look found."""
-
-    WELL = "well"
-    LINK_LOST = "the link is lost"
-    SERVER_GONE = "the server is gone"
-    SERVER_SILENT = "the server says nothing"
+"""Seconds by which the wall clock must run ahead of the steady one for the computer to have slept."""
+ASLEEP_CHECK_SECONDS = 15.0
+"""Seconds between two checks while the server is asleep."""
+WAKE_SECONDS = 10.0
+"""Seconds that a hung server may take to answer after it was sent a signal to continue."""
+SCRIPT_TIMEOUT = 30.0
+"""Maximum silence in seconds of a script that wakes or kills the server."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The clocks, so that a test can have its own: `steady` stands still while a computer sleeps, `wall` does not."""
+    """The clocks, so that a test can replace them: `steady` stands still while a computer sleeps, `wall` does not."""
 
     steady: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
 
 
 class Supervisor(threading.Thread):
-    """Watches the link and the server, and brings back what was lost."""
+    """The thread that checks the link and the server, and restores what was lost.
+
+    `failed` is set when the thread ends, and `error` says why if it gave up.
+    """
 
     def __init__(
         self,
         target: str,
         login: LoginOptions,
-        request: ServerOptions,
+        server: ServerOptions,
         link: Link,
         prompter: ThreadedPrompter,
         memory: CachingPrompter,
         reporter: Reporter,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(name="dls-keeper", daemon=True)
+        super().__init__(name="dls-supervisor", daemon=True)
         self.failed = threading.Event()
         self.error: DlsError | None = None
-        """Why it gave up."""
         self._target = target
         self._login = login
-        self._request = request
+        self._server = server
         self._link = link
         self._prompter = prompter
         self._memory = memory
         self._reporter = reporter
         self._clock = clock or Clock()
         self._stopped = threading.Event()
-        self._refusals = 0
-        self._said = ""
-        """The failure that was shown last; the same one again is no news."""
-        self._probing: _Probe | None = None
+        self._last_check: HealthCheck | None = None
+        self._connection: Connection | None = None
+        """The connection that `reconnect` works with; the link may not know it yet."""
 
     def run(self) -> None:
-        """Look and mend until it is stopped, or until mending has no hope."""
-        patience = LINK_DEADLINE
+        """Check and restore until `stop` is called, or until there is no point in another attempt."""
         try:
-            while not self._stopped.is_set():
-                if self._link.way is LinkState.ASLEEP:
-                    self._doze()
-                elif (verdict := self.look(patience)) is Verdict.WELL:
-                    # After a sleep the link is most likely gone: there is no sense in waiting long for an answer.
-                    patience = AWAKE_DEADLINE if self._pause(LOOK_SECONDS) else LINK_DEADLINE
-                elif not self._stopped.is_set():
-                    self._mend(verdict)
+            self._supervise()
+        except LinkClosed:
+            pass  # the session was closed meanwhile
+        except KeyboardInterrupt:
+            pass  # pressed at a question that the main thread asks for this one; it is raised there too
         except DlsError as error:
             self.error = error
-            self._link.lost(LinkState.LOST, error.message)
-        except Exception as error:  # a mistake of ours must not look like a link that is fine
-            self.error = LinkError(f"dls made a mistake while it watched the link: {type(error).__name__}: {error}.")
+            with contextlib.suppress(LinkClosed):
+                self._link.handle(Failed(error.message))
+        except Exception as error:  # a bug must not look like a link that is fine
+            self.error = LinkError(
+                f"dls failed with an internal error while it monitored the link: {type(error).__name__}: {error}."
+            )
         self.failed.set()
 
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopped.set()
-        self._link.stirred.set()
+    def _supervise(self) -> None:
+        deadline = LINK_DEADLINE
+        while not self._stopped.is_set():
+            if self._link.state is LinkState.ASLEEP:
+                self.wait_asleep()
+            elif (health := self.check(deadline)) is Health.HEALTHY:
+                deadline = AWAKE_DEADLINE if self._wait(CHECK_SECONDS) else LINK_DEADLINE
+            elif not self._stopped.is_set():
+                self.reconnect(health)
 
-    def _pause(self, seconds: float) -> bool:
-        """Wait, less long when somebody wants the way; return whether the computer slept meanwhile."""
+    def stop(self) -> None:
+        """Make the thread end soon; it closes the connection that a login under way still opens."""
+        self._stopped.set()
+        self._link.wake.set()
+        # `_log_in` sets the connection first and tests `_stopped` then, so that one of the two closes it.
+        connection = self._connection
+        if connection is not None and connection is not self._link.endpoint.connection:
+            connection.close()
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait, until the link wants to be checked at the latest; return whether the computer slept meanwhile."""
         steady, wall = self._clock.steady(), self._clock.wall()
         deadline = steady + seconds
         while self._clock.steady() < deadline and not self._stopped.is_set():
-            # In short steps: a sleeping computer's clock may stand still, and then wakes in the middle of a wait.
-            if self._link.stirred.wait(min(1.0, seconds)):
-                self._link.stirred.clear()
+            # In short steps: after a sleep of the computer, one long wait would go on as if nothing had happened.
+            if self._link.wake.wait(min(1.0, seconds)):
+                self._link.wake.clear()
                 break
             if self._has_slept(steady, wall):
                 return True
@@ -129,76 +141,68 @@ class Supervisor(threading.Thread):
     def _has_slept(self, steady: float, wall: float) -> bool:
         return (self._clock.wall() - wall) - (self._clock.steady() - steady) > SLEPT_SECONDS
 
-    def look(self, patience: float = LINK_DEADLINE) -> Verdict:
-        """Ask the server how it is; when it says nothing, ask its host. The link has so many seconds to answer."""
-        end = self._link.end
-        if not end.connection.is_active():
-            return Verdict.LINK_LOST
-        probe = _Probe(end)
-        asked = time.monotonic()
-        if probe.ended.wait(patience / 2):
-            return self._judged(probe, end)
-        greeting = _Greeting(end.connection)
-        while time.monotonic() - asked < patience:
-            if probe.ended.wait(0.2):
-                return self._judged(probe, end)
-            if self._stopped.is_set():
-                return Verdict.WELL
-        if not (greeting.answered or end.connection.last_heard > asked):
-            return Verdict.LINK_LOST
-        while time.monotonic() - asked < HUNG_SECONDS:
-            greeting = _Greeting(end.connection)
-            if probe.ended.wait(LOOK_SECONDS) or self._stopped.is_set():
-                return self._judged(probe, end)
-            if not (greeting.answered and end.connection.is_active()):
-                return Verdict.LINK_LOST
-        self._probing = probe
-        return Verdict.SERVER_SILENT
+    def check(self, deadline: float = LINK_DEADLINE) -> Health:
+        """Check the server and, when it does not answer, its host, which has `deadline` seconds to answer."""
+        self._last_check = HealthCheck(self._link.endpoint, self._stopped)
+        return self._last_check.run(deadline)
 
-    def _judged(self, probe: _Probe, end: Endpoint) -> Verdict:
-        if probe.answered or self._stopped.is_set():
-            return Verdict.WELL
-        return Verdict.SERVER_GONE if end.connection.is_active() else Verdict.LINK_LOST
+    def reconnect(self, health: Health) -> None:
+        """Restore what the check found broken; returns when the link is open or asleep, or when it is to stop.
 
-    def _mend(self, verdict: Verdict) -> None:
+        Raises a DlsError when there is no point in another attempt, and LinkClosed.
+        """
         started = self._clock.steady()
-        where = self._target
-        self._said = ""
-        connection: Connection | None = self._link.end.connection
-        if verdict is Verdict.LINK_LOST:
-            self._close()
-            connection = None
-            self._tell(f"The connection to {where} was lost. Connecting again; ITK-SNAP can stay as it is.")
-        elif verdict is Verdict.SERVER_SILENT and self._given_a_second_chance():
-            return
-        pause = 0.0
+        self._connection = self._link.endpoint.connection
+        try:
+            if health is Health.LINK_LOST:
+                self._discard_connection()
+                why = f"The connection to {self._target} was lost. Connecting again; ITK-SNAP can stay as it is."
+                self._link.handle(ConnectionLost(why))
+                self._reporter.link(False, why)
+            elif health is Health.SERVER_HUNG and self._wake_server():
+                return
+            if self._retry_until_restored():
+                seconds = self._clock.steady() - started
+                self._reporter.link(True, f"Connected to {self._target} again, after {seconds:.0f} s.")
+        finally:
+            if self._connection is not self._link.endpoint.connection:
+                self._discard_connection()
+            self._connection = None
+
+    def _discard_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _retry_until_restored(self) -> bool:
+        """Try until the link is open; False when it is asleep or when the supervisor is to stop."""
+        policy = RetryPolicy()
+        last_message = ""
         while not self._stopped.is_set():
             try:
-                if connection is None:
-                    connection = self._logged_in()
-                if self._arrive(connection):
-                    seconds = self._clock.steady() - started
-                    self._reporter.link(True, f"Connected to {where} again, after {seconds:.0f} s.")
-                return
+                return self._restore(self._connection or self._log_in(policy))
+            except LinkClosed:
+                raise
             except DlsError as error:
-                if connection is not None and not connection.is_active():
-                    connection = None
-                pause = self._after(error, pause)
-            if self._refusals:
-                self._stopped.wait(REFUSED_PAUSE)  # however much somebody wants the way
-            elif self._pause(pause):
-                pause = 0.0
-            if connection is not None and not connection.is_active():
-                connection = None
+                if self._stopped.is_set():
+                    return False
+                policy.record_failure(error)
+                self._link.handle(Failed(error.message))
+                if error.message != last_message:
+                    self._reporter.note(error.message)
+                last_message = error.message
+            self._wait_after_failure(policy)
+        return False
 
-    def _close(self) -> None:
-        self._link.end.connection.close()
+    def _wait_after_failure(self, policy: RetryPolicy) -> None:
+        if policy.is_refused:
+            self._stopped.wait(REFUSED_DELAY)
+        elif self._wait(policy.delay):
+            policy.reset_delay()
+        if self._connection is not None and not self._connection.is_active():
+            self._discard_connection()
 
-    def _tell(self, why: str) -> None:
-        self._link.lost(LinkState.LOST, why)
-        self._reporter.link(False, why)
-
-    def _logged_in(self) -> Connection:
+    def _log_in(self, policy: RetryPolicy) -> Connection:
         try:
             connection = log_in(self._target, self._login, self._prompter, Phases(Silent()))
         except (LoginError, HostKeyError):
@@ -207,40 +211,29 @@ class Supervisor(threading.Thread):
         except DlsError:
             self._memory.login_interrupted()
             raise
+        self._connection = connection
+        if self._stopped.is_set():
+            raise LinkClosed("The connection is closed.")
         self._memory.login_accepted()
-        self._refusals = 0
+        policy.record_login()
         return connection
 
-    def _after(self, error: DlsError, pause: float) -> float:
-        """Return how long to wait before the next try; raises the error when there is no hope."""
-        if isinstance(error, HostKeyError | CannotAsk):
-            raise error
-        self._link.lost(LinkState.LOST, error.message)
-        if error.message != self._said:
-            self._said = error.message
-            self._reporter.note(error.message)
-        if isinstance(error, LoginError):
-            self._refusals += 1
-            if self._refusals >= REFUSALS:
-                raise error
-        longest = min(LONGEST_PAUSE, max(0.5, pause * 2))
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - that many clients do not come back at once
-
-    def _arrive(self, connection: Connection) -> bool:
-        """Find the server, or start it again unless it was to end; False when it is asleep."""
+    def _restore(self, connection: Connection) -> bool:
+        """Find the server, or start it again unless it ended on purpose; False when it is left asleep."""
         why = f"The server on {self._target} has ended. Bringing it back, with its sessions."
-        if is_news := self._link.way is LinkState.OPEN:
-            self._link.lost(LinkState.LOST, why)
-        # Where sockets can't be forwarded, that is known by now.
-        request = replace(self._request, tcp=self._link.end.state.port is not None)
-        phases = Phases(_Notes(self._reporter))
-        deployment = Deployment.start(self._login, request, connection, phases, reconnecting=True)
-        if deployment.ended_on_purpose and not self._link.wanted:
-            self._link.end = replace(self._link.end, connection=connection)
-            self._link.lost(LinkState.ASLEEP, "The server was ended; the next request starts it again.")
+        was_open = self._link.state is LinkState.OPEN
+        if was_open:
+            self._link.handle(ServerLost(why))
+        # Whether the host forwards sockets is known by now.
+        server = replace(self._server, tcp=self._link.endpoint.state.port is not None)
+        phases = Phases(_NotesReporter(self._reporter))
+        deployment = Deployment.start(self._login, server, connection, phases, reconnecting=True)
+        if deployment.ended_on_purpose and not self._link.demand:
+            endpoint = replace(self._link.endpoint, connection=connection)
+            self._link.handle(ServerStopped(endpoint, "The server was ended; the next request starts it again."))
             self._reporter.note(f"The server on {self._target} was ended. The next click starts it again.")
             return False
-        if is_news:
+        if was_open:
             self._reporter.link(False, why)
         try:
             state = deployment.find_or_start()
@@ -248,91 +241,63 @@ class Supervisor(threading.Thread):
             if not connection.is_active():
                 raise LinkError(error.message, error.hint) from error
             raise
-        self._link.opened(Endpoint(connection, state, deployment.protocol))
+        self._link.handle(Connected(Endpoint(connection, state, deployment.protocol)))
         return True
 
-    def _doze(self) -> None:
-        """Stay connected to a host whose server is not needed, until it is."""
-        end = self._link.end
-        if self._pause_asleep(end):
-            self._mend(Verdict.SERVER_GONE if end.connection.is_active() else Verdict.LINK_LOST)
+    def wait_asleep(self) -> None:
+        """Keep the connection to a host whose server is asleep, and reconnect when the server is needed or is back."""
+        connection = self._link.endpoint.connection
+        if self._is_wake_needed():
+            self.reconnect(Health.SERVER_GONE if connection.is_active() else Health.LINK_LOST)
 
-    def _pause_asleep(self, end: Endpoint) -> bool:
-        """Wait for a reason to look; another client may have started the server."""
-        deadline = time.monotonic() + ASLEEP_LOOK_SECONDS
+    def _is_wake_needed(self) -> bool:
+        """Wait up to ASLEEP_CHECK_SECONDS for a reason to reconnect; another client may have started the server."""
+        endpoint = self._link.endpoint
+        deadline = time.monotonic() + ASLEEP_CHECK_SECONDS
         while time.monotonic() < deadline and not self._stopped.is_set():
-            self._link.stirred.wait(1.0)
-            self._link.stirred.clear()
-            if self._link.wanted or not end.connection.is_active():
+            self._link.wake.wait(1.0)
+            self._link.wake.clear()
+            if self._link.demand or not endpoint.connection.is_active():
                 return not self._stopped.is_set()
         if self._stopped.is_set():
             return False
-        greeting = _Greeting(end.connection)
-        greeting.join(LINK_DEADLINE)
-        if not greeting.answered:
-            end.connection.close()
-            return True
+        if not is_host_alive(endpoint.connection, LINK_DEADLINE, self._stopped):
+            endpoint.connection.close()
+            return not self._stopped.is_set()
         with contextlib.suppress(DlsError):
-            end.open().close()
+            endpoint.open().close()
             return True
         return False
 
-    def _given_a_second_chance(self) -> bool:
-        """Wake a server that was stopped, and end it when that does not help; True when it answers after all.
+    def _wake_server(self) -> bool:
+        """Let a hung server continue, in case it was stopped by a signal, and kill it when that does not help.
 
-        The script comes back only over a link that carries data: a server whose answers wait behind an upload on a
-        slow link is not ended.
+        Returns True when it answers after all, or when the supervisor is to stop. The script returns only over a link
+        that carries data, so that a server whose answers wait behind an upload on a slow link is not killed.
         """
-        probe, end = self._probing, self._link.end
+        check, endpoint = self._last_check, self._link.endpoint
         with contextlib.suppress(DlsError):
-            end.connection.run(launch.wake_script(end.state), timeout=LINK_DEADLINE * 3)
-            if probe is not None and probe.ended.wait(SECOND_CHANCE) and probe.answered:
+            endpoint.connection.run(launch.wake_script(endpoint.state), timeout=SCRIPT_TIMEOUT)
+            if check is not None and check.is_answered_within(WAKE_SECONDS):
+                return True
+            if self._stopped.is_set():
                 return True
             self._reporter.note(f"The server on {self._target} says nothing: ending it, and starting another.")
-            end.connection.run(launch.kill_script(end.state), timeout=LINK_DEADLINE * 3)
+            endpoint.connection.run(launch.kill_script(endpoint.state), timeout=SCRIPT_TIMEOUT)
         return False
 
 
-class _Probe(threading.Thread):
-    """One request to the server: whether it answers as itself."""
-
-    def __init__(self, end: Endpoint) -> None:
-        super().__init__(name="dls-look", daemon=True)
-        self.ended = threading.Event()
-        self.answered = False
-        self._end = end
-        self.start()
-
-    def run(self) -> None:
-        with contextlib.suppress(DlsError):
-            self.answered = bool(status.identify(self._end.connection, self._end.state))
-        self.ended.set()
-
-
-class _Greeting(threading.Thread):
-    """One request to the host's SSH server, which answers whatever the server of ours does."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(name="dls-keepalive", daemon=True)
-        self.answered = False
-        self._connection = connection
-        self.start()
-
-    def run(self) -> None:
-        self.answered = self._connection.answers_keepalive()
-
-
-class _Notes(Silent):
-    """Tells of what takes long, and of notes: a connection that is mended is not shown phase by phase."""
+class _NotesReporter(Silent):
+    """Passes on the notes and the beginning of an installation, and leaves out the other phases."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
     def begin(self, phase: str, text: str) -> None:
-        """Say that something is installed."""
+        """Show that something is installed, which can take minutes."""
         if phase == "install":
             self._reporter.note(f"{text} …")
 
     def note(self, text: str) -> None:
-        """Pass it on."""
+        """Show the note."""
         self._reporter.note(text)

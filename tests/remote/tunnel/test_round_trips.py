@@ -1,4 +1,4 @@
-"""How often the client waits for the host, which is what a connection over a long way costs. Counted, not timed."""
+"""How often the client waits for the host, which is what a distant host costs. Counted, not timed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import paramiko
 import pytest
 
 from dls.demo import sshd
-from dls.remote.tunnel.downstream import CHUNK, LARGE
+from dls.remote.tunnel.channel_pool import POOL_SIZE, THREAD_NAME
+from dls.remote.tunnel.downstream import LARGE_BODY, READ_SIZE
 from tests.support.connecting import connected
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import until
 
-OPEN_AHEAD = "dls-ahead"
-"""The thread that opens channels nobody waits for yet."""
-
 
 @pytest.fixture
 def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
-    """The channels that are opened, by kind and thread; each costs a round trip, and a command one more."""
+    """Record the channels that are opened, by kind and thread; each costs a round trip, and a command one more."""
     found: list[tuple[str, str]] = []
     open_channel = paramiko.Transport.open_channel
 
@@ -35,8 +33,8 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     yield found
 
 
-def test_a_warm_connect_asks_twice(host: sshd.Server, clean: str, opening: list[tuple[str, str]]) -> None:
-    """One script looks at the host, one channel makes sure that the server is the one that its state says."""
+def test_a_warm_connect_opens_two_channels(host: sshd.Server, clean: str, opening: list[tuple[str, str]]) -> None:
+    """One runs the script that examines the host; over the other the server is identified."""
     connected(host, clean)[0].close()
     opening.clear()
     with connected(host, clean)[0]:
@@ -45,22 +43,20 @@ def test_a_warm_connect_asks_twice(host: sshd.Server, clean: str, opening: list[
 
 
 def test_a_request_opens_no_channel(host: sshd.Server, clean: str, opening: list[tuple[str, str]]) -> None:
-    """It takes one that was opened before, so it costs one round trip; another one is opened meanwhile."""
-    with connected(host, clean)[0] as made:
-        snap = ItkSnap(made.port)
+    """It takes one from the pool, so that it costs one round trip; the pool opens another one meanwhile."""
+    with connected(host, clean)[0] as session:
+        snap = ItkSnap(session.port)
         snap.start()
         for number in range(5):
-            until(lambda: len(made._link._ahead) == 3)
+            until(lambda: len(session._link.pool) == POOL_SIZE)
             opening.clear()
             assert snap.get("/v2/models").status == 200
-            until(lambda: len(made._link._ahead) == 3)
-            assert [thread for _, thread in opening] == [OPEN_AHEAD], number
+            until(lambda: len(session._link.pool) == POOL_SIZE)
+            assert [thread for _, thread in opening] == [THREAD_NAME], number
 
 
-def test_of_an_upload_only_the_head_is_looked_at(
-    host: sshd.Server, clean: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What goes through h11 is copied three times; of a body that is what came with the head."""
+def test_only_the_head_of_an_upload_is_parsed(host: sshd.Server, clean: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h11 copies what it parses three times; of the body it gets only what arrived together with the head."""
     parsed: list[int] = []
     receive = h11.Connection.receive_data
 
@@ -69,9 +65,9 @@ def test_of_an_upload_only_the_head_is_looked_at(
         receive(self, data)
 
     volume = np.random.default_rng(0).normal(size=(32, 128, 128)).astype(np.float32)
-    with connected(host, clean)[0] as made:
-        snap = ItkSnap(made.port)
+    with connected(host, clean)[0] as session:
+        snap = ItkSnap(session.port)
         snap.start()
         monkeypatch.setattr(h11.Connection, "receive_data", counted)
         assert snap.upload(volume).status == 200
-        assert volume.nbytes > LARGE + CHUNK and 0 < sum(parsed) < CHUNK + 10_000
+        assert volume.nbytes > LARGE_BODY + READ_SIZE and 0 < sum(parsed) < READ_SIZE + 10_000

@@ -1,0 +1,132 @@
+"""A live server behind the proxy, over channels that the test can cut."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from dls.contract import ServerState
+from dls.errors import ForwardError
+from dls.remote.ssh.channel import Channel, ChannelError
+from dls.remote.ssh.connection import Connection
+from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.link import Connected, Link
+from dls.remote.tunnel.proxy import Proxy
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import until
+
+STATE = ServerState(1, "secret", "c", "r", "/s", None, "region", "cpu", "/l", "/r")
+
+
+class CuttableChannel(Channel):
+    """A socket to the server in the place of an SSH channel; it ends after so many bytes of the answer."""
+
+    def __init__(self, port: int, cut_after: int | None) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", port))
+        self._left = cut_after
+        self.is_closed = False
+        self.sent = b""
+        """The first bytes of everything that was sent."""
+
+    @property
+    def is_open(self) -> bool:
+        return not self.is_closed
+
+    def sendall(self, data: bytes | memoryview) -> None:
+        self.sent += data[:2000]
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            raise ChannelError("The channel was closed.") from error
+
+    def recv(self, size: int) -> bytes:
+        if self._left is not None and self._left <= 0:
+            return b""
+        try:
+            data = self._sock.recv(size if self._left is None else min(size, self._left))
+        except OSError as error:
+            raise ChannelError("The channel was closed.") from error
+        if self._left is not None:
+            self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self.is_closed = True
+        self._sock.close()
+
+
+class LocalEndpoint(Endpoint):
+    """An endpoint that opens channels to a port of this computer."""
+
+    def __init__(self, port: int, connection: Connection | None = None) -> None:
+        super().__init__(cast(Connection, connection), STATE, "0.1.6")
+        self.port = port
+        self.cuts: list[int | None] = []
+        """Number of bytes of the answer after which each of the next channels is cut."""
+        self.is_up = True
+        self.channels: list[CuttableChannel] = []
+
+    def open(self) -> Channel:
+        if not self.is_up:
+            raise ForwardError("Nobody listens there.")
+        channel = CuttableChannel(self.port, self.cuts.pop(0) if self.cuts else None)
+        self.channels.append(channel)
+        return channel
+
+
+@dataclass
+class ProxiedServer:
+    """A local port, the proxy behind it, and the endpoint that the requests go to."""
+
+    link: Link
+    endpoint: LocalEndpoint
+    port: int
+    snap: ItkSnap
+
+    def connect(self) -> socket.socket:
+        """Open a connection to the local port, for what curl does not do."""
+        return socket.create_connection(("127.0.0.1", self.port), 10)
+
+    @contextlib.contextmanager
+    def restored_on_demand(self) -> Iterator[None]:
+        """Open the link again as soon as a request waits for it."""
+
+        def restore() -> None:
+            until(lambda: self.link.demand)
+            self.link.handle(Connected(self.endpoint))
+
+        thread = threading.Thread(target=restore)
+        thread.start()
+        yield
+        thread.join()
+
+
+@contextlib.contextmanager
+def proxied(server_port: int) -> Iterator[ProxiedServer]:
+    """Run a proxy in front of the server; its link opens no channels ahead of need."""
+    endpoint = LocalEndpoint(server_port)
+    link = Link(endpoint, pool_size=0)
+    proxy = Proxy(link, timeout=2.0)
+
+    def serve(sock: socket.socket) -> None:
+        with sock:
+            proxy.serve(sock)
+
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, _ = listener.accept()
+                    threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        port = listener.getsockname()[1]
+        yield ProxiedServer(link, endpoint, port, ItkSnap(port))
+        listener.shutdown(socket.SHUT_RDWR)
+    for channel in endpoint.channels:
+        channel.close()
