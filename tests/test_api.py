@@ -10,7 +10,7 @@ from dataclasses import fields
 import pytest
 
 import dls
-from dls.cli.main import cli
+from dls.cli.connect import connect
 from dls.contract import ServerState
 from dls.errors import DlsError
 
@@ -62,7 +62,7 @@ def test_no_secret_is_shown() -> None:
 
 def test_connect_has_everything_that_the_command_has() -> None:
     """Each option of `dls connect` is a field of the options or a parameter, and the other way round."""
-    options = {str(each.name) for each in cli.commands["connect"].params} - ONLY_COMMAND
+    options = {str(each.name) for each in connect.params} - ONLY_COMMAND
     names = {OTHER_NAMES.get(name, name) for name in options}
     known = {each.name for kind in (dls.LoginOptions, dls.ServerOptions) for each in fields(kind)} - ONLY_LIBRARY
     without_unit = {name.removesuffix("_minutes").removesuffix("_days") for name in known}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pycurl  # type: ignore[import-untyped]
+import pycurl
 import pytest
 
 import dls
