@@ -7,6 +7,7 @@ readable. Standard library only, and nothing else of the package, because every 
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -51,6 +52,20 @@ STOP_SECONDS = 40
 """How long a client waits for a server to end before it kills it: longer than its grace."""
 REPLACED_SECONDS = 50.0
 """How long a server waits for the one that it replaces: longer than it takes to be killed."""
+
+
+PROOF_MAGIC = b"dls-proof-1\n"
+"""First bytes of a connection to a server's loopback port."""
+NONCE_BYTES = PROOF_BYTES = 32
+
+
+def prove(secret: str, role: str, port: int, client_nonce: bytes, server_nonce: bytes) -> bytes:
+    """Return the proof that an end of a connection knows the secret: an HMAC-SHA256 over role, port and both nonces.
+
+    `role` is "client" or "server", so that neither end's proof can be sent back to it.
+    """
+    message = b"\0".join((role.encode(), str(port).encode(), client_nonce, server_nonce))
+    return hmac.digest(secret.encode(), message, "sha256")
 
 
 def session_folders(uid: int, name: str, base: str | None = None) -> tuple[str, ...]:

@@ -1,0 +1,163 @@
+"""uvicorn's HTTP protocol with limits: on a request's head, on silence, and on the number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Largest request line and header fields together; a larger head gets 431 (RFC 6585, section 5)."""
+HEAD_SECONDS = 20.0
+"""How long a head may take from its first byte, and how long a TCP connection may stay without sending any."""
+SOCKET_IDLE_SECONDS = 600.0
+"""How long a connection to the Unix socket may stay silent: `dls connect` opens some ahead and uses them for 300 s."""
+BODY_SECONDS = 120.0
+"""How long the next bytes of a body may take; a slow link that still moves never meets this limit."""
+MAX_CONNECTIONS = 1024
+"""Beyond this number the oldest connection that is not at a request is closed; if there is none, a new one gets 503."""
+
+REASONS = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+SENTENCES = {
+    400: "This is not an HTTP request.",
+    408: "The request did not arrive in time.",
+    431: "The head of this request is too large.",
+    503: "The server has too many connections. Try again.",
+}
+
+
+def refusal(status: int) -> bytes:
+    """Return a whole answer that refuses a request before the application has seen it; it ends the connection."""
+    body = json.dumps({"error": SENTENCES[status]}).encode()
+    head = (
+        f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class _HeadTooLarge(Exception):
+    """Stops the parser."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection; `max_connections` is for all that share the server."""
+
+    max_connections = MAX_CONNECTIONS
+    head_seconds = HEAD_SECONDS
+    socket_idle_seconds = SOCKET_IDLE_SECONDS
+    body_seconds = BODY_SECONDS
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept the connection, closing an idle one or refusing this one when there are too many."""
+        super().connection_made(transport)
+        self.made_at = time.monotonic()
+        self.is_tcp = isinstance(transport.get_extra_info("sockname"), tuple)
+        self._head_bytes = 0
+        self._in_head = True
+        self._status = 400
+        self._deadline = self.made_at + (self.head_seconds if self.is_tcp else self.socket_idle_seconds)
+        self._timer = self.loop.call_at(self.loop.time() + self._deadline - self.made_at, self._check_time)
+        if len(self.connections) > self.max_connections and not self._close_an_idle_one():
+            self._refuse(503)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_an_idle_one(self) -> bool:
+        others = (other for other in self.connections if isinstance(other, LimitedProtocol) and other is not self)
+        idle = [other for other in others if other.is_idle and not other.transport.is_closing()]
+        if not idle:
+            return False
+        # Whoever can open the Unix socket is the server's user; those on TCP may be anybody.
+        oldest = min(idle, key=lambda other: (not other.is_tcp, other.made_at))
+        oldest.transport.abort()
+        self.connections.discard(oldest)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a head that is too large is refused, whether it is whole or not."""
+        if self._in_head:
+            if self._head_bytes == 0:
+                self._deadline = time.monotonic() + self.head_seconds
+                self._rearm()
+            self._head_bytes += len(data)
+        else:
+            self._deadline = time.monotonic() + self.body_seconds
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        """Begin to count a head."""
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless its head is too large."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._status = 431
+            raise _HeadTooLarge
+        self._in_head = False
+        self._head_bytes = 0
+        self._deadline = time.monotonic() + self.body_seconds
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request's head."""
+        super().on_response_complete()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser could not read, in the form of the server's other refusals."""
+        self._refuse(self._status)
+
+    def _refuse(self, status: int) -> None:
+        self.transport.write(refusal(status))
+        self.transport.close()
+
+    def _rearm(self) -> None:
+        self._timer.cancel()
+        self._timer = self.loop.call_later(max(0.0, self._deadline - time.monotonic()), self._check_time)
+
+    def _check_time(self) -> None:
+        if self.transport.is_closing():
+            return
+        left = self._deadline - time.monotonic()
+        if self._is_waited_for():
+            left = max(left, 1.0)
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._check_time)
+        elif self._in_head:
+            # Silence before a head needs no answer.
+            if self._head_bytes:
+                self.transport.write(refusal(408))
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def _is_waited_for(self) -> bool:
+        """Whether it is the server that takes its time: the request is whole, or its body is not read for now."""
+        return not self.is_idle and (not self.cycle.more_body or self.flow.read_paused)
+
+
+def limited_protocol(**limits: Any) -> type[LimitedProtocol]:
+    """Return the protocol with other limits, for tests."""
+    return type("Limited", (LimitedProtocol,), limits)

@@ -1,0 +1,110 @@
+"""Heads without end, silent clients and too many connections, before any secret is looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from dls.server.http.connections import MAX_HEAD_BYTES, LimitedProtocol, limited_protocol
+from tests.support.processes import until
+
+
+@contextlib.contextmanager
+def serving(protocol: type[LimitedProtocol]) -> Iterator[int]:
+    """Serve an application that reads the body and answers 200, on a loopback port."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            pass
+        if message["type"] == "http.request":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+
+    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(2048)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        until(lambda: server.started)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+def ask(port: int, data: bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") -> bytes:
+    """Send bytes and return all that comes back until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        with contextlib.suppress(OSError):  # it may be refused before all is sent
+            client.sendall(data)
+        return read_all(client)
+
+
+def read_all(client: socket.socket) -> bytes:
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := client.recv(65536):
+            answer += piece
+    return answer
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_head_that_is_too_large_is_refused(is_whole: bool) -> None:
+    """With 431, whether its end comes or not; the largest that is allowed passes."""
+    with serving(LimitedProtocol) as port:
+        line = b"X-Long: " + b"a" * 1000 + b"\r\n"
+        end = b"Connection: close\r\n\r\n" if is_whole else b""
+        answer = ask(port, b"GET / HTTP/1.1\r\n" + line * (MAX_HEAD_BYTES // len(line) + 300) + end)
+        assert answer.startswith(b"HTTP/1.1 431 ") and answer.endswith(b'"}')
+        fits = ask(
+            port, b"GET / HTTP/1.1\r\n" + line * (MAX_HEAD_BYTES // len(line) - 1) + b"Connection: close\r\n\r\n"
+        )
+        assert fits.startswith(b"HTTP/1.1 200 ")
+
+
+def test_silence_ends_a_connection() -> None:
+    """Before a head without an answer, in the middle of one with 408, in the middle of a body too; others go on."""
+    with serving(limited_protocol(head_seconds=0.3, body_seconds=0.3)) as port:
+        assert ask(port, b"") == b""
+        assert ask(port, b"GET / HTTP/1.1\r\nHost: loc").startswith(b"HTTP/1.1 408 ")
+        assert ask(port, b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf") == b""
+        assert ask(port).startswith(b"HTTP/1.1 200 ")
+
+
+def test_idle_connections_make_room() -> None:
+    """The oldest one is closed for a new one; one that is at a request is not, and then a new one gets 503."""
+    with serving(limited_protocol(max_connections=5)) as port, contextlib.ExitStack() as stack:
+
+        def opened(data: bytes = b"") -> socket.socket:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            client.sendall(data)
+            return client
+
+        first = opened()
+        for _ in range(30):
+            opened()
+        assert read_all(first) == b""
+        assert ask(port).startswith(b"HTTP/1.1 200 ")
+        busy = [opened(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf") for _ in range(5)]
+        until(lambda: ask(port).startswith(b"HTTP/1.1 503 "))
+        busy[0].sendall(b"123456")
+        assert busy[0].recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_two_thousand_idle_connections_and_two_hundred_half_uploads() -> None:
+    """The next request is answered all the same."""
+    with serving(LimitedProtocol) as port, contextlib.ExitStack() as stack:
+        for number in range(2200):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            if number % 11 == 0:
+                client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nhalf")
+        assert ask(port).startswith(b"HTTP/1.1 200 ")
