@@ -62,7 +62,7 @@ def _read_limit(path: Path) -> int | None:
 
 
 def _address_space_limit() -> list[int]:
-    """Return the limit of `ulimit -v` where there is one; half of it, since libraries reserve far more than they use."""
+    """Return half of the limit of `ulimit -v`, where there is one: libraries reserve far more than they use."""
     if sys.platform == "win32":
         return []
     import resource
