@@ -49,7 +49,7 @@ def bind_unix(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ListenError(
-            f"The socket {path} can't be created: {error.strerror or error}.", "Name another one with --uds."
+            f"The socket {path} can't be made: {error.strerror or error}.", "Name another one with --uds."
         ) from error
     listener.listen(BACKLOG)
     return listener
