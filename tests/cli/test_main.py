@@ -93,7 +93,7 @@ def test_every_option_is_documented_by_its_help() -> None:
         (["serve", "--secret", "a b"], 2, "a secret is made of"),
         (["serve", "--secret", "@/no/such/file"], 10, "Name another one with --secret."),
         (["serve", "-p", "0", "--device", "cuda"], 21, "CPU only"),
-        (["serve", "--uds", "/no/such/folder/s"], 20, "can't be created"),
+        (["serve", "--uds", "/no/such/folder/s"], 20, "can't be made"),
     ],
 )
 def test_failures_end_in_a_sentence_and_an_exit_code(arguments: list[str], code: int, message: str) -> None:
