@@ -189,7 +189,7 @@ class Deployment:
         return replaced
 
     def _is_idle(self, state: ServerState) -> bool:
-        """Return whether no client is connected to the server; a connected one asks for its status all the time."""
+        """Return whether no client is connected to the server; a connected one asks for its status often."""
         idle = self._get_status(state).get("idle")
         return not isinstance(idle, int | float) or idle > IDLE_SECONDS
 
