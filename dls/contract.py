@@ -1,4 +1,4 @@
-"""What the laptop's side and the host's side agree on: file formats, names, headers, sentences, defaults and times.
+"""The contract between the laptop's side and the host's side: file formats, names, headers, sentences and defaults.
 
 Both sides run the same release, but a client also finds servers of earlier releases: what is written here stays
 readable. Standard library only, and nothing else of the package, because every room imports this module.
@@ -25,18 +25,18 @@ MANIFEST_FILE = "session"
 """Name of a session's manifest in the session's folder."""
 
 REQUEST_HEADER = "X-Dls-Request"
-"""Names a request; the server applies a request of a name that it has answered already only once."""
+"""Header with the name of a request; the server applies requests with the same name only once."""
 RETRY_HEADER = "X-Dls-Again"
-"""Says that a request is sent again because no answer came."""
+"""Header of a request that is sent again because no answer came."""
 USER = "snap"
 """User name of the Basic credentials that carry a server's secret; the server looks at the secret alone."""
 
 ERROR_PREFIX, HINT_PREFIX = "Error: ", "Hint:  "
 """Begin the lines with which a failed command ends; the client finds them in a server's log."""
 ALREADY_RUNNING = "Another server of this user runs here already."
-"""Why a server did not start, although the client found no state file."""
+"""Error of a server that did not start because another one runs, although the client found no state file."""
 NOT_INSTALLED = "packages are not installed here"
-"""Part of the sentence of a server whose environment is damaged; the client installs it again."""
+"""Part of the error of a server whose environment is incomplete; the client then installs it again."""
 
 DEFAULT_PORT = 8911
 DEFAULT_REMOTE_DIR = "~/.dls"
@@ -47,11 +47,11 @@ DEFAULT_IDLE = 1800.0
 """Seconds without a request and without a client after which a server ends."""
 
 GRACE_SECONDS = 30
-"""How long a server that is told to end waits for its requests; by itself uvicorn waits for them for ever."""
+"""Seconds that a server which is told to end waits for its requests; by itself uvicorn waits without a limit."""
 STOP_SECONDS = 40
-"""How long a client waits for a server to end before it kills it: longer than its grace."""
+"""Seconds that a client waits for a server to end before it kills it; more than GRACE_SECONDS."""
 REPLACED_SECONDS = 50.0
-"""How long a server waits for the one that it replaces: longer than it takes to be killed."""
+"""Seconds that a server waits for the one that it replaces to end; more than STOP_SECONDS."""
 
 
 PROOF_MAGIC = b"dls-proof-1\n"
@@ -80,7 +80,7 @@ def session_folders(uid: int, name: str, base: str | None = None) -> tuple[str, 
 
 @dataclass(frozen=True)
 class ServerState:
-    """What a running server writes down about itself in its run directory.
+    """The file in which a running server describes itself, in its run directory.
 
     `run_dir` is where the file was found; it is not part of the file.
     """
@@ -135,7 +135,7 @@ class ServerState:
 
 @dataclass(frozen=True)
 class LaunchFile:
-    """What a client tells the server that it starts; it travels on standard input, never in argv."""
+    """The file with the options of a server that a client starts; it travels on standard input, never in argv."""
 
     run_dir: str
     """Directory of the server's state, lock and socket."""
