@@ -87,6 +87,7 @@ class Supervisor(threading.Thread):
         self._last_check: HealthCheck | None = None
         self._connection: Connection | None = None
         """The connection that `reconnect` works with; the link may not know it yet."""
+        self._is_loss_reported = False
 
     def run(self) -> None:
         """Check and restore until `stop` is called, or until there is no point in another attempt."""
@@ -153,12 +154,13 @@ class Supervisor(threading.Thread):
         """
         started = self._clock.steady()
         self._connection = self._link.endpoint.connection
+        self._is_loss_reported = False
         try:
             if health is Health.LINK_LOST:
                 self._discard_connection()
                 why = f"The connection to {self._target} was lost. Connecting again; ITK-SNAP can stay as it is."
                 self._link.handle(ConnectionLost(why))
-                self._reporter.link(False, why)
+                self._report_loss(why)
             elif health is Health.SERVER_HUNG and self._wake_server():
                 return
             if self._retry_until_restored():
@@ -168,6 +170,10 @@ class Supervisor(threading.Thread):
             if self._connection is not self._link.endpoint.connection:
                 self._discard_connection()
             self._connection = None
+
+    def _report_loss(self, why: str) -> None:
+        self._is_loss_reported = True
+        self._reporter.link(False, why)
 
     def _discard_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -188,7 +194,9 @@ class Supervisor(threading.Thread):
                     return False
                 policy.record_failure(error)
                 self._link.handle(Failed(error.message))
-                if error.message != last_message:
+                if not self._is_loss_reported:  # the connection ended while the server was looked for
+                    self._report_loss(error.message)
+                elif error.message != last_message:
                     self._reporter.note(error.message)
                 last_message = error.message
             self._wait_after_failure(policy)
@@ -234,7 +242,7 @@ class Supervisor(threading.Thread):
             self._reporter.note(f"The server on {self._target} was ended. The next click starts it again.")
             return False
         if was_open:
-            self._reporter.link(False, why)
+            self._report_loss(why)
         try:
             state = deployment.find_or_start()
         except ForwardError as error:
