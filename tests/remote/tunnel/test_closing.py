@@ -195,4 +195,4 @@ def test_closing_waits_for_the_supervisor(host: sshd.Server, remote_dir: str, mo
     until(lambda: reporter.links)
     reporter.is_closing.set()
     session.close()
-    assert not session._supervisor.is_alive() and reporter.links == [False]
+    assert not session._supervisor.is_alive() and reporter.links[0] is False
