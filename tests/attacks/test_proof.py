@@ -35,7 +35,7 @@ class Launched:
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
     """Launch one, with a port and a socket."""
     folder = tmp_path_factory.mktemp("launch")
-    run_dir = Path("/tmp") / f"dls-p-{secrets.token_hex(4)}"  # noqa: S108 - a path short enough for a socket
+    run_dir = Path("/tmp") / f"dls-p-{secrets.token_hex(4)}"
     run_dir.mkdir(mode=0o700)
     file = LaunchFile(
         run_dir=str(run_dir), uds=str(run_dir / "server.sock"), name="proof", code="c", request="r", log="",
