@@ -9,8 +9,8 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +28,16 @@ async def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return await asyncio.get_running_loop().run_in_executor(None, lambda: work(*args, **kwargs))
 
 
+def start_thread(work: Callable[[], object], name: str) -> threading.Thread:
+    """Start a thread; raises MemoryError where the system allows this process no more memory or threads."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise MemoryError(str(error)) from error
+    return thread
+
+
 class SerialWorker:
     """Runs work in the order submitted on one thread, so that one core writes while another inflates.
 
@@ -35,31 +45,33 @@ class SerialWorker:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(MAX_PENDING)
+        self._queue: queue.Queue[tuple[Callable[[], object], Future[Any]] | None] = queue.Queue(MAX_PENDING)
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    @property
-    def is_full(self) -> bool:
-        """Whether `submit` would wait."""
-        return self._queue.full()
+    def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run work on the thread, soon; waits while `MAX_PENDING` pieces are pending. Raises what earlier work raised.
 
-    def submit(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Run work on the thread, soon; raises what earlier work raised."""
+        The future gives the work's result, or what an earlier piece raised.
+        """
         if self._error is not None:
             raise self._error
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="dls-serial", daemon=True)
-            self._thread.start()
-        self._queue.put(lambda: work(*args, **kwargs))
+            self._thread = start_thread(self._run, "dls-serial")
+        future: Future[T] = Future()
+        self._queue.put((lambda: work(*args, **kwargs), future))
+        return future
 
     def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    work()
-                except BaseException as error:
-                    self._error = error
+        while (item := self._queue.get()) is not None:
+            work, future = item
+            try:
+                if self._error is not None:
+                    raise self._error
+                future.set_result(work())
+            except BaseException as error:
+                self._error = error
+                future.set_exception(error)
 
     def close(self) -> None:
         """Wait until all work has run, and end the thread."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,17 @@ from starlette.types import ASGIApp
 from dls import __version__
 from dls.contract import GRACE_SECONDS, REPLACED_SECONDS, LaunchFile, ServerState
 from dls.errors import DlsError, ListenError
-from dls.server import engines, locks, memory, sockets
+from dls.server import descriptors, engines, locks, memory, sockets
 from dls.server.engines.base import Engine
 from dls.server.engines.process import ProcessEngine
 from dls.server.engines.readiness import Readiness
 from dls.server.http.access import Policy, make_secret
 from dls.server.http.activity import Activity, watch_idle
 from dls.server.http.app import make_app
+from dls.server.http.connections import MAX_CONNECTIONS, LimitedProtocol, limited_protocol
+from dls.server.http.middleware import authorize
 from dls.server.http.models import list_models
+from dls.server.http.proof import ProofProtocol
 from dls.server.options import ServeOptions
 from dls.server.registration import Registration
 from dls.server.sessions.folders import choose_folders
@@ -55,6 +60,7 @@ def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | N
 
     `child` is the engine's process, where it has been started already. Raises ListenError or EngineError.
     """
+    descriptors.raise_limit()
     with contextlib.ExitStack() as stack:
         folders = choose_folders(options.session_dir, options.name)
         sessions = SessionStore(folders, options.session_ttl).open()
@@ -62,24 +68,34 @@ def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | N
             # The lock is not in the run directory: if a cleanup program removed it there, a second server would start.
             wait = REPLACED_SECONDS if options.launch.replaces else 0.0
             stack.enter_context(locks.exclusive(folders.home / f"{options.launch.request}.lock", wait))
-        listeners, port = stack.enter_context(_bind(options))
+        listeners = stack.enter_context(_bind(options))
         description = engines.make(options.engine, options.engine_options)
         engine = ProcessEngine(options.engine, options.engine_options, description, child)
-        _Service(options, port, engine).run(listeners, sessions, on_ready)
+        _Service(options, listeners, engine).run(sessions, on_ready)
+
+
+@dataclass(frozen=True)
+class _Listeners:
+    """The sockets of a server: on the proven one, a client first has to prove that it knows the secret."""
+
+    plain: list[socket.socket]
+    proven: socket.socket | None
+    port: int | None
 
 
 class _Service:
     """Runs one server from its first request to its last."""
 
-    def __init__(self, options: ServeOptions, port: int | None, engine: Engine) -> None:
+    def __init__(self, options: ServeOptions, listeners: _Listeners, engine: Engine) -> None:
         self._options = options
+        self._listeners = listeners
         self._engine = engine
         self._failures: list[DlsError] = []
         self._readiness = Readiness(self._fail)
         self._activity = Activity()
         self._end_reason = "stopped"
         models = tuple(model.id for model in list_models(engine.models, options.stand_in))
-        self._description = RunningServer(options, port, _choose_secret(options), engine, models)
+        self._description = RunningServer(options, listeners.port, _choose_secret(options), engine, models)
         launch = options.launch
         self._registration = Registration(Path(launch.run_dir), _state(self._description, launch)) if launch else None
 
@@ -91,16 +107,18 @@ class _Service:
         self._end_reason = reason
         self._server.should_exit = True
 
-    def run(self, listeners: list[socket.socket], sessions: SessionStore, on_ready: ReadyCallback) -> None:
+    def run(self, sessions: SessionStore, on_ready: ReadyCallback) -> None:
         """Serve until the server is told to stop; raises the error of an engine that can't be loaded."""
         self._server = _Server(
             _configure(self._make_app(sessions)),
             lambda: self._announce(on_ready),
             self._readiness.cancel,
             self._background_tasks(),
+            self._listeners.proven,
+            self._description.secret,
         )
         try:
-            self._server.run(listeners)
+            self._server.run(self._listeners.plain)
         finally:
             if self._registration is not None:
                 self._registration.unregister(self._end_reason)
@@ -148,15 +166,22 @@ class _Server(uvicorn.Server):
         on_startup: Callable[[], None],
         on_shutdown: Callable[[], None],
         background: list[Coroutine[Any, Any, None]],
+        proven: socket.socket | None,
+        secret: str | None,
     ) -> None:
         super().__init__(config)
+        self._proven = proven
+        self._secret = secret
         self._on_startup = on_startup
         self._on_shutdown = on_shutdown
         self._background = background
         self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_log_loop_error)
         await super().startup(sockets)
+        if self._proven is not None:
+            await self._add_proven_listener(self._proven)
         self._on_startup()
         self._tasks = [asyncio.create_task(coroutine) for coroutine in self._background]
 
@@ -168,22 +193,44 @@ class _Server(uvicorn.Server):
 
     async def add_listener(self, listener: socket.socket) -> None:
         """Accept requests on one more socket, as uvicorn does on the sockets that it was given."""
+        await self._listen(listener, self._make_http)
 
-        def make_protocol() -> asyncio.Protocol:
-            kind: Any = self.config.http_protocol_class
-            protocol: asyncio.Protocol = kind(
-                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-            )
-            return protocol
+    async def _add_proven_listener(self, listener: socket.socket) -> None:
+        """Accept requests on a loopback port from those who prove that they know the secret, without sending it."""
+        assert self._secret is not None
+        make, unproven = partial(self._make_http, is_proven=True), dict[ProofProtocol, None]()
+        await self._listen(
+            listener, partial(ProofProtocol, self._secret, int(listener.getsockname()[1]), make, unproven)
+        )
 
+    async def _listen(self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
         self.servers.append(await loop.create_server(make_protocol, sock=listener, backlog=sockets.BACKLOG))
 
+    def _make_http(self, is_proven: bool = False) -> LimitedProtocol:
+        kind: Any = self.config.http_protocol_class
+        protocol: LimitedProtocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        if is_proven:
+            protocol.is_proven, protocol.app = True, authorize(protocol.app)
+        return protocol
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error of the event loop; asyncio repeats the one about descriptors, with a traceback, at every attempt."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+        log.debug("a connection could not be accepted: %s", error)
+    else:
+        loop.default_exception_handler(context)
+
 
 def _configure(app: ASGIApp) -> uvicorn.Config:
+    most = min(MAX_CONNECTIONS, descriptors.limit() // descriptors.CONNECTION_SHARE)
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=limited_protocol(max_connections=most),
         ws="none",
         log_config=None,
         access_log=False,
@@ -222,19 +269,25 @@ def _state(server: RunningServer, launch: LaunchFile) -> ServerState:
 
 
 @contextlib.contextmanager
-def _bind(options: ServeOptions) -> Iterator[tuple[list[socket.socket], int | None]]:
-    """Bind the server's sockets, and close them at the end; also yields the TCP port. Raises ListenError."""
+def _bind(options: ServeOptions) -> Iterator[_Listeners]:
+    """Bind the server's sockets, and close them at the end. Raises ListenError.
+
+    The port of a server that a client started asks for the proof; what a user started speaks plain HTTP.
+    """
     with contextlib.ExitStack() as stack:
-        listeners: list[socket.socket] = []
-        port = None
+        plain: list[socket.socket] = []
+        proven = port = None
         if options.uds is not None:
-            listeners.append(stack.enter_context(sockets.unix_socket(options.uds)))
+            plain.append(stack.enter_context(sockets.unix_socket(options.uds)))
         if options.host is not None:
             listener = stack.enter_context(sockets.tcp_socket(options.host, options.port))
-            listeners.append(listener)
             port = int(listener.getsockname()[1])
-        if not listeners:
+            if options.launch is not None:
+                proven = listener
+            else:
+                plain.append(listener)
+        if not plain and proven is None:
             raise ListenError(
                 "The server has nothing to listen on.", "Name an address with --host or a socket with --uds."
             )
-        yield listeners, port
+        yield _Listeners(plain, proven, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -15,17 +16,17 @@ from dls.server.http.connections import MAX_HEAD_BYTES, LimitedProtocol, limited
 from tests.support.processes import until
 
 
+async def read_and_answer(scope: Any, receive: Any, send: Any) -> None:
+    while (message := await receive())["type"] == "http.request" and message["more_body"]:
+        pass
+    if message["type"] == "http.request":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
 @contextlib.contextmanager
-def serving(protocol: type[LimitedProtocol]) -> Iterator[int]:
-    """Serve an application that reads the body and answers 200, on a loopback port."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        while (message := await receive())["type"] == "http.request" and message["more_body"]:
-            pass
-        if message["type"] == "http.request":
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-            await send({"type": "http.response.body", "body": b"ok"})
-
+def serving(protocol: type[LimitedProtocol], app: Any = read_and_answer) -> Iterator[int]:
+    """Serve an application, by default one that reads the body and answers 200, on a loopback port."""
     config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
@@ -108,3 +109,53 @@ def test_two_thousand_idle_connections_and_two_hundred_half_uploads() -> None:
             if number % 11 == 0:
                 client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nhalf")
         assert ask(port).startswith(b"HTTP/1.1 200 ")
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    """Row 6: a body larger than a head may be, sent before an earlier request was answered, is no head."""
+    body = b"a" * (2 * MAX_HEAD_BYTES)
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n".encode()
+    with serving(LimitedProtocol) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(head + b"\r\n" + body + head + b"Connection: close\r\n\r\n" + body[:10])
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        client.sendall(body[10:-10])
+        client.sendall(body[-10:])
+        assert read_all(client).count(b"HTTP/1.1 200 ") == 1
+
+
+def test_a_body_that_is_waited_for_is_not_cut() -> None:
+    """Row 6: while the server, not the client, takes its time, the limit of a body does not count."""
+    release = threading.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        while not release.is_set():  # the client waits for `100 Continue` before it sends its body
+            await asyncio.sleep(0.01)
+        assert (await receive())["body"] == b"whole body"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    with (
+        serving(limited_protocol(head_seconds=0.1, body_seconds=0.1), slow) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as client,
+    ):
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
+        threading.Timer(0.5, release.set).start()
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"whole body")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n",
+    ],
+)
+def test_malformed_requests_leave_the_log_quiet(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Row 11: nothing above debug is logged for a request that is no HTTP, or asks for another protocol."""
+    with caplog.at_level("INFO"), serving(LimitedProtocol) as port:
+        caplog.clear()
+        assert ask(port, request_).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 "))
+        assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]

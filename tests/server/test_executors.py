@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import dls.server
-from dls.server.executors import MAX_PENDING, SerialWorker
-from tests.support.processes import until
+from dls.server.executors import SerialWorker
 
 ROOT = Path(dls.server.__file__).parent
 POOLS = {"run_in_executor", "to_thread", "ThreadPoolExecutor", "ProcessPoolExecutor"}
@@ -60,22 +59,15 @@ def test_a_failure_stops_serial_work() -> None:
     assert results == []
 
 
-def test_a_serial_worker_is_full() -> None:
-    """`is_full` is true while the maximum number of pieces is pending, and false again when they have run."""
-    worker, started, release = SerialWorker(), threading.Event(), threading.Event()
-
-    def block() -> None:
-        started.set()
-        release.wait(30)
-
-    worker.submit(block)
-    assert started.wait(30) and not worker.is_full
-    for _ in range(MAX_PENDING):
-        worker.submit(int)
-    assert worker.is_full
-    release.set()
-    until(lambda: not worker.is_full)
-    worker.finish()
+def test_serial_work_gives_its_result() -> None:
+    """`submit` returns a future of the work's result, and of the error that kept it from running."""
+    worker = SerialWorker()
+    assert worker.submit(int, "7").result(30) == 7
+    failed, skipped = worker.submit(int, "x"), worker.submit(int, "8")
+    for future in (failed, skipped):
+        with pytest.raises(ValueError, match="'x'"):
+            future.result(30)
+    worker.close()
 
 
 def test_a_serial_worker_without_work_can_be_closed() -> None:

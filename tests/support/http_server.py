@@ -17,6 +17,7 @@ import uvicorn
 from dls.server.engines.region import RegionEngine
 from dls.server.http.access import Policy
 from dls.server.http.app import make_app
+from dls.server.http.connections import LimitedProtocol
 from dls.server.sessions.folders import Folders
 from dls.server.sessions.store import SessionStore
 
@@ -43,7 +44,7 @@ def serving(engine: Any = None, **options: Any) -> Iterator[LiveServer]:
 
 @contextlib.contextmanager
 def _listening(app: Any) -> Iterator[LiveServer]:
-    server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, http=LimitedProtocol, ws="none", log_config=None, access_log=False))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)

@@ -58,6 +58,9 @@ class Policy:
             return Refusal(
                 401, "This server needs a secret. Copy the Server field as dls printed it: snap:SECRET@host."
             )
+        # Browsers send no Sec-Fetch-Site over plain HTTP, except to this computer itself.
+        if "sec-fetch-site" not in headers and _is_from_browser(headers):
+            return Refusal(403, "Web pages may not use this server.")
         # Without a secret, a web page could reach this server by a host name that resolves to 127.0.0.1.
         if not self._is_own_name(headers.get("host", "")):
             return Refusal(403, "This server does not go by that name. Allow it with --allow-host.")
@@ -83,6 +86,11 @@ class Policy:
         except ValueError:
             return False
         return True
+
+
+def _is_from_browser(headers: Mapping[str, str]) -> bool:
+    """Return whether the request looks like a browser's, as every one of them begins its User-Agent with "Mozilla"."""
+    return headers.get("user-agent", "").startswith("Mozilla/") or "referer" in headers
 
 
 def _hostname(host: str) -> str:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from dls.errors import RequestError
+from dls.errors import Exhausted, RequestError
 from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors, run_in_thread
@@ -80,6 +80,7 @@ def make_app(
     handlers: dict[Any, Any] = {
         RequestError: answer_request_error,
         HTTPException: answer_http_exception,
+        MemoryError: answer_memory_error,
         Exception: answer_unexpected_error,
     }
     app = Starlette(routes=[*routes(endpoints), Mount("/", native)], exception_handlers=handlers, lifespan=lifespan)
@@ -115,6 +116,12 @@ async def answer_http_exception(request: Request, error: HTTPException) -> Respo
     """Answer a request for an address or method that the server does not have."""
     message = f"This server has nothing at that address ({error.detail})."
     return JSONResponse({"error": message}, error.status_code, headers=error.headers)
+
+
+async def answer_memory_error(request: Request, error: MemoryError) -> Response:
+    """Answer a request for which the system grants this process no memory, thread or descriptor."""
+    message = "The server has no memory for this at this moment. Try again, or use a smaller image."
+    return JSONResponse({"error": message}, Exhausted.status)
 
 
 async def answer_unexpected_error(request: Request, error: Exception) -> Response:

@@ -3,44 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from dls.errors import BadRequest
+from dls.errors import BadRequest, Exhausted
 from dls.server.executors import Executors, SerialWorker
+from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.incoming import IncomingImage
-from dls.server.volume import Geometry, Volume
+from dls.server.volume import Bool, Geometry, Volume
 from dls.server.wire.upload import DrawingSink, ImageSink, Sink, Upload
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20
 """Number of bytes of a body that are parsed at a time, while the next ones arrive."""
 
+CHUNKS_AHEAD = 4
+"""Number of chunks that are held while the first of them is parsed."""
+
+Crop = tuple[tuple[int, int, int], Bool]
+"""Origin (z, y, x) and mask of the smallest box that holds a drawing."""
 Check = Callable[[Geometry], object]
 """Raises RequestError for a geometry that is refused; called on the event loop."""
 
 
-class ThreadedSink:
-    """A sink whose blocks are written by another thread."""
+@contextlib.contextmanager
+def translate_memory_errors() -> Iterator[None]:
+    """Turn lack of memory into Exhausted: the request is refused and changes nothing."""
+    try:
+        yield
+    except MemoryError:
+        raise Exhausted(
+            "The server has no memory for this at this moment; nothing was changed. Try again, or use a smaller image."
+        ) from None
 
-    def __init__(self, worker: SerialWorker, sink: Sink) -> None:
+
+class ThreadedSink:
+    """A sink whose blocks are written by another thread, once there is memory for them.
+
+    `take` is called with the number of bytes that a block will take.
+    """
+
+    def __init__(self, worker: SerialWorker, sink: Sink, take: Callable[[int], None]) -> None:
         self._worker = worker
         self._sink = sink
+        self._take = take
 
     def write(self, block: bytes) -> None:
         """Let the worker write the block."""
+        self._take(len(block) * 5 // 4)  # a voxel takes four bytes here, and one in the mask that it gets
         self._worker.submit(self._sink.write, block)
 
 
 class BodyReceiver:
-    """Receives one request's body; an image may take up to `max_bytes` of memory."""
+    """Receives one request's body; an image may take up to `max_bytes` of memory, which `arrival` counts."""
 
-    def __init__(self, request: Request, executors: Executors, max_bytes: int, check: Check) -> None:
+    def __init__(self, request: Request, executors: Executors, max_bytes: int, check: Check, arrival: Arrival) -> None:
         self._request = request
         self._executors = executors
         self._max_bytes = max_bytes
         self._check = check
+        self._arrival = arrival
 
     @asynccontextmanager
     async def receive_image(self, incoming: IncomingImage) -> AsyncIterator[Volume]:
@@ -48,13 +77,18 @@ class BodyReceiver:
 
         If the receiving or the body of the context fails, what was written to `incoming` is removed.
         """
-        sink = ImageSink(self._max_bytes)
+        with translate_memory_errors():
+            sink = ImageSink(self._max_bytes)
         writer = SerialWorker()
         try:
-            threaded_sink = ThreadedSink(writer, sink)
-            geometry = await self._receive(threaded_sink, lambda data: writer.submit(incoming.write, data))
-            await self._executors.codec(writer.finish)
-            yield sink.volume(geometry)
+            threaded_sink = ThreadedSink(writer, sink, self._arrival.take)
+            with translate_memory_errors():
+                geometry = await self._receive(
+                    threaded_sink, lambda upload: upload.finish(), lambda data: writer.submit(incoming.write, data)
+                )
+                await self._executors.codec(writer.finish)
+                volume = sink.volume(geometry)
+            yield volume
         except BaseException:
             await self._executors.codec(writer.close)
             await self._executors.codec(incoming.discard)
@@ -62,27 +96,39 @@ class BodyReceiver:
         finally:
             sink.close()
 
-    async def receive_drawing(self) -> tuple[Geometry, DrawingSink]:
-        """Receive a drawing; return the geometry of the volume that it was sent as, and the drawn voxels."""
-        sink = DrawingSink()
-        return await self._receive(sink), sink
+    async def receive_drawing(self) -> tuple[Geometry, Crop | None]:
+        """Receive a drawing; return the geometry of the volume that it was sent as, and the crop that holds it."""
+        sink = DrawingSink(self._arrival.take)
 
-    async def _receive(self, sink: Sink, save: Callable[[bytes], None] = lambda data: None) -> Geometry:
+        def finish(upload: Upload) -> tuple[Geometry, Crop | None]:
+            geometry = upload.finish()
+            return geometry, sink.crop(geometry)
+
+        with translate_memory_errors():
+            return await self._receive(sink, finish)
+
+    async def _receive(
+        self, sink: Sink, finish: Callable[[Upload], T], save: Callable[[bytes], object] = lambda data: None
+    ) -> T:
         content_type = self._request.headers.get("content-type", "")
-        upload = Upload(content_type, sink, self._max_bytes, self._check_on(asyncio.get_running_loop()), save)
+        check = self._check_on(asyncio.get_running_loop())
+        upload = Upload(content_type, sink, self._max_bytes, check, save)
         parser = SerialWorker()
         try:
-            async for data in self._chunks():
-                if parser.is_full:  # wait on another thread: the event loop must not block
-                    await self._executors.codec(parser.submit, upload.feed, data)
-                else:
-                    parser.submit(upload.feed, data)
-            await self._executors.codec(parser.finish)
+            return await self._arrival.unless_refused(self._feed(upload, parser, finish))
         except ClientDisconnect:
             raise BadRequest("The client went away in the middle of the request.") from None
         finally:
             await self._executors.codec(parser.close)
-        return await self._executors.codec(upload.finish)
+
+    async def _feed(self, upload: Upload, parser: SerialWorker, finish: Callable[[Upload], T]) -> T:
+        """Let the parser's thread parse the body, and receive only a little ahead of it: it may wait for memory."""
+        fed: deque[Future[None]] = deque()
+        async for data in self._chunks():
+            if len(fed) == CHUNKS_AHEAD:
+                await asyncio.wrap_future(fed.popleft())
+            fed.append(parser.submit(upload.feed, data))
+        return await asyncio.wrap_future(parser.submit(finish, upload))
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         """Yield the body in chunks of about CHUNK_BYTES, the last one as soon as the body ends."""

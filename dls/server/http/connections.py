@@ -7,14 +7,15 @@ import json
 import time
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
 """Largest request line and header fields together; a larger head gets 431 (RFC 6585, section 5)."""
 HEAD_SECONDS = 20.0
-"""How long a head may take from its first byte, and how long a TCP connection may stay without sending any."""
-SOCKET_IDLE_SECONDS = 600.0
-"""How long a connection to the Unix socket may stay silent: `dls connect` opens some ahead and uses them for 300 s."""
+"""How long a head may take from its first byte, and how long a stranger's connection may stay without sending any."""
+TRUSTED_IDLE_SECONDS = 600.0
+"""How long a trusted connection may stay silent: `dls connect` opens some ahead and uses them for 300 s."""
 BODY_SECONDS = 120.0
 """How long the next bytes of a body may take; a slow link that still moves never meets this limit."""
 MAX_CONNECTIONS = 1024
@@ -53,19 +54,23 @@ class LimitedProtocol(HttpToolsProtocol):
 
     max_connections = MAX_CONNECTIONS
     head_seconds = HEAD_SECONDS
-    socket_idle_seconds = SOCKET_IDLE_SECONDS
+    trusted_idle_seconds = TRUSTED_IDLE_SECONDS
     body_seconds = BODY_SECONDS
+
+    is_proven = False
+    """Whether the client has proved on this connection that it knows the server's secret."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, closing an idle one or refusing this one when there are too many."""
         super().connection_made(transport)
         self.made_at = time.monotonic()
-        self.is_tcp = isinstance(transport.get_extra_info("sockname"), tuple)
+        # Whoever can open the Unix socket is the server's user; those on TCP may be anybody.
+        self.is_trusted = self.is_proven or not isinstance(transport.get_extra_info("sockname"), tuple)
         self._head_bytes = 0
         self._in_head = True
         self._status = 400
-        self._deadline = self.made_at + (self.head_seconds if self.is_tcp else self.socket_idle_seconds)
-        self._timer = self.loop.call_at(self.loop.time() + self._deadline - self.made_at, self._check_time)
+        self._deadline = self.made_at + self._idle_seconds
+        self._timer = self.loop.call_later(self._idle_seconds, self._check_time)
         if len(self.connections) > self.max_connections and not self._close_an_idle_one():
             self._refuse(503)
 
@@ -79,19 +84,26 @@ class LimitedProtocol(HttpToolsProtocol):
         """Whether no request is under way."""
         return self.cycle is None or self.cycle.response_complete
 
+    @property
+    def _idle_seconds(self) -> float:
+        return self.trusted_idle_seconds if self.is_trusted else self.head_seconds
+
     def _close_an_idle_one(self) -> bool:
         others = (other for other in self.connections if isinstance(other, LimitedProtocol) and other is not self)
         idle = [other for other in others if other.is_idle and not other.transport.is_closing()]
         if not idle:
             return False
-        # Whoever can open the Unix socket is the server's user; those on TCP may be anybody.
-        oldest = min(idle, key=lambda other: (not other.is_tcp, other.made_at))
+        oldest = min(idle, key=lambda other: (other.is_trusted, other.made_at))
         oldest.transport.abort()
         self.connections.discard(oldest)
         return True
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; a head that is too large is refused, whether it is whole or not."""
+        """Parse what came; a head that is too large is refused, whether it is whole or not.
+
+        This replaces uvicorn's own method, which logs a warning for each malformed request.
+        """
+        self._unset_keepalive_if_required()
         if self._in_head:
             if self._head_bytes == 0:
                 self._deadline = time.monotonic() + self.head_seconds
@@ -99,7 +111,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         else:
             self._deadline = time.monotonic() + self.body_seconds
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # the request is answered as if it had not asked for another protocol
+        except httptools.HttpParserError:
+            self._refuse(self._status)
+            return
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(431)
 
@@ -119,11 +137,16 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline = time.monotonic() + self.body_seconds
         super().on_headers_complete()
 
-    def on_response_complete(self) -> None:
-        """Wait for the next request's head."""
-        super().on_response_complete()
+    def on_message_complete(self) -> None:
+        """Wait for the next request's head, which may come before this request is answered."""
+        super().on_message_complete()
         self._in_head = True
         self._head_bytes = 0
+
+    def on_response_complete(self) -> None:
+        """Give the client its time again: the answer may have taken longer than that."""
+        super().on_response_complete()
+        self._deadline = time.monotonic() + (self._idle_seconds if self._in_head else self.body_seconds)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser could not read, in the form of the server's other refusals."""
@@ -154,8 +177,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _is_waited_for(self) -> bool:
-        """Whether it is the server that takes its time: the request is whole, or its body is not read for now."""
-        return not self.is_idle and (not self.cycle.more_body or self.flow.read_paused)
+        """Whether it is the server that takes its time, because the client has sent all that it may send for now."""
+        cycle = self.cycle
+        if self.is_idle:
+            return False
+        return not cycle.more_body or cycle.waiting_for_100_continue or bool(cycle.body) or self.flow.read_paused
 
 
 def limited_protocol(**limits: Any) -> type[LimitedProtocol]:

@@ -15,6 +15,7 @@ from dls.server.http import parameters
 from dls.server.http.activity import Activity
 from dls.server.http.body import BodyReceiver, Check
 from dls.server.http.middleware import AUTHORIZED
+from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.registry import SessionRegistry
 from dls.server.sessions.session import Session
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt
@@ -64,13 +65,16 @@ class Endpoints:
     async def upload(self, request: Request) -> Response:
         """Receive the session's image, and write it to the session's files as it arrives."""
         session = await self._session(request)
-        incoming = await self._sessions.receive_image(session, parameters.parse_content_length(request.headers))
+        length = parameters.parse_content_length(request.headers)
+        incoming = await self._sessions.receive_image(session, length)
         # Free the old image's memory for the new one. If the new one is refused, the next prompt loads the old one.
         releasing = asyncio.create_task(self._sessions.sleep(session))
         try:
-            body = self._body(request, self._sessions.check_size)
-            async with body.receive_image(incoming) as volume, self._sessions.at_work(session) as work:
-                await work.set_image(volume, incoming, parameters.parse_request_id(request.headers))
+            with self._sessions.arriving_image(session, length) as arrival:
+                body = self._body(request, self._sessions.check_size, arrival)
+                async with body.receive_image(incoming) as volume, self._sessions.at_work(session) as work:
+                    arrival.is_handed_over = True
+                    await work.set_image(volume, incoming, parameters.parse_request_id(request.headers))
         finally:
             await releasing
         return JSONResponse({"message": "NIFTI file uploaded and stored in GPU memory"})
@@ -98,14 +102,15 @@ class Endpoints:
         session = await self._session(request)
         foreground = parameters.parse_foreground(request.query_params)
         _ = session.geometry  # raises Conflict before the body is received if there is no image yet
-        geometry, sink = await self._body(request, lambda found: _check_same_size(found, session)).receive_drawing()
-        crop = await self._executors.codec(sink.crop, geometry)
-        if crop is None:
-            raise BadRequest(f"The {kind} is empty. Draw on the image first.")
-        async with self._sessions.at_work(session) as work:
-            _check_same_size(geometry, session)  # the image may have been replaced meanwhile
-            prompt = Prompt(kind, foreground, *crop)
-            return _mask_response(await work.prompt(prompt, parameters.parse_request_id(request.headers)))
+        with self._sessions.arriving_drawing(session) as arrival:
+            body = self._body(request, lambda found: _check_same_size(found, session), arrival)
+            geometry, crop = await body.receive_drawing()
+            if crop is None:
+                raise BadRequest(f"The {kind} is empty. Draw on the image first.")
+            async with self._sessions.at_work(session) as work:
+                _check_same_size(geometry, session)  # the image may have been replaced meanwhile
+                prompt = Prompt(kind, foreground, *crop)
+                return _mask_response(await work.prompt(prompt, parameters.parse_request_id(request.headers)))
 
     async def reset(self, request: Request) -> Response:
         """Remove the session's prompts and empty its mask."""
@@ -128,8 +133,8 @@ class Endpoints:
     async def _session(self, request: Request) -> Session:
         return await self._sessions.get(request.path_params["session"])
 
-    def _body(self, request: Request, check: Check) -> BodyReceiver:
-        return BodyReceiver(request, self._executors, self._sessions.largest_image, check)
+    def _body(self, request: Request, check: Check, arrival: Arrival) -> BodyReceiver:
+        return BodyReceiver(request, self._executors, self._sessions.largest_image, check, arrival)
 
 
 def _mask_response(body: bytes) -> Response:

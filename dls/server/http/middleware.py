@@ -13,9 +13,19 @@ from dls.server.http.access import Policy
 from dls.server.http.activity import Activity
 
 AUTHORIZED = "dls.authorized"
-"""Key in the ASGI scope that says whether the request carries the server's secret."""
+"""Key in the ASGI scope that says whether the client knows the server's secret: from the request or the connection."""
 
 log = logging.getLogger("dls.server")
+
+
+def authorize(app: ASGIApp) -> ASGIApp:
+    """Return the application as the clients of a proven connection see it: as those who know the secret."""
+
+    async def authorized(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[AUTHORIZED] = True
+        await app(scope, receive, send)
+
+    return authorized
 
 
 class AccessMiddleware:
@@ -29,15 +39,16 @@ class AccessMiddleware:
         """Pass the request on, or answer 401 or 403."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
+            is_proven = scope.get(AUTHORIZED, False)
             # uvicorn gives no address for a request that came over a Unix socket.
             over_socket = not scope.get("server") or scope["server"][1] is None
-            refusal = self._policy.check(headers, over_socket=over_socket)
+            refusal = self._policy.check(headers, over_socket=over_socket or is_proven)
             if refusal is not None:
                 challenge = {"WWW-Authenticate": 'Basic realm="dls"'} if refusal.status == 401 else None
                 response = JSONResponse({"error": refusal.message}, refusal.status, headers=challenge)
                 await response(scope, receive, send)
                 return
-            scope[AUTHORIZED] = self._policy.is_authorized(headers)
+            scope[AUTHORIZED] = is_proven or self._policy.is_authorized(headers)
         await self._app(scope, receive, send)
 
 
@@ -76,6 +87,7 @@ class RequestLogMiddleware:
 
 
 def _route(path: str) -> str:
-    """Return the first part of the path, which names the route and no session."""
+    """Return the first part of the path, which names the route and no session, as text that can't forge a log line."""
     parts = [part for part in path.split("/") if part and part != "v2"]
-    return parts[0][:40] if parts else "/"
+    name = parts[0][:40] if parts else "/"
+    return "".join(character if character.isprintable() else "?" for character in name)

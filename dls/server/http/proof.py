@@ -15,7 +15,7 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from dls.contract import NONCE_BYTES, PROOF_BYTES, PROOF_MAGIC, prove
 
@@ -47,9 +47,8 @@ class ProofProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client's nonce, for a limited time."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._timer = asyncio.get_running_loop().call_later(PROOF_SECONDS, transport.abort)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._timer = asyncio.get_running_loop().call_later(PROOF_SECONDS, self._transport.abort)
         self._unproven[self] = None
         if len(self._unproven) > MAX_UNPROVEN:
             next(iter(self._unproven))._transport.abort()

@@ -10,13 +10,15 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from dls.errors import NotFound
+from dls.server import descriptors
 from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
+from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.session import Session
@@ -63,6 +65,14 @@ class SessionRegistry:
         """Bytes of float32 in the largest image that fits the memory budget."""
         return self._budget.largest_image
 
+    def arriving_image(self, session: Session, length: int) -> AbstractContextManager[Arrival]:
+        """Count the memory of an image of about `length` compressed bytes while it arrives."""
+        return self._budget.arriving_image(session, length)
+
+    def arriving_drawing(self, session: Session) -> AbstractContextManager[Arrival]:
+        """Count the memory of a drawing while it arrives and is applied."""
+        return self._budget.arriving_drawing(session)
+
     def check_size(self, geometry: Geometry) -> int:
         """Return the bytes of memory that the image takes; raises TooLarge if it never fits."""
         return self._budget.check_size(geometry)
@@ -88,7 +98,8 @@ class SessionRegistry:
 
     async def _remove_empty(self) -> None:
         empty = [session for session in self._sessions.values() if not session.has_image and not session.lock.locked()]
-        surplus = max(0, len(empty) - MAX_EMPTY_SESSIONS)
+        most = min(MAX_EMPTY_SESSIONS, descriptors.limit() // descriptors.EMPTY_SESSION_SHARE)
+        surplus = max(0, len(empty) - most)
         for session in sorted(empty, key=lambda session: session.last_used)[:surplus]:
             self._forget(session)
             await self._executors.codec(session.files.remove)

@@ -103,9 +103,10 @@ class SessionWork:
         started = time.monotonic()
         await self._backend.recovery.wait_ready()
         self._check_engine()
-        volume = await self._executors.codec(read_image, session.files, geometry)
-        segmentation = await self._open(volume)
+        await self._backend.budget.reserve(session, geometry)  # before the image is in memory
         try:
+            volume = await self._executors.codec(read_image, session.files, geometry)
+            segmentation = await self._open(volume)
             count = await self._replay(segmentation)
         except BaseException:
             await self.sleep()
