@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -104,10 +104,14 @@ def start_of(session: str, name: str) -> JournalEnd:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the contents of the manifest's file; a manifest of format 1 is encoded as it was."""
-    fields = asdict(manifest)
-    if manifest.end is None:
+    image, end = manifest.image, manifest.end
+    fields = {"format": SESSION_FORMAT if end else 1, **vars(manifest)}  # `asdict` would copy, which takes 80 us
+    fields["image"] = image and {**vars(image), "geometry": vars(image.geometry)}
+    if end is None:
         del fields["end"]
-    line = json.dumps({"format": SESSION_FORMAT if manifest.end else 1, **fields}).encode()
+    else:
+        fields["end"] = vars(end)
+    line = json.dumps(fields).encode()
     return line + b"\n%08x\n" % zlib.crc32(line)
 
 

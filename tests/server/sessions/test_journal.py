@@ -21,8 +21,8 @@ def test_records_are_decoded_as_they_were() -> None:
     parts, ends = [], [manifest.end]
     for record in records:
         assert ends[-1] is not None
-        data, end = journal.encode_record(record, ends[-1])
-        parts.append(data)
+        part, end = journal.encode_record(record, ends[-1])
+        parts.append(part)
         ends.append(end)
     decoded = journal.decode_journal(b"".join(parts), manifest)
     assert decoded.ends == ends and decoded.ends[-1].length == sum(map(len, parts))
