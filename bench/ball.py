@@ -67,6 +67,10 @@ class BallSegmentation:
         for prompt in prompts:
             self.add(prompt)
 
+    def restore(self, mask: Mask) -> None:
+        """Copy the mask."""
+        self.mask[:] = mask
+
     def reset(self) -> None:
         """Clear the mask."""
         self.mask[:] = 0

@@ -16,8 +16,10 @@ STATE_FORMAT = 1
 """Version of the file in which a running server says how it is reached."""
 LAUNCH_FORMAT = 1
 """Version of the file that tells a server what to do."""
-SESSION_FORMAT = 1
-"""Version of a session's manifest and journal."""
+SESSION_FORMAT = 2
+"""Version of a session's manifest and journal, as they are written."""
+SESSION_FORMATS = (1, SESSION_FORMAT)
+"""Versions that are read: in version 1 the manifest does not say where the journal ends."""
 
 STATE_FILE, ENDED_FILE, LAUNCH_FILE, SOCKET_FILE = "state.json", "ended.json", "launch.json", "server.sock"
 """Names in a server's run directory."""
@@ -71,11 +73,20 @@ def prove(secret: str, role: str, port: int, client_nonce: bytes, server_nonce: 
 def session_folders(uid: int, name: str, base: str | None = None) -> tuple[str, ...]:
     """Return the folders in which a server keeps sessions: the one with the manifests first.
 
-    By default on local disks, images in memory-backed files while they fit; with `base` in that folder alone. `name`
-    is the server's, so that whichever server is started next finds the sessions.
+    By default on a local disk; with `base` in that folder. The second default folder is memory-backed: releases before
+    stored images there, which are still read and removed. `name` is the server's, so that whichever server is started
+    next finds the sessions.
     """
     own = f"dls-{uid}/{name}"
     return (f"{base}/{own}",) if base is not None else (f"/var/tmp/{own}", f"/dev/shm/{own}")  # noqa: S108
+
+
+def second_session_folder(home: str, name: str) -> str:
+    """Return the folder for sessions that a server uses where another user has taken the first one's name.
+
+    `home` is the user's home directory. Once this folder exists, servers go on using it.
+    """
+    return f"{home}/.dls/sessions/{name}"
 
 
 @dataclass(frozen=True)

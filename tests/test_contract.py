@@ -56,6 +56,11 @@ MANIFEST_BEFORE = (
     b'[1.0, 1.0, 1.0], "origin": [0.0, 0.0, 0.0], "direction": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], '
     b'"components": 1}, "request": "r"}, "journal": "prompts-1", "number": 1}\n5b377731\n'
 )
+MANIFEST_NOW = (
+    MANIFEST_BEFORE.replace(b'"format": 1', b'"format": 2').partition(b'"journal"')[0]
+    + b'"journal": "prompts-2", "number": 2, "end": {"count": 0, "length": 0, "crc": 3890295258}}\nb94bfef0\n'
+)
+"""Manifest of the same session with the next journal, as this release writes it."""
 
 
 def plan(root: Path) -> InstallPlan:
@@ -158,7 +163,7 @@ def test_both_sides_name_the_same_session_folders(base: str | None) -> None:
     folders = choose_folders(Path(base) if base else None, "k")
     named = session_folders(os.getuid(), "k", base)
     assert str(folders.home) == named[0]
-    assert folders.fast is None or str(folders.fast) == named[1]
+    assert folders.earlier is None or str(folders.earlier) == named[1]
 
 
 def test_the_list_shows_what_the_store_wrote(tmp_path: Path) -> None:
@@ -196,7 +201,8 @@ def test_the_server_reads_the_headers_of_the_tunnel(tmp_path: Path) -> None:
         answers = [snap.get(click, marked("first", again=again)).body for again in (False, True)]
         assert answers[0] == answers[1]
         [path] = tmp_path.rglob("prompts-*")
-        assert [record.request for record in journal.decode_journal(path.read_bytes()).records] == ["first"]
+        manifest = journal.decode_manifest(path.with_name(MANIFEST_FILE).read_bytes())
+        assert [record.request for record in journal.decode_journal(path.read_bytes(), manifest).records] == ["first"]
         end = f"/end_session/{snap.session}"
         assert [snap.get(end, marked("end", again=again)).status for again in (False, True)] == [200, 200]
         assert snap.get(end, marked("other", again=False)).status == 404
@@ -256,9 +262,21 @@ def test_files_of_the_release_before_are_read(short_folder: Path) -> None:
 
 
 def test_files_are_written_as_in_the_release_before() -> None:
-    """An older client reads them: the state has the same fields, the manifest the same bytes."""
+    """An older client reads them: the state has the same fields, a manifest that it wrote keeps its bytes.
+
+    The first prompt or image changes the manifest's format: a server of that release, which could not notice damage,
+    sets such a session aside as one of another version instead of reading a journal that it does not understand.
+    """
     assert json.loads(STATE.dump()) == json.loads(STATE_BEFORE)
-    assert journal.encode_manifest(journal.decode_manifest(MANIFEST_BEFORE)) == MANIFEST_BEFORE
+    manifest = journal.decode_manifest(MANIFEST_BEFORE)
+    assert journal.encode_manifest(manifest) == MANIFEST_BEFORE
+    assert journal.encode_manifest(journal.next_journal(manifest)) == MANIFEST_NOW
+
+
+def test_the_manifest_of_this_release_is_read() -> None:
+    """Byte for byte as this release writes it, with the place where its journal ends."""
+    manifest = journal.decode_manifest(MANIFEST_NOW)
+    assert (manifest.journal, manifest.end) == ("prompts-2", journal.start_of(manifest.id, "prompts-2"))
 
 
 @pytest.mark.parametrize(

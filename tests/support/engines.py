@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
+from dls.server.engines.base import Model, ReportProgress
 from dls.server.engines.region import RegionEngine
 from dls.server.engines.region.engine import RegionSegmentation
 from dls.server.options import EngineOptions
-from dls.server.volume import Box, Mask, Prompt, Volume
+from dls.server.volume import SCRIBBLE, Box, Mask, Prompt, Volume
 
 TROUBLE = "DLS_TEST_TROUBLE"
 """Environment variable with a folder: a file there named after a fault causes it at the next prompt.
@@ -55,3 +59,79 @@ FAULTS: dict[str, Callable[[], None]] = {
     "cuda": _fail_on_cuda,
     "slow": lambda: time.sleep(3),
 }
+
+
+class Painter:
+    """Paints what is drawn into the mask, prompt by prompt, and changes `moved` voxels in a replay, as a GPU may."""
+
+    name, key, device, notice, threads = "painter", "painter", "cpu", "", 1
+    models: tuple[Model, ...] = (Model("painter", (SCRIBBLE,)),)
+    moved = 0
+
+    def __init__(self, options: EngineOptions | None = None) -> None:
+        self.is_open = 0
+        """Number of segmentations that are open."""
+
+    def load(self, report: ReportProgress) -> None:
+        pass
+
+    def session_bytes(self, voxels: int) -> int:
+        return 5 * voxels
+
+    def native_api(self, pool: ThreadPoolExecutor) -> None:
+        pass
+
+    def open(self, volume: Volume, mask: Mask | None = None) -> PainterSegmentation:
+        self.is_open += 1
+        return PainterSegmentation(self, np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask)
+
+    def close(self) -> None:
+        pass
+
+
+class PainterSegmentation:
+    """What was drawn; every prompt goes on from the mask before it."""
+
+    def __init__(self, engine: Painter, mask: Mask) -> None:
+        self._engine = engine
+        self.mask: Mask = mask
+
+    def add(self, prompt: Prompt) -> Box | None:
+        self.mask[prompt.box][prompt.mask] = prompt.foreground
+        return prompt.box
+
+    def replay(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            self.add(prompt)
+        self.mask.reshape(-1)[np.flatnonzero(self.mask)[: self._engine.moved]] = 0
+
+    def restore(self, mask: Mask) -> None:
+        self.mask[:] = mask
+
+    def reset(self) -> None:
+        self.mask[:] = 0
+
+    def close(self) -> None:
+        self._engine.is_open -= 1
+
+
+class PainterThatMovesFew(Painter):
+    """Changes 3 voxels in a replay."""
+
+    moved = 3
+
+
+class PainterThatMovesMany(Painter):
+    """Changes 300 voxels in a replay."""
+
+    moved = 300
+
+
+class DiesAtLoad(RegionEngine):
+    """Kills its process while it loads."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        pass
+
+    def load(self, report: ReportProgress) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -55,6 +55,9 @@ class FailingSegmentation:
         for prompt in prompts:
             self.add(prompt)
 
+    def restore(self, mask: Mask) -> None:
+        self.mask[:] = mask
+
     def reset(self) -> None:
         self.mask[:] = 0
 

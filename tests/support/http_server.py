@@ -36,9 +36,9 @@ def serving(engine: Any = None, **options: Any) -> Iterator[LiveServer]:
     options.setdefault("budget", 2 << 30)
     with contextlib.ExitStack() as stack:
         home = options.pop("folder", None) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dls-s-")))
-        fast = options.pop("fast", None)
+        earlier = options.pop("earlier", None)
         if "store" not in options:
-            options["store"] = SessionStore(Folders(home / "own" / "home", fast)).open()
+            options["store"] = SessionStore(Folders(home / "own" / "home", earlier)).open()
         yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from dls.contract import MANIFEST_FILE, SESSION_FORMAT, session_folders
+from dls.contract import MANIFEST_FILE, SESSION_FORMATS, second_session_folder, session_folders
 from dls.errors import DlsError, HostError
 from dls.remote.host import status
 from dls.remote.host.probe import HostReport
@@ -27,11 +27,15 @@ class StoredSession:
     """Seconds since its last use."""
 
 
-def list_folders(report: HostReport, session_dir: str | None) -> list[str]:
-    """Return the folders in which servers of the remote directory store sessions, the one with the manifests first."""
+def list_folders(report: HostReport, session_dir: str | None) -> list[list[str]]:
+    """Return the places in which servers of the remote directory store sessions.
+
+    Each place is a list of folders, the one with the manifests first.
+    """
     if session_dir is not None and session_dir.startswith("~/"):
         session_dir = f"{report.home}/{session_dir[2:]}"
-    return [*session_folders(report.uid, report.remote_key, session_dir)]
+    first = [*session_folders(report.uid, report.remote_key, session_dir)]
+    return [first] if session_dir is not None else [first, [second_session_folder(report.home, report.remote_key)]]
 
 
 def list_script(folders: list[str]) -> str:
@@ -54,7 +58,7 @@ def read_list(text: str) -> list[StoredSession]:
 def _read_manifest(line: str) -> tuple[str, tuple[int, int, int] | None]:
     try:
         manifest = json.loads(line)
-        if manifest["format"] != SESSION_FORMAT:
+        if manifest["format"] not in SESSION_FORMATS:
             return "broken", None
         if manifest["image"] is None:
             return str(manifest["model"]), None
@@ -66,7 +70,8 @@ def _read_manifest(line: str) -> tuple[str, tuple[int, int, int] | None]:
 
 def list_sessions(connection: Connection, report: HostReport, session_dir: str | None) -> list[StoredSession]:
     """Return the sessions on the host, the one that was used last first."""
-    return read_list(connection.run(list_script(list_folders(report, session_dir)), timeout=60).stdout)
+    places = list_folders(report, session_dir)
+    return read_list("".join(connection.run(list_script(folders), timeout=60).stdout for folders in places))
 
 
 def remove_sessions(connection: Connection, report: HostReport, session_dir: str | None, ids: list[str]) -> None:
@@ -80,6 +85,7 @@ def remove_sessions(connection: Connection, report: HostReport, session_dir: str
                 status.request(connection, state, f"/v2/end_session/{session}")
             except DlsError:
                 break  # the server does not respond; the files are removed all the same
-    paths = [f"{folder}/{session}" for folder in list_folders(report, session_dir) for session in ids]
+    folders = [folder for place in list_folders(report, session_dir) for folder in place]
+    paths = [f"{folder}/{session}" for folder in folders for session in ids]
     if ids and connection.run(render("remove_sessions", arguments=paths), timeout=60).status:
         raise HostError(f"Some sessions on {connection.target.label} could not be removed.", "Log in and check why.")

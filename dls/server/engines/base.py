@@ -47,7 +47,13 @@ class Segmentation(Protocol):
         """
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Add, to a new segmentation, the prompts of an earlier one; the result is the same mask."""
+        """Add, to a new segmentation, the prompts of an earlier one.
+
+        The result is the same mask, but for the voxels that rounding on a GPU changes.
+        """
+
+    def restore(self, mask: Mask) -> None:
+        """Replace the mask after a replay whose result differs from it in a few voxels; the next prompt refines it."""
 
     def reset(self) -> None:
         """Remove every prompt and empty the mask; afterwards it behaves as a new segmentation does."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ class NnInteractiveEngine:
             max_sessions=NATIVE_API_SESSIONS,
             torch_n_threads=os.cpu_count() or 1,
             use_torch_compile=self._options.compile,
-            gpu_executor=pool,
+            gpu_executor=SeededExecutor(pool),
         )
 
     def close(self) -> None:
@@ -196,11 +196,13 @@ class NnInteractiveSegmentation:
         """
         from torch import OutOfMemoryError, cuda
 
+        _seed()
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
             log.warning("the GPU ran out of memory; freeing its caches and repeating the prompt")
         cuda.empty_cache()
+        _seed()
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
@@ -232,6 +234,14 @@ class NnInteractiveSegmentation:
         for prompt in prompts:
             self.add(prompt)
 
+    def restore(self, mask: Mask) -> None:
+        """Replace the mask and the channel in which the network gets it as the previous segmentation."""
+        from torch import from_numpy
+
+        self.mask[:] = mask
+        self._session._undo_log = None
+        self._session._write_interactions_channel(self._session._get_prev_seg_channel(), from_numpy(self.mask))
+
     def reset(self) -> None:
         """Remove the prompts and empty the mask, which is the library's target buffer."""
         self._session.reset_interactions()
@@ -243,6 +253,22 @@ class NnInteractiveSegmentation:
         """Free the image and the interactions, and end the threads."""
         self._session._reset_session()
         self._session.executor.shutdown(wait=False)
+
+
+class SeededExecutor(Executor):
+    """Runs the native API's predictions on the pool, each with the same random numbers."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run the work on the pool."""
+
+        def run() -> Any:
+            _seed()
+            return work(*args, **kwargs)
+
+        return self._pool.submit(run)
 
 
 class ConstantSegmentation:
@@ -265,12 +291,25 @@ class ConstantSegmentation:
         for prompt in prompts:
             self.add(prompt)
 
+    def restore(self, mask: Mask) -> None:
+        """Copy the mask."""
+        self.mask[:] = mask
+
     def reset(self) -> None:
         """Empty the mask."""
         self.mask[:] = 0
 
     def close(self) -> None:
         """Do nothing: there is no memory to free."""
+
+
+def _seed() -> None:
+    """Make the next prediction choose its patches as it will in a replay.
+
+    When a prediction zooms out, the library samples the centers of the patches that it refines with numpy's global
+    generator (`random_sampling_fallback`), so that without a seed every replay gives another mask.
+    """
+    np.random.seed(0)
 
 
 def _scale_down(image: Float32, low: float, high: float) -> Float32:

@@ -266,6 +266,11 @@ class ProcessSegmentation:
         """Add the prompts of an earlier segmentation."""
         self._process.call("replay", self._number, list(prompts), limit=self._limit * max(1, len(prompts)))
 
+    def restore(self, mask: Mask) -> None:
+        """Replace the mask; the process reads the new one from the memory that both map."""
+        self.mask[:] = mask
+        self._process.call("restore", self._number, limit=self._limit)
+
     def reset(self) -> None:
         """Remove the prompts and empty the mask."""
         self._process.call("reset", self._number, limit=self._limit)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dls.errors import DlsError, Exhausted
+from dls.errors import DlsError, EngineError, EngineLost, Exhausted
 from dls.server.engines.base import Engine, Progress
 from dls.server.executors import Executors
 
@@ -52,11 +52,16 @@ class Readiness:
         try:
             await executors.engine(engine.load, self._report)
             self.is_ready = True
+        except EngineLost as lost:
+            self.error = EngineError(lost.message, "Lines of the engine before this one, if there are any, say why.")
         except DlsError as error:
             self.error = error
         except Exception as error:
             log.exception("the engine could not be loaded")
-            self.error = DlsError(f"The engine could not be loaded: {type(error).__name__}: {error}.")
+            self.error = EngineError(
+                f"The engine could not be loaded: {type(error).__name__}: {error}.",
+                "The lines before this one say where.",
+            )
         self._finished.set()
 
     def cancel(self) -> None:

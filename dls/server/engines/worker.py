@@ -81,6 +81,7 @@ class Worker:
                 "open": self.open,
                 "add": self.add,
                 "replay": self.replay,
+                "restore": self.restore,
                 "reset": self.reset,
                 "close": self.close,
             }
@@ -131,6 +132,11 @@ class Worker:
     def replay(self, number: int, prompts: list[Prompt]) -> None:
         """Refine the mask of an image by all prompts of an earlier segmentation."""
         self._segmentations[number].replay(prompts)
+
+    def restore(self, number: int) -> None:
+        """Make an image's segmentation go on from the mask that the server has written to the shared block."""
+        segmentation = self._segmentations[number]
+        segmentation.restore(segmentation.mask)
 
     def reset(self, number: int) -> None:
         """Remove the prompts of an image."""

@@ -66,7 +66,7 @@ class Endpoints:
         """Receive the session's image, and write it to the session's files as it arrives."""
         session = await self._session(request)
         length = parameters.parse_content_length(request.headers)
-        incoming = await self._sessions.receive_image(session, length)
+        incoming = await self._sessions.receive_image(session)
         # Free the old image's memory for the new one. If the new one is refused, the next prompt loads the old one.
         releasing = asyncio.create_task(self._sessions.sleep(session))
         try:

@@ -2,10 +2,12 @@
 
     HOME/SESSION/session      the manifest, which is always replaced as a whole
     HOME/SESSION/prompts-N    the journal, to which prompts are appended
-    HOME/SESSION/image-N.gz   the image as the client sent it; or FAST/SESSION/image-N.gz on a memory-backed disk
+    HOME/SESSION/mask-N-C.gz  the mask with which prompt number C of the journal was answered
+    HOME/SESSION/image-N.gz   the image as the client sent it
     HOME/SESSION/lock         locked by the server that has the session; several servers may run
 
-Nothing is synced to the disk: the files have to outlive the process, not a power failure of the machine.
+A prompt's mask is written first, then its record in the journal, then the manifest, and only then the prompt is
+answered. Nothing is synced to the disk: the files have to outlive the process, not a power failure of the machine.
 """
 
 from __future__ import annotations
@@ -15,23 +17,31 @@ import logging
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from dls.contract import MANIFEST_FILE
-from dls.server import memory
+from dls.errors import Conflict
 from dls.server.sessions import journal
 from dls.server.sessions.folders import Folders
-from dls.server.sessions.incoming import IncomingImage, create_file, translate_disk_errors, write_all
-from dls.server.sessions.journal import Image, Manifest, Record
+from dls.server.sessions.incoming import IncomingImage, translate_disk_errors, write_all, write_file
+from dls.server.sessions.journal import Image, Journal, Manifest, Record
 from dls.server.volume import Geometry
 
 READ_BYTES = 1 << 20
 """Number of bytes of an image that are read at a time."""
-FAST_SHARE = 0.05
-"""Maximum share of the memory for images in memory-backed files; images beyond it go to the disk."""
+GZIP = 31
+"""Window size that makes zlib read a gzip member."""
+REMOVED_PREFIX = ".removed-"
+"""Start of the name that a session's folder gets before it is removed, so that nothing can be added to it."""
+BEGIN_ANEW = (
+    "In ITK-SNAP, choose the model again in the deep learning panel: that starts a new session and sends the image "
+    "again."
+)
+"""What a user can do about a session that can't be continued."""
 
 log = logging.getLogger("dls.server")
 
@@ -50,85 +60,143 @@ class SessionFiles:
 
     @property
     def folder(self) -> Path:
-        """The folder that holds the manifest."""
+        """The folder that holds the files."""
         return self._folders.home / self.manifest.id
 
     def save(self, manifest: Manifest) -> None:
         """Replace the manifest, as a whole or not at all."""
         with translate_disk_errors():
-            part = self.folder / f"{MANIFEST_FILE}.part"
-            with create_file(part) as file:
-                write_all(file, journal.encode_manifest(manifest))
-            part.replace(self.folder / MANIFEST_FILE)
+            self._replace_manifest(manifest)
+
+    def _replace_manifest(self, manifest: Manifest) -> None:
+        part = self.folder / f"{MANIFEST_FILE}.part"
+        write_file(part, journal.encode_manifest(manifest))
+        part.replace(self.folder / MANIFEST_FILE)
         self.manifest = manifest
 
-    def receive_image(self, expected: int) -> IncomingImage:
-        """Prepare to receive an image of about `expected` bytes, in the fastest folder that has space for it."""
+    def receive_image(self) -> IncomingImage:
+        """Create the file for an image that is received."""
         name = f"image-{secrets.token_hex(4)}.gz"  # random, because two uploads may come at once
-        roots = list(self._folders.roots)
-        if len(roots) > 1 and not _has_space(roots[0], expected):
-            roots = roots[1:]
-        return IncomingImage([root / self.manifest.id / name for root in roots])
+        return IncomingImage(self.folder / name).open()
 
     def set_image(self, incoming: IncomingImage, geometry: Geometry, request: str) -> None:
         """Make the received image the session's image, with no prompts."""
         incoming.finish()
-        old = self.manifest
         image = Image(str(incoming.path), incoming.length, geometry, request)
-        number = old.number + 1
-        self.save(replace(old, image=image, journal=f"prompts-{number}", number=number))
-        self._remove_replaced(old)
+        self._replace_journal(replace(self.manifest, image=image))
 
     def reset(self) -> None:
         """Remove the prompts."""
+        self._replace_journal(self.manifest)
+
+    def _replace_journal(self, manifest: Manifest) -> None:
         old = self.manifest
-        number = old.number + 1
-        self.save(replace(old, journal=f"prompts-{number}", number=number))
+        self.save(journal.next_journal(manifest))
         self._remove_replaced(old)
 
     def _remove_replaced(self, old: Manifest) -> None:
+        """Remove the files that the manifest before named and the present one does not."""
+        new = self.manifest
         with contextlib.suppress(OSError):
-            if old.image and (self.manifest.image is None or old.image.path != self.manifest.image.path):
+            if old.image and (new.image is None or old.image.path != new.image.path):
                 Path(old.image.path).unlink(missing_ok=True)
-            if old.journal:
-                (self.folder / old.journal).unlink(missing_ok=True)
+            for name in {old.journal, old.mask} - {new.journal, new.mask, ""}:
+                (self.folder / name).unlink(missing_ok=True)
 
-    def remove_leftovers(self) -> None:
-        """Remove the incomplete files of a server that was killed."""
-        image = self.manifest.image
+    def recover(self) -> None:
+        """Take over the files of a server that may have been killed: call it once, before anything else is read.
+
+        Prompts that were stored completely, but not yet named in the manifest or answered, are kept: their requests
+        are sent again, and must not be applied twice. Incomplete files are removed.
+        """
+        with contextlib.suppress(Conflict):  # a damaged journal is refused at the next prompt
+            found = self._decode_journal()
+            if self.manifest.end is not None:
+                self.manifest = replace(self.manifest, end=found.ends[-1])
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        image, used = self.manifest.image, (self.manifest.journal, self.manifest.mask)
         with contextlib.suppress(OSError):
             for path in [path for root in self._folders.roots for path in (root / self.manifest.id).glob("*")]:
                 is_unused_image = path.name.startswith("image-") and not (image and image.path == str(path))
-                if is_unused_image or path.suffix == ".part":
+                is_unused = path.name.startswith(("prompts-", "mask-")) and path.name not in used
+                if is_unused_image or is_unused or path.suffix == ".part":
                     path.unlink(missing_ok=True)
 
-    def append(self, record: Record) -> None:
-        """Append a prompt that was answered; if there is no space, the journal stays as it was."""
-        data = journal.encode_record(record)
-        path = self.folder / self.manifest.journal
+    def append(self, record: Record, mask: bytes) -> None:
+        """Store a prompt and the gzip member of the mask that answers it; if there is no space, nothing changes.
+
+        Raises Conflict when the journal is damaged.
+        """
+        old = self.manifest
         with translate_disk_errors():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(descriptor, "ab", buffering=0) as file:
-                length = file.tell()
-                try:
-                    write_all(file, data)
-                except OSError:
-                    file.truncate(length)
-                    raise
+            current = old if old.end is not None else self._chain_records(old)
+            try:
+                self._append(current, record, mask)
+            except BaseException:
+                if current is not old:
+                    _remove(self.folder / current.journal)
+                raise
+        self._remove_replaced(old)
+
+    def _append(self, manifest: Manifest, record: Record, mask: bytes) -> None:
+        assert manifest.end is not None
+        data, end = journal.encode_record(record, manifest.end)
+        new = replace(manifest, end=end)
+        path, length = self.folder / manifest.journal, manifest.end.length
+        _check_length(path, length)
+        try:
+            write_file(self.folder / new.mask, mask)
+            _write_at(path, length, data)
+            self._replace_manifest(new)
+        except BaseException:
+            _remove(self.folder / new.mask)
+            _cut(path, length)
+            raise
+
+    def _chain_records(self, old: Manifest) -> Manifest:
+        """Write the records of a journal of format 1 to a new, chained journal, and return a manifest that names it."""
+        new = journal.next_journal(old)
+        assert new.end is not None
+        end, parts = new.end, []
+        for record in self.read_records():
+            data, end = journal.encode_record(record, end)
+            parts.append(data)
+        try:
+            write_file(self.folder / new.journal, b"".join(parts))
+        except BaseException:
+            _remove(self.folder / new.journal)
+            raise
+        return replace(new, end=end)
 
     def read_records(self) -> list[Record]:
-        """Return the prompts, and cut off a last one that is incomplete because the server was killed."""
-        path = self.folder / self.manifest.journal
-        if not self.manifest.journal or not path.exists():
-            return []
+        """Return the prompts, and cut off what follows them; raises Conflict when the journal is damaged."""
+        found, end = self._decode_journal(), self.manifest.end
+        kept = found.ends[-1] if end is None else end
+        _cut(self.folder / self.manifest.journal, kept.length)
+        return found.records[: kept.count]
+
+    def _decode_journal(self) -> Journal:
+        """Decode the journal; raises Conflict unless it holds all that the manifest names."""
+        manifest = self.manifest
         with translate_disk_errors():
-            data = path.read_bytes()
-            decoded = journal.decode_journal(data)
-            if decoded.length < len(data):
-                cut = len(data) - decoded.length
-                log.warning("the end of a session's prompts was not complete: %d bytes cut", cut)
-                os.truncate(path, decoded.length)
-        return decoded.records
+            path = self.folder / manifest.journal
+            data = path.read_bytes() if manifest.journal and path.exists() else b""
+        found = journal.decode_journal(data, manifest)
+        if manifest.end is not None and manifest.journal and manifest.end not in found.ends:
+            log.error("the journal of session %s is damaged after %d prompts", manifest.id[:8], len(found.records))
+            raise _damaged()
+        return found
+
+    def read_mask(self, voxels: int, crc: int) -> bytes | None:
+        """Return the mask, one byte a voxel, that the last prompt was answered with; None if it is not there whole."""
+        try:
+            data = (self.folder / self.manifest.mask).read_bytes()
+            mask = zlib.decompressobj(GZIP).decompress(data, voxels + 1)
+        except (OSError, zlib.error):
+            return None
+        return mask if len(mask) == voxels and zlib.crc32(mask) == crc else None
 
     def read_image(self, feed: Callable[[bytes], object]) -> None:
         """Call `feed` with the compressed image, block by block."""
@@ -143,11 +211,12 @@ class SessionFiles:
         A session whose files are too old is removed as expired, and programs that clean temporary folders look at the
         times too.
         """
-        image = self.manifest.image
-        for path in (self.folder / MANIFEST_FILE, Path(image.path) if image else None):
-            if path is not None:
-                with contextlib.suppress(OSError):
-                    os.utime(path)
+        manifest = self.manifest
+        names = {MANIFEST_FILE, manifest.journal, manifest.mask} - {""}
+        images = [Path(manifest.image.path)] if manifest.image else []
+        for path in [*images, *(self.folder / name for name in names)]:
+            with contextlib.suppress(OSError):
+                os.utime(path)
 
     def remove(self) -> None:
         """Remove every file and release the lock."""
@@ -156,14 +225,46 @@ class SessionFiles:
 
 
 def remove_files(folders: Folders, session: str) -> None:
-    """Remove every file of a session."""
+    """Remove every file of a session, as one step for those who look for it or would add a file."""
     for root in folders.roots:
-        shutil.rmtree(root / session, ignore_errors=True)
+        removed = root / f"{REMOVED_PREFIX}{session}"
+        with contextlib.suppress(OSError):
+            (root / session).rename(removed)
+        for folder in (removed, root / session):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _has_space(root: Path, expected: int) -> bool:
-    try:
-        used = sum(path.stat().st_size for path in root.glob("*/image-*"))
-        return shutil.disk_usage(root).free > 2 * expected and used + expected < FAST_SHARE * memory.total()
-    except OSError:
-        return False
+def _damaged() -> Conflict:
+    return Conflict(
+        f"The stored prompts of this session are damaged, so its mask can't be computed again. {BEGIN_ANEW}"
+    )
+
+
+def _check_length(path: Path, length: int) -> None:
+    """Raise Conflict when a journal is shorter than what was written to it."""
+    if length and path.stat().st_size < length:
+        log.error("the journal %s was cut off while the session was open", path.name)
+        raise _damaged()
+
+
+def _write_at(path: Path, length: int, data: bytes) -> None:
+    """Write the data after the first `length` bytes of the file, and nothing after them."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        file.truncate(length)
+        file.seek(length)
+        write_all(file, data)
+
+
+def _cut(path: Path, length: int) -> None:
+    """Cut off what follows the first `length` bytes of a journal, if there is anything."""
+    with contextlib.suppress(OSError):
+        surplus = path.stat().st_size - length
+        if surplus > 0:
+            log.warning("%d bytes after the end of a session's prompts were cut off", surplus)
+            os.truncate(path, length)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()

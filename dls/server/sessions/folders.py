@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from dls.contract import session_folders
+from dls.contract import second_session_folder, session_folders
 from dls.errors import ListenError
+
+log = logging.getLogger("dls.server")
 
 
 @dataclass(frozen=True)
 class Folders:
     """The folders that hold one folder per session.
 
-    `home` holds the manifests; `fast`, if there is one, is memory-backed and holds images while it has space.
+    `home` holds everything. `earlier`, if there is one, is a memory-backed folder to which releases before wrote
+    images: they are read and removed there, and none are added, because logging out may remove the files (logind's
+    RemoveIPC).
     """
 
     home: Path
-    fast: Path | None = None
+    earlier: Path | None = None
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """Both folders, the fast one first."""
-        return (self.fast, self.home) if self.fast else (self.home,)
+        """Both folders."""
+        return (self.home, self.earlier) if self.earlier else (self.home,)
 
     def create(self) -> None:
-        """Create the folders for their user only; raises ListenError."""
-        for root in self.roots:
-            create_private(root)
+        """Create the folder for its user only; raises ListenError."""
+        create_private(self.home)
 
 
 def choose_folders(session_dir: Path | None, name: str) -> Folders:
     """Return the folders for the sessions of the server of that name.
 
-    They are in `session_dir` if the user chose one. Otherwise they are on local disks and never in a home directory,
-    which may be on NFS.
+    They are in `session_dir` if the user chose one. Otherwise they are on a local disk and not in the home directory,
+    which may be on NFS, unless another user has taken the folder's name.
     """
     if sys.platform == "win32":
         return Folders((session_dir or Path(tempfile.gettempdir())) / "dls" / name)
     uid = os.getuid()
     if session_dir is not None:
         return Folders(Path(session_folders(uid, name, str(session_dir.expanduser().absolute()))[0]))
-    home, fast = map(Path, session_folders(uid, name))
-    local, shared = home.parents[1], fast.parents[1]
-    if not local.is_dir():
+    home, earlier = map(Path, session_folders(uid, name))
+    if not home.parents[1].is_dir():
         home = Path(session_folders(uid, name, tempfile.gettempdir())[0])
-    return Folders(home, fast if shared.is_dir() and os.access(shared, os.W_OK) else None)
+    second = Path(second_session_folder(str(Path.home()), name))
+    if second.is_dir() or _is_foreign(home.parent):
+        log.warning("sessions are stored in %s, because another user has or had %s", second, home.parent)
+        home = second
+    return Folders(home, None if _is_foreign(earlier.parent) else earlier)
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether something that is not a folder of this user has the folder's name."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return not stat.S_ISDIR(status.st_mode) or (sys.platform != "win32" and status.st_uid != os.getuid())
 
 
 def create_private(root: Path) -> None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from dls.errors import Exhausted
-
-COPY_BYTES = 1 << 20
-"""Number of bytes copied at a time when an image moves to another disk."""
 
 log = logging.getLogger("dls.server")
 
@@ -32,68 +28,53 @@ def translate_disk_errors() -> Iterator[None]:
 
 
 class IncomingImage:
-    """An image's compressed bytes, written to a file as they are received.
+    """An image's compressed bytes, written to a file as they are received; call `open` before use."""
 
-    `paths` are the places for the file, the best first; when a disk is full, the file moves to the next place.
-    """
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._paths = paths
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._file: IO[bytes] | None = None
         self.length = 0
         """Number of bytes written."""
 
-    @property
-    def path(self) -> Path:
-        """Path of the file, which changes when the file moves to another disk."""
-        return self._paths[0]
+    def open(self) -> IncomingImage:
+        """Create the file, in a folder that exists; raises Exhausted."""
+        with translate_disk_errors():
+            self._file = create_file(self.path)
+        return self
 
     def write(self, data: bytes) -> None:
-        """Append the bytes; raises Exhausted if no disk has space."""
+        """Append the bytes; raises Exhausted if the disk has no space."""
+        assert self._file is not None
         with translate_disk_errors():
-            while True:
-                try:
-                    self._file = self._file or create_file(self.path)
-                    write_all(self._file, data)
-                    self.length += len(data)
-                    return
-                except OSError:
-                    if len(self._paths) == 1:
-                        raise
-                    self._move_to_next_path()
-
-    def _move_to_next_path(self) -> None:
-        full = self._paths.pop(0)
-        log.info("no space for an image in %s: moving it to %s", full.parent.parent, self.path.parent.parent)
-        before, self._file = self._file, create_file(self.path)
-        if before is not None:
-            with contextlib.suppress(OSError):  # closing may fail because the disk is full
-                before.close()
-            with full.open("rb") as source:
-                shutil.copyfileobj(source, self._file, COPY_BYTES)
-            full.unlink()
-            self._file.truncate(self.length)
-            self._file.seek(self.length)
+            write_all(self._file, data)
+        self.length += len(data)
 
     def finish(self) -> None:
-        """Close the file, which is complete; raises Exhausted if that fails."""
+        """Close the file, which is complete; raises Exhausted if that fails or the file was removed meanwhile."""
+        assert self._file is not None
         with translate_disk_errors():
-            if self._file is not None:
-                self._file.close()
+            self._file.close()
+            self.path.stat()
 
     def discard(self) -> None:
         """Remove the file."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.unlink()
 
 
 def create_file(path: Path) -> IO[bytes]:
-    """Create a file that only its user can open, in a folder that is created if necessary."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    """Create a file that only its user can open, in a folder that exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     return os.fdopen(descriptor, "wb", buffering=0)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Create a file that only its user can open, with the data as its contents."""
+    with create_file(path) as file:
+        write_all(file, data)
 
 
 def write_all(file: IO[bytes], data: bytes) -> None:

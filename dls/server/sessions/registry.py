@@ -7,12 +7,14 @@ how a session outlives a crash of the engine, a crash of the server, and weeks w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 
-from dls.errors import NotFound
+from dls.errors import Conflict, Exhausted, NotFound
 from dls.server import descriptors
 from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
@@ -20,6 +22,7 @@ from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
+from dls.server.sessions.files import BEGIN_ANEW
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore
@@ -30,6 +33,8 @@ MAX_EMPTY_SESSIONS = 500
 """Maximum number of sessions without an image: ITK-SNAP starts one, and then forgets it, each time its panel opens."""
 MAINTENANCE_SECONDS = 3600.0
 """Seconds between two rounds of maintenance; a session unused for one to two such periods is dropped from memory."""
+
+log = logging.getLogger("dls.server")
 
 
 class SessionRegistry:
@@ -101,8 +106,10 @@ class SessionRegistry:
         most = min(MAX_EMPTY_SESSIONS, descriptors.limit() // descriptors.EMPTY_SESSION_SHARE)
         surplus = max(0, len(empty) - most)
         for session in sorted(empty, key=lambda session: session.last_used)[:surplus]:
-            self._forget(session)
-            await self._executors.codec(session.files.remove)
+            is_registered = self._sessions.get(session.id) is session
+            if is_registered and not session.has_image and not session.lock.locked():  # others were awaited meanwhile
+                async with self.at_work(session) as work:
+                    await work.end()
 
     async def get(self, session_id: str) -> Session:
         """Return the session, and read it from its files if it is not in memory; raises NotFound."""
@@ -120,45 +127,62 @@ class SessionRegistry:
         """Read the session from its files; only one task may do so, because their lock can be taken only once."""
         files = await self._executors.codec(self._store.find, session_id)
         if files is None:
-            raise NotFound(
-                "The server does not know this session any more. In ITK-SNAP, choose the model again in the deep "
-                "learning panel: that starts a new session and sends the image again."
-            )
+            raise _unknown_session()
         session = Session(session_id, files)
-        records = await self._executors.codec(files.read_records)
-        session.last_request = records[-1].request if records else ""
+        with contextlib.suppress(Conflict):  # damaged prompts are refused at the next prompt
+            records = await self._executors.codec(files.read_records)
+            session.last_request = records[-1].request if records else ""
         await self._executors.codec(files.refresh_times)
         return self._add(session)
 
     @asynccontextmanager
     async def at_work(self, session: Session) -> AsyncIterator[SessionWork]:
-        """Hold the session's lock, and give the operations that need it."""
-        try:
-            async with session.lock:
-                yield SessionWork(session, self._backend)
-        finally:
-            await self._budget.notify()  # a reservation may wait for a session that is not at work
+        """Hold the session's lock, and give the operations that need it.
+
+        Raises NotFound if the session was ended meanwhile; a session that was evicted meanwhile is read again.
+        """
+        while True:
+            try:
+                async with session.lock:
+                    if session.is_ended:
+                        raise _unknown_session()
+                    if self._sessions.get(session.id) is session:
+                        yield SessionWork(session, self._backend)
+                        return
+            finally:
+                await self._budget.notify()  # a reservation may wait for a session that is not at work
+            session = await self.get(session.id)
 
     async def sleep(self, session: Session) -> None:
         """Free the memory that the session takes; its next prompt reads its files again."""
         async with self.at_work(session) as work:
             await work.sleep()
 
-    async def receive_image(self, session: Session, expected: int) -> IncomingImage:
-        """Create a file for an image of about `expected` compressed bytes; `SessionWork.set_image` takes it over."""
-        return await self._executors.codec(session.files.receive_image, expected)
+    async def receive_image(self, session: Session) -> IncomingImage:
+        """Create a file for an image, which `SessionWork.set_image` takes over; raises NotFound or Exhausted."""
+        try:
+            incoming = await self._executors.codec(session.files.receive_image)
+        except Exhausted:
+            if session.is_ended:
+                raise _unknown_session() from None
+            raise
+        session.arriving.add(incoming)
+        return incoming
 
-    async def run_maintenance(self) -> None:
+    async def run_maintenance(self, seconds: float = MAINTENANCE_SECONDS) -> None:
         """Evict unused sessions and remove expired files, again and again until cancelled."""
         while True:
             before = next(self._uses)
-            await asyncio.sleep(MAINTENANCE_SECONDS)
-            await self.evict_unused(before)
+            await asyncio.sleep(seconds)
+            try:
+                await self.evict_unused(before)
+            except Exception:
+                log.exception("a round of maintenance failed; the next one comes in %.0f s", seconds)
 
     async def evict_unused(self, before: int) -> None:
         """Drop the sessions whose last use was before `before` from memory, and remove the files of expired ones."""
         for session in [*self._sessions.values()]:
-            if session.last_used > before or session.lock.locked():
+            if session.last_used > before or session.lock.locked() or session.arriving:
                 await self._executors.codec(session.files.refresh_times)
                 continue
             async with session.lock:
@@ -174,3 +198,7 @@ class SessionRegistry:
                 session.segmentation.close()
             session.files.release()
         self._sessions.clear()
+
+
+def _unknown_session() -> NotFound:
+    return NotFound(f"The server does not know this session any more. {BEGIN_ANEW}")

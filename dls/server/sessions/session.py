@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from dls.errors import Conflict
 from dls.server.engines.base import Segmentation
 from dls.server.sessions.files import SessionFiles
+from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
 from dls.server.volume import Box, Geometry, Mask, Prompt, Volume
 from dls.server.wire import masks, upload
@@ -28,6 +32,10 @@ class Session:
     segmentation: Segmentation | None = None
     occupied: Box | None = None
     """Box outside which the segmentation's mask is 0 everywhere; None for an empty mask."""
+    is_ended: bool = False
+    """Whether the session's files are being removed or are gone; requests that waited for its lock find nothing."""
+    arriving: weakref.WeakSet[IncomingImage] = field(default_factory=weakref.WeakSet)
+    """Images that are being received for the session."""
     last_used: int = 0
     """Position of the session's last use in the order of all uses."""
     reserved: int = 0
@@ -64,10 +72,19 @@ def encode_answer(mask: Mask, occupied: Box | None) -> bytes:
 
 
 def record_answer(mask: Mask, occupied: Box | None, files: SessionFiles, prompt: Prompt, request: str) -> bytes:
-    """Append the prompt to the session's journal, and return the body that answers it with the mask.
+    """Store the prompt and the mask in the session's files, and return the body that answers the prompt.
 
-    The prompt is in the journal before the client sees the answer; raises Exhausted if it can't be written.
+    Both are stored before the client sees the answer; raises Exhausted if they can't be. Storing comes last, so that
+    nothing is stored if there is no memory for the answer.
     """
     member = masks.encode_mask(mask, occupied)
-    files.append(Record(prompt, request, masks.read_crc(member)))
-    return masks.encode_answer(member)
+    body = masks.encode_answer(member)
+    files.append(Record(prompt, request, masks.read_crc(member)), member)
+    return body
+
+
+def compare_masks(first: Mask, second: Mask) -> tuple[int, float]:
+    """Return the number of voxels in which the masks differ, and their Dice coefficient."""
+    different = int(np.count_nonzero(first != second))
+    total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
+    return different, 1 - different / total if total else 1.0

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import shutil
+import stat
+import sys
 import time
 from pathlib import Path
 from typing import IO
@@ -15,6 +18,7 @@ from dls.contract import DEFAULT_TTL, MANIFEST_FILE
 from dls.errors import Conflict, Exhausted, ListenError, RequestError
 from dls.server import locks
 from dls.server.sessions import journal
+from dls.server.sessions.expiry import Sightings
 from dls.server.sessions.files import SessionFiles, remove_files
 from dls.server.sessions.folders import Folders, create_private
 from dls.server.sessions.incoming import translate_disk_errors
@@ -24,6 +28,8 @@ SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Format of a session's id; nothing else is ever used as part of a path."""
 DAMAGED_PREFIX = "broken-"
 """Start of the name that the folder of a damaged session gets."""
+CONFIRM_SECONDS = 86400.0
+"""Seconds between the two looks that must find a session expired before it is removed."""
 
 log = logging.getLogger("dls.server")
 
@@ -34,6 +40,7 @@ class SessionStore:
     def __init__(self, folders: Folders, ttl: float = DEFAULT_TTL) -> None:
         self._folders = folders
         self._ttl = ttl
+        self._sightings = Sightings(folders.home, min(ttl, CONFIRM_SECONDS))
 
     def open(self) -> SessionStore:
         """Create the folders for their user only, and remove expired sessions; raises ListenError."""
@@ -43,12 +50,11 @@ class SessionStore:
 
     def create(self, session: str, model: str, engine: str) -> SessionFiles:
         """Create the files of a new session; raises Exhausted."""
-        for root in self._folders.roots:
-            if not root.is_dir():  # removed while the server runs
-                try:
-                    create_private(root)
-                except ListenError as error:
-                    raise Exhausted(error.message) from error
+        if not self._folders.home.is_dir():  # removed while the server runs
+            try:
+                create_private(self._folders.home)
+            except ListenError as error:
+                raise Exhausted(error.message) from error
         folder = self._folders.home / session
         with translate_disk_errors():
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -86,38 +92,45 @@ class SessionStore:
         if manifest.id != folder.name or not _has_complete_image(manifest):
             raise DamagedFile("its image is gone")
         files = SessionFiles(self._folders, manifest, lock)
-        files.read_records()
-        files.remove_leftovers()
+        files.recover()
         return files
 
     def remove_expired(self, in_use: tuple[str, ...]) -> None:
-        """Remove the sessions that were not used for longer than the time to live, except those `in_use`."""
+        """Remove the sessions that were not used for longer than the time to live, except those `in_use`.
+
+        A session is removed when it is found expired twice, a day apart: a clock that is wrong at one look is no
+        reason to remove anything.
+        """
         limit = time.time() - self._ttl
-        for folder in self._folders.home.iterdir():
-            if folder.is_dir() and folder.name not in in_use and _last_used(folder) < limit:
-                with contextlib.suppress(RequestError, OSError), _lock(folder):
-                    log.info("session %s was not used for long: its files are removed", folder.name[:8])
-                    remove_files(self._folders, folder.name)
-        if self._folders.fast is not None:
-            for folder in self._folders.fast.iterdir():
+        folders = [folder for folder in self._folders.home.iterdir() if folder.is_dir() and folder.name not in in_use]
+        for name in self._sightings.confirm({folder.name for folder in folders if _last_used(folder) < limit}):
+            with contextlib.suppress(RequestError, OSError), _lock(self._folders.home / name):
+                log.info("session %s was not used for long: its files are removed", name[:8])
+                remove_files(self._folders, name)
+        if self._folders.earlier is not None and self._folders.earlier.is_dir():
+            for folder in self._folders.earlier.iterdir():
                 if not (self._folders.home / folder.name).exists():
                     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_complete_image(manifest: Manifest) -> bool:
+    """Return whether the session has no image, or its file has the right length and belongs to this user."""
     if manifest.image is None:
         return True
     try:
-        return Path(manifest.image.path).stat().st_size == manifest.image.bytes
+        status = Path(manifest.image.path).lstat()
     except OSError:
         return False
+    is_own = stat.S_ISREG(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
+    return is_own and status.st_size == manifest.image.bytes
 
 
 def _last_used(folder: Path) -> float:
-    times = [folder.stat().st_mtime]
-    with contextlib.suppress(OSError):
-        times += [path.stat().st_mtime for path in folder.iterdir()]
-    return max(times)
+    """Return the latest time of the folder and its files; infinity for a folder that has gone meanwhile."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except OSError:
+        return math.inf
 
 
 def _lock(folder: Path) -> IO[str]:

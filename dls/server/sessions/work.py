@@ -12,15 +12,23 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, RequestError
 from dls.server.engines.base import Engine, Segmentation
 from dls.server.engines.messages import EngineFault
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
 from dls.server.sessions.budget import MemoryBudget
+from dls.server.sessions.files import BEGIN_ANEW
 from dls.server.sessions.incoming import IncomingImage
-from dls.server.sessions.session import Session, encode_answer, read_image, record_answer
+from dls.server.sessions.journal import Record
+from dls.server.sessions.session import Session, compare_masks, encode_answer, read_image, record_answer
 from dls.server.volume import Prompt, Volume, extent, union
+
+MINIMUM_DICE = 0.99
+"""Smallest Dice coefficient between a replayed mask and the answered one with which a session goes on."""
+CHANGED_MASK = "The prompts of this session give another mask than the one that was shown before"
 
 log = logging.getLogger("dls.server")
 
@@ -69,13 +77,14 @@ class SessionWork:
         is_new = not request or request != session.last_request
         segmentation = await self._backend.recovery.run(lambda: self._refine(prompt if is_new else None))
         try:
-            if is_new:
-                body = await self._executors.codec(
-                    record_answer, segmentation.mask, session.occupied, session.files, prompt, request
-                )
-            else:
-                body = await self._executors.codec(encode_answer, segmentation.mask, session.occupied)
-        except RequestError:
+            with translate_engine_errors():
+                if is_new:
+                    body = await self._executors.codec(
+                        record_answer, segmentation.mask, session.occupied, session.files, prompt, request
+                    )
+                else:
+                    body = await self._executors.codec(encode_answer, segmentation.mask, session.occupied)
+        except BaseException:
             await self.sleep()  # the prompt is not in the files, so it must not stay in the segmentation either
             raise
         session.last_request = request
@@ -103,16 +112,17 @@ class SessionWork:
         started = time.monotonic()
         await self._backend.recovery.wait_ready()
         self._check_engine()
+        records = await self._executors.codec(session.files.read_records)
         await self._backend.budget.reserve(session, geometry)  # before the image is in memory
         try:
             volume = await self._executors.codec(read_image, session.files, geometry)
             segmentation = await self._open(volume)
-            count = await self._replay(segmentation)
+            await self._replay(segmentation, records)
         except BaseException:
             await self.sleep()
             raise
         seconds = time.monotonic() - started
-        log.info("session %s is awake again: %d prompts in %.2f s", session.id[:8], count, seconds)
+        log.info("session %s is awake again: %d prompts in %.2f s", session.id[:8], len(records), seconds)
         return segmentation
 
     def _check_engine(self) -> None:
@@ -123,18 +133,37 @@ class SessionWork:
                 f"{current}. In ITK-SNAP, choose the model again in the deep learning panel."
             )
 
-    async def _replay(self, segmentation: Segmentation) -> int:
-        """Apply the prompts of the journal to a new segmentation; return how many there are."""
+    async def _replay(self, segmentation: Segmentation, records: list[Record]) -> None:
+        """Apply the prompts of the journal to a new segmentation; raises Conflict if they give another mask."""
+        if not records:
+            return
+        with translate_engine_errors():
+            await self._executors.engine(segmentation.replay, [record.prompt for record in records])
+        crc = await self._executors.codec(zlib.crc32, segmentation.mask.data)
+        if crc != records[-1].mask_crc:
+            await self._restore(segmentation, records[-1].mask_crc)
+        self._session.occupied = await self._executors.codec(extent, segmentation.mask)
+
+    async def _restore(self, segmentation: Segmentation, crc: int) -> None:
+        """Go on from the mask that was answered, after a replay that resulted in another one.
+
+        A GPU in half precision moves single voxels. Raises Conflict if the masks differ by more, or if the mask that
+        was answered is not stored.
+        """
         session = self._session
-        records = await self._executors.codec(session.files.read_records)
-        if records:
-            with translate_engine_errors():
-                await self._executors.engine(segmentation.replay, [record.prompt for record in records])
-            crc = await self._executors.codec(zlib.crc32, segmentation.mask.data)
-            if crc != records[-1].mask_crc:
-                log.warning("session %s: the mask is not what it was before it slept", session.id[:8])
-            session.occupied = await self._executors.codec(extent, segmentation.mask)
-        return len(records)
+        if session.files.manifest.end is None:  # the release before stored no masks
+            log.warning("session %s: the mask is not what it was before it slept", session.id[:8])
+            return
+        data = await self._executors.codec(session.files.read_mask, segmentation.mask.size, crc)
+        if data is None:
+            raise Conflict(f"{CHANGED_MASK} and the stored mask is damaged. {BEGIN_ANEW}")
+        answered = np.frombuffer(data, np.uint8).reshape(segmentation.mask.shape)
+        different, dice = await self._executors.codec(compare_masks, segmentation.mask, answered)
+        log.warning("session %s: the mask differs in %d voxels from the one answered", session.id[:8], different)
+        if dice < MINIMUM_DICE:
+            raise Conflict(f"{CHANGED_MASK} (in {different} voxels, Dice {dice:.3f}). {BEGIN_ANEW}")
+        with translate_engine_errors():
+            await self._executors.engine(segmentation.restore, answered)
 
     async def _open(self, volume: Volume) -> Segmentation:
         """Reserve memory for the image and open it in the engine."""
@@ -175,9 +204,12 @@ class SessionWork:
 
     async def end(self) -> None:
         """Remove the session and its files."""
-        self._backend.forget(self._session)
-        await self.sleep()
-        await self._executors.codec(self._session.files.remove)
+        self._session.is_ended = True
+        try:
+            await self.sleep()
+            await self._executors.codec(self._session.files.remove)
+        finally:
+            self._backend.forget(self._session)
 
 
 @contextlib.contextmanager

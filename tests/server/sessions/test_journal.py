@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dls.server.sessions import journal
-from dls.server.sessions.journal import Record
+from dls.server.sessions.journal import Manifest, Record
 from dls.server.volume import LASSO, Prompt
 
 
@@ -17,9 +17,15 @@ def test_records_are_decoded_as_they_were() -> None:
         Record(Prompt(LASSO, True, (0, 5, 7), rng.random((1, 33, 65)) < 0.5), "b", 2),
         Record(Prompt.point(9, 8, 7, foreground=True), "", 4_000_000_000),
     ]
-    parts = [journal.encode_record(record) for record in records]
-    decoded = journal.decode_journal(b"".join(parts))
-    assert decoded.length == sum(map(len, parts))
+    manifest = journal.next_journal(Manifest("id", "m", "e"))
+    parts, ends = [], [manifest.end]
+    for record in records:
+        assert ends[-1] is not None
+        part, end = journal.encode_record(record, ends[-1])
+        parts.append(part)
+        ends.append(end)
+    decoded = journal.decode_journal(b"".join(parts), manifest)
+    assert decoded.ends == ends and decoded.ends[-1].length == sum(map(len, parts))
     for before, after in zip(records, decoded.records, strict=True):
         assert (before.request, before.mask_crc, before.prompt.kind) == (
             after.request,
@@ -31,4 +37,4 @@ def test_records_are_decoded_as_they_were() -> None:
     for at in (3, len(parts[0]) + 20, len(parts[0]) + len(parts[1]) - 1):
         data = bytearray(b"".join(parts))
         data[at] ^= 1
-        assert len(journal.decode_journal(bytes(data)).records) == (0 if at < len(parts[0]) else 1)
+        assert len(journal.decode_journal(bytes(data), manifest).records) == (0 if at < len(parts[0]) else 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dls.server.engines.base import Model, ReportProgress
 from dls.server.engines.sanitize import sanitize
-from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume, union
+from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume, extent, union
 
 
 class RegionEngine:
@@ -72,6 +72,11 @@ class RegionSegmentation:
             self._box = box
         self._prompts = prompts
         return union(previous, self._box)
+
+    def restore(self, mask: Mask) -> None:
+        """Replace the mask until the next prompt, at which the region grows from all prompts again."""
+        self.mask[:] = mask
+        self._box = extent(self.mask)
 
     def reset(self) -> None:
         """Remove the prompts and empty the mask."""
