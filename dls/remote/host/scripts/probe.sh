@@ -1,4 +1,5 @@
-# Print what the host has: on each line a name, a tab and a value. Needs process.sh and paths.sh.
+# Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh and
+# trusted.sh.
 # Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (1: stop at a running server; 2: stop at an
 # environment; 3: look for everything), QUERY and OLD_QUERY (command lines of nvidia-smi; old drivers refuse the first).
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
@@ -19,10 +20,45 @@ say root "$ROOT"
 say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
 existing=$ROOT
 while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
-say free "$(df -Pk "$existing" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+say free "$(df -Pk "$existing" 2>/dev/null | awk 'NR == 2 { print $4; exit }')"
 say filesystem "$(stat -f -c %T "$existing" 2>/dev/null)"
 
-for run in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$USER_ID/$KEY" "/tmp/dls-$USER_ID/$KEY"/*; do
+# find_temporary: print the directory for run directories in /tmp. Where another user made /tmp/dls-UID first, it is one
+# with a random name, which the remote directory keeps for this host.
+find_temporary() {
+  if [ ! -L "/tmp/dls-$USER_ID" ] && [ "$(find_fault "/tmp/dls-$USER_ID")" != foreign ]; then
+    echo "/tmp/dls-$USER_ID/$KEY"
+    return
+  fi
+  umask 077
+  record=$ROOT/run-$(uname -n)
+  mkdir -p "$ROOT" 2>/dev/null
+  if [ ! -d "$ROOT" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
+  recorded=$(read_record "$record")
+  if [ -z "$recorded" ] && made=$(mktemp -d "/tmp/dls-$USER_ID-XXXXXXXXXX"); then
+    rm -f "$record"
+    # Of two probes at the same time, the first one's directory counts.
+    (set -C && printf '%s\n' "$made" >"$record") 2>/dev/null
+    recorded=$(read_record "$record")
+    [ "$recorded" = "$made" ] || rmdir "$made"
+  fi
+  printf '%s\n' "$recorded"
+}
+
+# read_record FILE: print the directory that the file names, unless the file or the directory is another user's.
+read_record() {
+  if [ ! -O "$1" ] || [ -L "$1" ]; then return; fi
+  recorded=$(head -n 1 "$1")
+  case $recorded in
+    */../*) ;;
+    "/tmp/dls-$USER_ID-"*) [ "$(find_fault "$recorded")" = foreign ] || printf '%s\n' "$recorded" ;;
+  esac
+}
+
+TEMPORARY=$(find_temporary)
+say temporary "$TEMPORARY"
+TEMPORARY=${TEMPORARY:-"/tmp/dls-$USER_ID/$KEY"}
+for run in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$USER_ID/$KEY" "/tmp/dls-$USER_ID/$KEY"/* "$TEMPORARY"/*; do
   # Another user could have made this directory first, to hand us a server of theirs.
   if [ ! -d "$run" ] || [ -L "$run" ] || [ ! -O "$run" ]; then continue; fi
   [ ! -f "$run/ended.json" ] || say ended "$run"
@@ -49,8 +85,11 @@ say gpus 1
 if command -v nvidia-smi >/dev/null 2>&1; then
   limit=
   if command -v timeout >/dev/null 2>&1; then limit='timeout 20'; fi
-  # shellcheck disable=SC2086 # a command and its arguments, without anything that needs quotes
-  gpus=$($limit $QUERY 2>/dev/null) || gpus=$($limit $OLD_QUERY 2>/dev/null) || gpus=
+  # A command and its arguments need no quotes; an endless answer is cut off.
+  # shellcheck disable=SC2086
+  gpus=$({ $limit $QUERY 2>/dev/null || echo failed; } | head -c 20000)
+  # shellcheck disable=SC2086
+  case $gpus in *failed) gpus=$($limit $OLD_QUERY 2>/dev/null | head -c 20000) ;; esac
   printf '%s\n' "$gpus" | while IFS= read -r gpu; do say gpu "$gpu"; done
 fi
 if [ "$DEPTH" -lt 3 ] && [ -n "$ENVIRONMENT_FOUND" ]; then exit 0; fi
