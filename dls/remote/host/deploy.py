@@ -185,7 +185,8 @@ class Deployment:
         """
         replaced = None
         for state in self.report.servers:
-            if state.run_dir == options.run_dir(self.report.run_dir):
+            # It may run in the other one of the host's two places for run directories.
+            if state.run_dir.rpartition("/")[2] == options.key:
                 replaced = state
             elif state.run_dir == self.report.run_dir or self._is_idle(state):
                 with self._phases("stop", "Ending a server with other options that nobody uses") as phase:

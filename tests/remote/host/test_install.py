@@ -157,7 +157,7 @@ def test_packages_that_do_not_exist(connection: Connection, short_folder: Path) 
 
 
 def test_a_killed_installer_leaves_nothing_that_counts_as_complete(connection: Connection, short_folder: Path) -> None:
-    """The next installer removes what it left; its lock ended with it, and that of the release before is passed over."""
+    """The next installer removes what it left; its lock has ended, and that of the release before is passed over."""
     left = short_folder / "env" / f".making-{os.uname().nodename}-999999"
     (left / "env" / "bin").mkdir(parents=True, mode=0o700)
     run = short_folder / "run"
@@ -174,9 +174,7 @@ class FirstInstaller(Lines):
         super().__init__()
         self._environment = environment
         script = render("lock") + f"lock {shlex.quote(str(lock))}\necho $$\ncat"
-        self._process = subprocess.Popen(
-            ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.pid = int(self._process.stdout.readline())
 

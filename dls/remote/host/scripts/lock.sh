@@ -21,7 +21,7 @@ lock() {
 lock_by_flock() { flock ${1:+"$1"} 9; }
 
 # macOS has no flock, but the perl that comes with it calls the same function of the system (2 exclusive, 4 don't wait).
-lock_by_perl() { perl -e 'open(my $f, ">>&=", 9) && flock($f, @ARGV ? 6 : 2) || exit 1' -- ${1:+"$1"}; }
+lock_by_perl() { perl -e 'open(F, ">>&=9") && flock(F, @ARGV ? 6 : 2) || exit 1' -- ${1:+"$1"}; }
 
 # lock_file PATH COMMAND: lock the open file by the command; `-n` asks it not to wait.
 lock_file() {
@@ -46,7 +46,7 @@ lock_by_link() {
     if [ "$holder" != $$ ] && kill -0 "$holder" 2>/dev/null; then
       [ -n "$announced" ] || announce "$holder"
       announced=1
-      sleep 1
+      sleep 0.1 2>/dev/null || sleep 1
     else
       number=$((number + 1))
       link=$1.$number

@@ -23,42 +23,42 @@ while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
 say free "$(df -Pk "$existing" 2>/dev/null | awk 'NR == 2 { print $4; exit }')"
 say filesystem "$(stat -f -c %T "$existing" 2>/dev/null)"
 
-# find_temporary: print the directory for run directories in /tmp. Where another user made /tmp/dls-UID first, it is one
-# with a random name, which the remote directory keeps for this host.
-find_temporary() {
-  if [ ! -L "/tmp/dls-$USER_ID" ] && [ "$(find_fault "/tmp/dls-$USER_ID")" != foreign ]; then
-    echo "/tmp/dls-$USER_ID/$KEY"
-    return
-  fi
-  umask 077
-  record=$ROOT/run-$(uname -n)
-  mkdir -p "$ROOT" 2>/dev/null
-  if [ ! -d "$ROOT" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
-  recorded=$(read_record "$record")
-  if [ -z "$recorded" ] && made=$(mktemp -d "/tmp/dls-$USER_ID-XXXXXXXXXX"); then
-    rm -f "$record"
-    # Of two probes at the same time, the first one's directory counts.
-    (set -C && printf '%s\n' "$made" >"$record") 2>/dev/null
-    recorded=$(read_record "$record")
-    [ "$recorded" = "$made" ] || rmdir "$made"
-  fi
-  printf '%s\n' "$recorded"
-}
+# is_foreign PATH: whether something is there that is no directory of this user's own.
+is_foreign() { { [ -e "$1" ] || [ -L "$1" ]; } && { [ ! -d "$1" ] || [ -L "$1" ] || [ ! -O "$1" ]; }; }
 
-# read_record FILE: print the directory that the file names, unless the file or the directory is another user's.
+# read_record: print the directory with a random name that the remote directory keeps for this host, unless another user
+# could have written the record or holds the directory.
 read_record() {
-  if [ ! -O "$1" ] || [ -L "$1" ]; then return; fi
-  recorded=$(head -n 1 "$1")
-  case $recorded in
-    */../*) ;;
-    "/tmp/dls-$USER_ID-"*) [ "$(find_fault "$recorded")" = foreign ] || printf '%s\n' "$recorded" ;;
+  if [ ! -O "$RECORD" ] || [ -L "$RECORD" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
+  recorded=$(head -n 1 "$RECORD")
+  case ${recorded#"/tmp/dls-$USER_ID-"} in
+    */* | "$recorded") ;;
+    *) is_foreign "$recorded" || printf '%s\n' "$recorded" ;;
   esac
 }
 
-TEMPORARY=$(find_temporary)
-say temporary "$TEMPORARY"
-TEMPORARY=${TEMPORARY:-"/tmp/dls-$USER_ID/$KEY"}
-for run in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$USER_ID/$KEY" "/tmp/dls-$USER_ID/$KEY"/* "$TEMPORARY"/*; do
+# make_record: make such a directory and record it. Of two probes at the same time, the first one's counts.
+make_record() {
+  umask 077
+  mkdir -p "$ROOT" 2>/dev/null
+  if [ ! -d "$ROOT" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
+  made=$(mktemp -d "/tmp/dls-$USER_ID-XXXXXXXXXX") || return
+  rm -f "$RECORD"
+  (set -C && printf '%s\n' "$made" >"$RECORD") 2>/dev/null
+  [ "$(read_record)" = "$made" ] || rmdir "$made"
+}
+
+RECORD=$ROOT/run-$(uname -n)
+TEMPORARY=/tmp/dls-$USER_ID/$KEY
+SECOND=$(read_record)
+# Another user made the first directory, to keep us from starting a server.
+if is_foreign "/tmp/dls-$USER_ID"; then
+  [ -n "$SECOND" ] || make_record
+  SECOND=$(read_record)
+  say temporary "$SECOND"
+fi
+for run in "$ROOT/run" "$ROOT/run"/* "$TEMPORARY" "$TEMPORARY"/* \
+  ${SECOND:+"$SECOND"/*}; do
   # Another user could have made this directory first, to hand us a server of theirs.
   if [ ! -d "$run" ] || [ -L "$run" ] || [ ! -O "$run" ]; then continue; fi
   [ ! -f "$run/ended.json" ] || say ended "$run"
