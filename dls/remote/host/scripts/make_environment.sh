@@ -25,7 +25,7 @@ INSTALLED=ranges
 
 # watch COMMAND ARGUMENT...: run an installer, and end with status 65 when it says that a hash is wrong.
 watch() {
-  { "$@" || echo failed >"$TEMP/failed"; } | tee "$TEMP/output"
+  { "$@" || echo failed >"$TEMP/failed"; } 2>&1 | tee "$TEMP/output"
   if [ ! -f "$TEMP/failed" ]; then return 0; fi
   rm -f "$TEMP/failed"
   # The first sentence is uv's, the second one pip's.
