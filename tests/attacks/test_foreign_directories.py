@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dls.demo import sshd
-from dls.errors import HostError
+from dls.errors import DlsError, HostError
 from dls.remote.host import install
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
@@ -47,14 +48,20 @@ def plant(root: Path, report: HostReport, marker: Path) -> None:
         path.chmod(0o777)
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder in a place where every user can make one."""
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @needs_root
 @pytest.mark.parametrize("owner", ["all", "environment", "nothing"])
-def test_code_of_another_user_never_runs(
-    host: sshd.Server, connection: Connection, short_folder: Path, owner: str
-) -> None:
+def test_code_of_another_user_never_runs(host: sshd.Server, connection: Connection, shared: Path, owner: str) -> None:
     """Row 2: a remote directory with an environment and code of a stranger, or open to all, is refused, and not run."""
-    root, marker = short_folder / "host", short_folder / "marker"
-    short_folder.chmod(0o755)
+    root, marker = shared / "host", shared / "marker"
     root.mkdir()
     plant(root, probe(connection, str(root), Depth.ALL), marker)
     if owner == "all":
@@ -62,17 +69,18 @@ def test_code_of_another_user_never_runs(
     elif owner == "environment":
         root.chmod(0o755)
         give_away(root / "env")
-    with pytest.raises(HostError) as caught:
+    with pytest.raises(DlsError) as caught:
         connected(host, str(root))
     assert not marker.exists()
+    assert isinstance(caught.value, HostError)
     assert str(root) in caught.value.message and "--remote-dir" in caught.value.hint
     assert ("chmod go-w" in caught.value.hint) == (owner == "nothing")
 
 
 @needs_root
-def test_a_link_of_another_user_is_not_followed(host: sshd.Server, short_folder: Path) -> None:
+def test_a_link_of_another_user_is_not_followed(host: sshd.Server, shared: Path) -> None:
     """Row 2: not even to a directory that is the user's own."""
-    own, link = short_folder / "own", short_folder / "host"
+    own, link = shared / "own", shared / "host"
     own.mkdir()
     link.symlink_to(own)
     os.lchown(link, STRANGER, STRANGER)
@@ -187,7 +195,7 @@ def test_code_that_was_changed_is_sent_again(host: sshd.Server, clean: str, shor
     marker = short_folder / "marker"
     path = Path(f"{clean}/code/{Code.installed().key}/dls/__init__.py")
     original = path.read_text()
-    path.write_text(f"open({str(marker)!r}, 'w')\n{original}")
+    path.write_text(f"{original}\nopen({str(marker)!r}, 'w').close()\n")
     session, reporter = connected(host, clean)
     with session:
         assert not marker.exists() and path.read_text() == original
