@@ -140,7 +140,7 @@ class ServerState:
                 run_dir=run_dir,
                 **texts,
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
 

@@ -20,6 +20,11 @@ class Gpu:
     driver: str
     compute_capability: str = ""
 
+    @property
+    def driver_version(self) -> int:
+        """Major version of the driver; 0 where it is unknown."""
+        return _number(self.driver.split(".")[0])
+
     def __str__(self) -> str:
         return f"{self.name}, {self.memory_free / 1024:.1f} of {self.memory_total / 1024:.1f} GiB free"
 
@@ -34,12 +39,21 @@ def parse(text: str) -> tuple[Gpu, ...]:
     gpus = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) not in (len(FIELDS) - 1, len(FIELDS)) or not cells[0].isdigit():
+        if len(cells) not in (len(FIELDS) - 1, len(FIELDS)) or not _is_number(cells[0]):
             continue
-        total, free = (int(cell) if cell.isdigit() else 0 for cell in cells[2:4])
+        total, free = (_number(cell) for cell in cells[2:4])
         capability = cells[5] if len(cells) == len(FIELDS) else ""
         gpus.append(Gpu(int(cells[0]), cells[1], total, free, cells[4], capability))
     return tuple(gpus)
+
+
+def _is_number(text: str) -> bool:
+    # str.isdigit accepts `²`, which int refuses; more digits than a real figure has are no figure either.
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def _number(text: str) -> int:
+    return int(text) if _is_number(text) else 0
 
 
 def most_free(gpus: tuple[Gpu, ...]) -> Gpu | None:

@@ -140,6 +140,12 @@ class Deployment:
         replaced = self._stop_unused(options)
         try:
             return self._launch(options, plan, replaced)
+        except launch.Changed as error:
+            if not error.is_code_only:
+                return self._reinstall(options, replaced)
+            self._phases.reporter.note("Our code there is damaged: sending it again.")
+            self._install(replace(plan, make_environment=False, send_code=True, replace_code=True))
+            return self._launch(options, plan, replaced)
         except LaunchError as error:
             if launch.is_there_already(error.detail) and not self._has_waited:
                 return self._find_after_wait(options)
@@ -150,13 +156,13 @@ class Deployment:
     def _probe_again(self, depth: Depth) -> None:
         self.report = _probe(self._connection, self._login, self._phases, depth)
 
-    def _reinstall(self, options: ServerOptions) -> ServerState:
+    def _reinstall(self, options: ServerOptions, replaced: ServerState | None = None) -> ServerState:
         self._phases.reporter.note("The installation there is damaged: installing it again.")
         self._probe_again(Depth.ALL)
         plan = install.plan_reinstallation(self.report, requirements(options.engine), self._code.key)
         install.mark_incomplete(self._connection, plan)
         self._install(plan)
-        return self._launch(options, plan)
+        return self._launch(options, plan, replaced)
 
     def _find_after_wait(self, options: ServerOptions) -> ServerState:
         """Find the server whose files were removed: it restores them within seconds."""
@@ -170,8 +176,7 @@ class Deployment:
             return
         with self._phases("install", f"Setting up {self._connection.target.label}") as phase:
             own_caches = self._login.remote_dir != DEFAULT_REMOTE_DIR
-            install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
-            phase.result = "Installed the packages and our code" if plan.make_environment else "Sent our code"
+            phase.result = install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
 
     def _stop_unused(self, options: ServerOptions) -> ServerState | None:
         """End servers with other options that nobody uses, and return the one that the new server replaces, if any.
@@ -180,7 +185,8 @@ class Deployment:
         """
         replaced = None
         for state in self.report.servers:
-            if state.run_dir == options.run_dir(self.report.run_dir):
+            # It may run in the other one of the host's two places for run directories.
+            if state.run_dir.rpartition("/")[2] == options.key:
                 replaced = state
             elif state.run_dir == self.report.run_dir or self._is_idle(state):
                 with self._phases("stop", "Ending a server with other options that nobody uses") as phase:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dls.errors import HostError, InstallError
+from dls.remote.host import lock_files
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
-from dls.remote.host.scripts import render
+from dls.remote.host.refusals import HASH_MISMATCH, refusal
+from dls.remote.host.scripts import read_verifier, render
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 
@@ -23,8 +25,13 @@ LAST_LINES = 15
 """Number of the installer's last lines that an error shows."""
 TORCH_BY_DRIVER = ((580, ""), (525, ",<2.11"))
 """Oldest major version of the driver and the bound on torch for it: torch's wheels from 2.11 on need CUDA 13."""
-FOREIGN_RUN_DIR = 71
-"""Exit status of the scripts when another user made the run directory first."""
+RESULTS = {
+    "locked": "Installed the locked packages and our code",
+    "ranges": "Installed the packages (the newest that fit) and our code",
+    "there": "Installed our code; another dls made the environment meanwhile",
+}
+"""What the installer's last line means to the user."""
+NO_LOCK_FITS = "Installed the packages (the newest that fit: no lock fits this host) and our code"
 
 
 class Tool(Enum):
@@ -57,6 +64,10 @@ class InstallPlan:
     packages: tuple[str, ...] = ()
     torch_backend: str = ""
     """Build of torch that uv installs: `auto` for the host's driver, or `cpu`; empty where no torch is needed."""
+    lock: str = ""
+    """Text of the lock file that fits the host; empty where none does."""
+    replace_code: bool = False
+    """Whether the directory of our code holds files that have changed."""
 
     @property
     def interpreter(self) -> str:
@@ -90,7 +101,18 @@ def plan(report: HostReport, needed: Requirements, code_key: str, *, tool: Tool 
         uv=report.uv,
         packages=needed.packages if exists else constrain_torch(needed.packages, report),
         torch_backend=torch_backend(report, needed),
+        lock="" if exists else _choose_lock(report, needed, python),
     )
+
+
+def _choose_lock(report: HostReport, needed: Requirements, python: Python | None) -> str:
+    """Return the text of the lock file to install from; empty where none fits.
+
+    uv fetches a newer Python where the host's is too old, and that one fits.
+    """
+    base = python if python and python.version[:2] in PREFERRED else None
+    fits = lock_files.fits(report, base, needs_torch=bool(torch_backend(report, needed)))
+    return lock_files.read(needed.lock) if needed.lock and fits else ""
 
 
 def _name(report: HostReport, needed: Requirements) -> str:
@@ -121,7 +143,7 @@ def constrain_torch(packages: tuple[str, ...], report: HostReport) -> tuple[str,
 
     uv finds the build that fits the driver; pip, and uv where its choice depends on the version, need this bound.
     """
-    drivers = [int(gpu.driver.split(".")[0]) for gpu in report.gpus if gpu.driver.split(".")[0].isdigit()]
+    drivers = [gpu.driver_version for gpu in report.gpus if gpu.driver_version]
     if not drivers:
         return packages
     for oldest, bound in TORCH_BY_DRIVER:
@@ -175,6 +197,7 @@ def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
         "make_environment",
         "lock",
         "private",
+        "trusted",
         arguments=plan.packages or plan.requirements.packages,
         ROOT=plan.root,
         ENVIRONMENT=plan.environment,
@@ -186,7 +209,16 @@ def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
         BASE_PYTHON=host_python if new_enough else MANAGED_PYTHON,
         PIP_WORKS="1" if new_enough and plan.python and plan.python.has_venv else "",
         TORCH_BACKEND=plan.torch_backend,
-        COMPLETE=json.dumps({"format": ENVIRONMENT_FORMAT, "packages": plan.requirements.packages}),
+        PACKAGES_LOCK=plan.lock,
+        UV_LOCK=lock_files.read("uv") if plan.tool is Tool.FETCH_UV else "",
+        COMPLETE=json.dumps(
+            {
+                "format": ENVIRONMENT_FORMAT,
+                "packages": plan.requirements.packages,
+                "lock": lock_files.digest(plan.lock) if plan.lock else None,
+            }
+        ),
+        VERIFIER=read_verifier(),
     )
 
 
@@ -197,28 +229,38 @@ def code_script(plan: InstallPlan, archive: bytes) -> str:
     """
     return render(
         "send_code",
+        "trusted",
         ROOT=plan.root,
+        ENVIRONMENT=plan.environment,
         CODE=plan.code,
+        REPLACES="1" if plan.replace_code else "",
         PYTHON=plan.interpreter,
         ARCHIVE=base64.encodebytes(archive).decode().strip(),
     )
 
 
-def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase, *, own_caches: bool) -> None:
-    """Run the missing steps of the plan, and show each line of the installer as it comes."""
+def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase, *, own_caches: bool) -> str:
+    """Run the missing steps of the plan, show each line of the installer as it comes, and return what was installed.
+
+    Raises HostError for a directory that another user made or can change, and InstallError.
+    """
+    result = "Sent our code"
     if plan.make_environment:
-        _make_environment(connection, plan, phase, own_caches)
+        result = _make_environment(connection, plan, phase, own_caches)
     if plan.send_code:
         phase.update("sending our code")
         _send_code(connection, plan, code)
+    return result
 
 
 def mark_incomplete(connection: Connection, plan: InstallPlan) -> None:
-    """Mark a damaged installation as incomplete."""
-    connection.run(render("mark_incomplete", ENVIRONMENT=plan.environment, CODE=plan.code))
+    """Mark a damaged installation as incomplete; raises HostError for a directory that another user can change."""
+    script = render("mark_incomplete", "trusted", ROOT=plan.root, ENVIRONMENT=plan.environment, CODE=plan.code)
+    if error := refusal(connection.target.label, connection.run(script), plan.run_dir):
+        raise error
 
 
-def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, own_caches: bool) -> None:
+def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, own_caches: bool) -> str:
     lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def show(line: str) -> None:
@@ -227,26 +269,28 @@ def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, o
 
     phase.update(f"making an environment with {plan.tool.value}")
     completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
-    if completed.status == FOREIGN_RUN_DIR:
-        raise foreign_run_dir(connection, plan)
+    if error := refusal(connection.target.label, completed, plan.run_dir):
+        raise error
+    if completed.status == HASH_MISMATCH:
+        raise InstallError(
+            f"A package that came to {connection.target.label} is not the one that was locked: its hash differs.",
+            "Does a mirror or a proxy there replace packages? Ask who runs it, and run the command again.",
+            detail="\n".join(lines),
+        )
     if completed.status:
         raise InstallError(
             f"The packages could not be installed on {connection.target.label}.",
             "The installer's last lines are above. Does the host have internet access, and room on its disk?",
             detail="\n".join(lines) or completed.stderr,
         )
-
-
-def foreign_run_dir(connection: Connection, plan: InstallPlan) -> HostError:
-    """Return the error for a run directory that another user made first."""
-    return HostError(
-        f"{plan.run_dir} on {connection.target.label} belongs to somebody else.",
-        "Name a directory of your own with --remote-dir.",
-    )
+    installed = lines[-1] if lines else ""
+    return NO_LOCK_FITS if installed == "ranges" and not plan.lock else RESULTS.get(installed, RESULTS["ranges"])
 
 
 def _send_code(connection: Connection, plan: InstallPlan, code: Code) -> None:
     completed = connection.run(code_script(plan, code.archive()))
+    if error := refusal(connection.target.label, completed, plan.run_dir):
+        raise error
     if completed.status:
         raise InstallError(
             f"Our code could not be put on {connection.target.label}.",

@@ -17,10 +17,11 @@ from dls.contract import (
 )
 from dls.errors import LaunchError
 from dls.gpus import Gpu
-from dls.remote.host.install import FOREIGN_RUN_DIR, InstallPlan, foreign_run_dir
+from dls.remote.host.install import InstallPlan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
-from dls.remote.host.scripts import render
+from dls.remote.host.refusals import CODE_CHANGED, ENVIRONMENT_CHANGED, refusal
+from dls.remote.host.scripts import read_verifier, render
 from dls.remote.ssh.connection import Completed, Connection
 
 SIGNS_OF_DAMAGE = (
@@ -46,6 +47,19 @@ ENDED = dump_ended("stopped").strip()
 """Text of the file that says that the server was ended on purpose."""
 TOO_SLOW = 76
 """Exit status of the launch script when the server did not get ready in time."""
+
+
+class Changed(LaunchError):
+    """The code or the environment on the host is not as it was made."""
+
+    def __init__(self, where: str, completed: Completed) -> None:
+        super().__init__(
+            f"The installation on {where} is damaged.",
+            "Remove the directory that was named with --remote-dir (by default ~/.dls), and connect again.",
+            detail=completed.stdout.strip(),
+        )
+        self.is_code_only = completed.status == CODE_CHANGED
+        """Whether the environment is as it was made."""
 
 
 def launch_file(
@@ -80,8 +94,10 @@ def launch_script(plan: InstallPlan, file: LaunchFile, gpu: Gpu | None) -> str:
         "launch",
         "lock",
         "private",
+        "trusted",
         "process",
         "end_server",
+        ROOT=plan.root,
         RUN=file.run_dir,
         LOG=file.log,
         REPLACES=file.replaces,
@@ -89,8 +105,10 @@ def launch_script(plan: InstallPlan, file: LaunchFile, gpu: Gpu | None) -> str:
         CODE_KEY=file.code,
         LAUNCH_FILE=file.dump(),
         GPU="" if gpu is None else gpu.index,
+        ENVIRONMENT=plan.environment,
         CODE=plan.code,
         PYTHON=plan.interpreter,
+        VERIFIER=read_verifier(),
         STARTING=STARTING,
         LOG_LINES=LOG_LINES,
         READY_TRIES=READY_TRIES,
@@ -108,15 +126,21 @@ def launch(
     gpu: Gpu | None,
     replaced: ServerState | None = None,
 ) -> ServerState:
-    """Start the server on the host and return its state, or raise LaunchError with the log's last lines."""
+    """Start the server on the host and return its state, or raise LaunchError with the log's last lines.
+
+    Raises Changed when the code or the environment there is not as it was made, and HostError for a directory that
+    another user made or can change.
+    """
     file = launch_file(options, plan, code_key, log_path(report), replaced)
     completed = connection.run(launch_script(plan, file, gpu), timeout=READY_SECONDS + 30)
-    if completed.status == FOREIGN_RUN_DIR:
-        raise foreign_run_dir(connection, plan)
     where = connection.target.label
+    if error := refusal(where, completed, plan.run_dir):
+        raise error
+    if completed.status in (CODE_CHANGED, ENVIRONMENT_CHANGED):
+        raise Changed(where, completed)
     if completed.status:
         raise _launch_error(where, completed, file.log)
-    state = ServerState.parse(completed.stdout.strip().splitlines()[-1], file.run_dir)
+    state = ServerState.parse(completed.stdout.strip().rpartition("\n")[2], file.run_dir)
     if state is None:
         raise LaunchError(
             f"The server on {where} wrote a state file that can't be read.", f"Its log: {file.log}", completed.stdout

@@ -35,6 +35,8 @@ class Requirements:
 
     packages: tuple[str, ...]
     disk_mib: int
+    lock: str = ""
+    """Name of the lock file with the exact versions; empty where there is none."""
 
     @property
     def key(self) -> str:
@@ -47,8 +49,8 @@ NNINTERACTIVE = (*SERVER, "nninteractive>=2.6,<3", "torch>=2.6,!=2.9.*")
 """Packages of the extra `nninteractive`, which excludes torch 2.9: its conv3d takes too much memory."""
 
 ENGINES = {
-    "region": Requirements(SERVER, disk_mib=600),
-    "nninteractive": Requirements(NNINTERACTIVE, disk_mib=3000),
+    "region": Requirements(SERVER, disk_mib=600, lock="region"),
+    "nninteractive": Requirements(NNINTERACTIVE, disk_mib=3000, lock="nninteractive"),
 }
 
 
@@ -74,9 +76,9 @@ class Code:
 
     @cached_property
     def key(self) -> str:
-        """Digest of all names and contents."""
+        """Digest of all names and contents; scripts/verify.py computes it on the host."""
         digest = hashlib.sha256()
-        for name, content in self.files:
+        for name, content in sorted(self.files):
             digest.update(f"{name}\0{len(content)}\0".encode())
             digest.update(content)
         return digest.hexdigest()[:16]

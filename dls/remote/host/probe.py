@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from dataclasses import dataclass
 
 from dls import gpus
@@ -14,6 +15,10 @@ from dls.remote.ssh.connection import Connection
 
 SOCKET_PATH_LIMIT = 100
 """Maximum length of a socket's path in bytes; macOS allows 104, Linux 108, both with the final NUL."""
+NUMBER = re.compile(r"[0-9]{1,18}")
+"""A number as programs print it; int() also takes other alphabets' digits, and str.isdigit() even `²`."""
+DETAIL_LENGTH = 1000
+"""Maximum length of an odd answer in an error."""
 NETWORK_FILESYSTEMS = (
     "nfs",
     "lustre",
@@ -95,6 +100,7 @@ def script(remote_dir: str, depth: Depth) -> str:
         "probe",
         "process",
         "paths",
+        "trusted",
         REMOTE_DIR=remote_dir,
         KEY=_key(remote_dir),
         DEPTH=int(depth),
@@ -114,14 +120,8 @@ def parse(text: str, remote_dir: str) -> HostReport:
         name, tab, value = line.partition("\t")
         if tab:
             values.setdefault(name, []).append(value)
-    try:
-        one = {name: values[name][0] for name in ("system", "machine", "hostname", "home", "uid", "root", "free")}
-    except KeyError as missing:
-        raise HostError(
-            f"The host did not say its {missing.args[0]}.",
-            "Log in by hand and check whether `sh` works there.",
-            text,
-        ) from None
+    one = {name: _fact(values, name) for name in ("system", "machine", "hostname", "home", "uid", "root")}
+    uid = _read_uid(one["uid"])
     filesystem = values.get("filesystem", [""])[0]
     states = [ServerState.parse(*_split(value)) for value in values.get("state", [])]
     return HostReport(
@@ -130,12 +130,12 @@ def parse(text: str, remote_dir: str) -> HostReport:
         libc=values.get("libc", [""])[0],
         hostname=one["hostname"],
         home=one["home"],
-        uid=int(one["uid"]),
+        uid=uid,
         root=one["root"],
-        run_dir=run_dir(remote_dir, one["root"], int(one["uid"]), filesystem),
+        run_dir=run_dir(remote_dir, one["root"], uid, filesystem, values.get("temporary", [""])[0]),
         remote_key=_key(remote_dir),
         filesystem=filesystem,
-        free_mib=int(one["free"] or 0) // 1024,
+        free_mib=_number(values.get("free", [""])[0]) // 1024,
         environments=frozenset(values.get("environment", [])),
         codes=frozenset(values.get("code", [])),
         servers=tuple(state for state in states if state),
@@ -148,24 +148,49 @@ def parse(text: str, remote_dir: str) -> HostReport:
     )
 
 
+def _fact(values: dict[str, list[str]], name: str) -> str:
+    if value := values.get(name, [""])[0]:
+        return value
+    raise HostError(
+        f"The host did not say its {name}.",
+        "Log in by hand and check whether `sh` works there.",
+        "\n".join(f"{key}\t{value}" for key, found in values.items() for value in found)[:DETAIL_LENGTH],
+    )
+
+
+def _read_uid(text: str) -> int:
+    if NUMBER.fullmatch(text):
+        return int(text)
+    raise HostError(
+        f"The host says that its user's number is {text[:DETAIL_LENGTH]!r}.",
+        "Log in by hand and look what `id -u` prints there.",
+    )
+
+
+def _number(text: str) -> int:
+    """Return a number as it was printed; 0 for anything else, which means unknown."""
+    return int(text) if NUMBER.fullmatch(text) else 0
+
+
 def _split(value: str) -> tuple[str, str]:
     directory, _, text = value.partition("\t")
     return text, directory
 
 
-def run_dir(remote_dir: str, root: str, uid: int, filesystem: str) -> str:
+def run_dir(remote_dir: str, root: str, uid: int, filesystem: str, temporary: str = "") -> str:
     """Return the directory for sockets, locks and state files: on a local disk, in a directory of the user's own.
 
     Each server has its own directory in it, named after the digest of its options.
 
     A home may be on NFS, where a Unix socket can't be bound, and several hosts may share it. A directory that the user
-    named is used if it is local and its path is short enough for a socket.
+    named is used if it is local and its path is short enough for a socket. `temporary` is the directory in /tmp that
+    the host chose, which has a random name where another user made /tmp/dls-UID first.
     """
     own = f"{root}/run"
     network = filesystem.lower().startswith(NETWORK_FILESYSTEMS)
     if remote_dir != DEFAULT_REMOTE_DIR and not network and len(f"{own}/{'x' * 12}/{SOCKET_FILE}") <= SOCKET_PATH_LIMIT:
         return own
-    return f"/tmp/dls-{uid}/{_key(remote_dir)}"  # noqa: S108 - its owner and mode are checked before it is trusted
+    return temporary or f"/tmp/dls-{uid}/{_key(remote_dir)}"  # noqa: S108 - its owner and mode are checked before it is trusted
 
 
 def _pythons(lines: list[str]) -> tuple[Python, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dls.errors import HostError, TargetError
+from dls.remote.host.probe import NUMBER
 from dls.remote.host.scripts import render
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
@@ -81,13 +82,18 @@ def push(connection: Connection, folder: Path, models_path: str | None, phase: P
     if begun.status or "destination" not in values:
         raise HostError(f"The model can't be put on {where}.", "Is the disk full or read-only?", begun.stderr)
     if "complete" not in values:
-        offsets = {row[1]: int(row[2].strip() or 0) for row in rows if row[0] == "size"}
+        offsets = {row[1]: _size(row[2]) for row in rows if row[0] == "size" and len(row) == 3}
         _send(connection, folder, files, offsets, values["part"], phase)
         phase.update("checking the files on the host")
         finished = connection.run(finish_script(values["destination"], values["part"], files), timeout=300)
         if finished.status:
             raise HostError(f"What arrived on {where} is not what was sent.", "Run the command again.", finished.stderr)
     return values["destination"]
+
+
+def _size(text: str) -> int:
+    """Return how many bytes of a file the host has; 0 for an odd answer, after which the whole file is sent."""
+    return int(text) if NUMBER.fullmatch(text := text.strip()) else 0
 
 
 def _send(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dls.contract import MANIFEST_FILE, SESSION_FORMATS, second_session_folder, session_folders
 from dls.errors import DlsError, HostError
 from dls.remote.host import status
-from dls.remote.host.probe import HostReport
+from dls.remote.host.probe import NUMBER, HostReport
 from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
 
@@ -48,7 +48,7 @@ def read_list(text: str) -> list[StoredSession]:
     found = []
     for line in text.splitlines():
         name, kib, idle, manifest = [*line.split("\t", 3), "", "", ""][:4]
-        if not (kib.isdigit() and idle.lstrip("-").isdigit()):
+        if not (NUMBER.fullmatch(kib) and NUMBER.fullmatch(idle.removeprefix("-"))):
             continue
         model, size = _read_manifest(manifest)
         found.append(StoredSession(name, model, size, int(kib), max(0, int(idle))))
@@ -64,7 +64,7 @@ def _read_manifest(line: str) -> tuple[str, tuple[int, int, int] | None]:
             return str(manifest["model"]), None
         z, y, x = manifest["image"]["geometry"]["shape"]
         return str(manifest["model"]), (int(x), int(y), int(z))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "broken", None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from dls.remote.host import install
 from dls.remote.host.install import Tool, plan
 from dls.remote.host.packages import Code, Requirements
 from dls.remote.host.probe import Depth, HostReport, Python, probe
+from dls.remote.host.scripts import render
 from dls.remote.progress import Phase, Silent
 from dls.remote.ssh.connection import Connection
 
@@ -155,14 +157,14 @@ def test_packages_that_do_not_exist(connection: Connection, short_folder: Path) 
 
 
 def test_a_killed_installer_leaves_nothing_that_counts_as_complete(connection: Connection, short_folder: Path) -> None:
-    """The next installer removes what it left, and its lock."""
+    """The next installer removes what it left; its lock has ended, and that of the release before is passed over."""
     left = short_folder / "env" / f".making-{os.uname().nodename}-999999"
-    (left / "env" / "bin").mkdir(parents=True)
+    (left / "env" / "bin").mkdir(parents=True, mode=0o700)
     run = short_folder / "run"
     run.mkdir(mode=0o700)
     (run / "install.lock").symlink_to("999999")
     found, _ = install_in(connection, short_folder)
-    assert not left.exists() and Path(found.interpreter).exists() and not (run / "install.lock").is_symlink()
+    assert not left.exists() and Path(found.interpreter).exists()
 
 
 class FirstInstaller(Lines):
@@ -171,14 +173,15 @@ class FirstInstaller(Lines):
     def __init__(self, lock: Path, environment: Path) -> None:
         super().__init__()
         self._environment = environment
-        self._process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-        self.pid = self._process.pid
-        lock.symlink_to(str(self.pid))
+        script = render("lock") + f"lock {shlex.quote(str(lock))}\necho $$\ncat"
+        self._process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.pid = int(self._process.stdout.readline())
 
     def update(self, text: str) -> None:
         super().update(text)
         if text.startswith("waiting for another dls"):
-            (self._environment / "bin").mkdir(parents=True)
+            (self._environment / "bin").mkdir(parents=True, mode=0o700)
             (self._environment / "bin" / "python").symlink_to(sys.executable)
             (self._environment / "complete.json").write_text("{}")
             self._process.communicate()
@@ -186,15 +189,15 @@ class FirstInstaller(Lines):
 
 def test_a_second_installer_waits_for_the_first(connection: Connection, short_folder: Path) -> None:
     """The second one says for whom it waits, and then finds the environment and makes none."""
-    lock = short_folder / "run" / "install.lock"
+    lock = short_folder / "run" / "installing"
     lock.parent.mkdir(mode=0o700)
     second = plan(probe(connection, str(short_folder), Depth.ALL), TINY, Code.installed().key)
     first = FirstInstaller(lock, Path(second.environment))
     install.install(connection, second, Code.installed(), Phase(first), own_caches=True)
     assert f"waiting for another dls (process {first.pid}) to finish" in first.lines
-    assert first.lines[-2:] == ["made by another dls meanwhile", "sending our code"]
+    assert first.lines[-3:] == ["made by another dls meanwhile", "there", "sending our code"]
     assert (Path(second.environment) / "complete.json").read_text() == "{}"
-    assert Path(second.interpreter).exists() and not lock.is_symlink()
+    assert Path(second.interpreter).exists()
 
 
 def test_a_run_directory_of_somebody_else(connection: Connection, short_folder: Path) -> None:

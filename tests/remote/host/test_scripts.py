@@ -37,7 +37,7 @@ SCRIPTS = {
     "list_sessions": stored_sessions.list_script(["/a", "/b"]),
     "log": launch.log_script("/l", 20, follow=True),
     "make_environment": install.environment_script(PLAN, own_caches=True),
-    "mark_incomplete": render("mark_incomplete", ENVIRONMENT="/e", CODE="/c"),
+    "mark_incomplete": render("mark_incomplete", "trusted", ROOT="/r", ENVIRONMENT="/e", CODE="/c"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
     "remove_sessions": render("remove_sessions", arguments=["/a/1"]),
     "send_code": install.code_script(PLAN, b"PK"),
@@ -45,7 +45,7 @@ SCRIPTS = {
     "wake": launch.wake_script(STATE),
 }
 """Every script as it goes to a host."""
-LIBRARIES = {"checksums", "end_server", "lock", "paths", "private", "process"}
+LIBRARIES = {"checksums", "end_server", "lock", "paths", "private", "process", "trusted"}
 OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR"}
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")
@@ -119,12 +119,3 @@ def test_directories_are_made_private(shell: str, short_folder: Path) -> None:
         assert [path.stat().st_mode & 0o777 for path in (elsewhere / "a", elsewhere / "a" / "b")] == [0o755, 0o700]
     finally:
         shutil.rmtree(elsewhere, ignore_errors=True)
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_lock_is_released_at_the_end(shell: str, short_folder: Path) -> None:
-    """The lock of a dead process is taken over, and the script removes its own lock when it ends."""
-    lock = short_folder / "lock"
-    lock.symlink_to("999999")
-    assert run(shell, render("lock") + f'lock {lock}\n[ "$(readlink {lock})" = $$ ] && echo held').strip() == "held"
-    assert not lock.is_symlink()

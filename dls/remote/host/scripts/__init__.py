@@ -32,5 +32,11 @@ def render(name: str, *libraries: str, arguments: Iterable[str] = (), **values: 
 
 
 @functools.cache
+def read_verifier() -> str:
+    """Return the text of verify.py, which a script hands to the Python of an environment."""
+    return resources.files(__name__).joinpath("verify.py").read_text(encoding="utf-8")
+
+
+@functools.cache
 def _read(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.sh").read_text(encoding="utf-8")

@@ -1,15 +1,20 @@
-# Start the server detached, wait for its state file and print it. Needs lock.sh, private.sh, process.sh, end_server.sh.
+# Start the server detached, wait for its state file and print it.
+# Needs lock.sh, private.sh, trusted.sh, process.sh, end_server.sh.
 # A server that runs already with the same options and code is not started again.
-# Values: RUN (run directory), LOG, REPLACES (number of the process to end first, or 0), OPTIONS_KEY, CODE_KEY,
-# LAUNCH_FILE (text of launch.json), GPU (index, or empty), CODE (directory of our code), PYTHON, STARTING (line that
-# begins each server's part of the log), LOG_LINES, READY_TRIES (waits of 0.05 s), ENDED and STOP_SECONDS.
-# Status: 71 the run directory is another user's, 73 no room, 75 the server ended, 76 it takes too long.
+# Values: ROOT, RUN (run directory), LOG, REPLACES (number of the process to end first, or 0), OPTIONS_KEY, CODE_KEY,
+# LAUNCH_FILE (text of launch.json), GPU (index, or empty), ENVIRONMENT, CODE (directory of our code), PYTHON, VERIFIER
+# (text of verify.py), STARTING (line that begins each server's part of the log), LOG_LINES, READY_TRIES (waits of
+# 0.05 s), ENDED and STOP_SECONDS.
+# Status: 71 the run directory is another user's, 73 no room, 75 the server ended, 76 it takes too long, 77 a directory is
+# another user's or open to others, 78 our code has changed, 79 the environment has.
 # shellcheck shell=sh
 set -u
 umask 077
+make_directories "$ROOT" "$ROOT/log"
+check_directories "$ROOT/run" "$ROOT/env" "$ENVIRONMENT" "$ENVIRONMENT/bin" "$ROOT/code" "$CODE"
+check_files "$PYTHON" "$ENVIRONMENT/pyvenv.cfg" "$ENVIRONMENT/complete.json" "$LOG"
 make_private "$RUN"
-mkdir -p "$(dirname "$LOG")" || exit 73
-lock "$RUN/launch.lock"
+lock "$RUN/launching"
 
 running=$(read_pid "$RUN/state.json")
 if [ -n "$running" ] && [ "$running" != "$REPLACES" ] && is_server "$running" \
@@ -18,9 +23,19 @@ if [ -n "$running" ] && [ "$running" != "$REPLACES" ] && is_server "$running" \
   exit 0
 fi
 
+unset PYTHONHOME
+"$PYTHON" -I -S -B -c "$VERIFIER" check "$ENVIRONMENT" "$CODE" "$CODE_KEY"
+verified=$?
+# Where the interpreter itself is missing or broken, the start below fails too and leaves the reason in the log.
+case $verified in
+  0 | 126 | 127) ;;
+  78) exit 78 ;;
+  *) exit 79 ;;
+esac
+
 # The old server ends meanwhile: the new one imports much before it needs the other's place.
 if [ "$REPLACES" != 0 ]; then
-  (end_server "$REPLACES" "$RUN") </dev/null >/dev/null 2>&1 &
+  (end_server "$REPLACES" "$RUN") </dev/null >/dev/null 2>&1 9>&- &
 fi
 rm -f "$RUN/state.json"
 printf '%s' "$LAUNCH_FILE" >"$RUN/launch.json" || exit 73
@@ -29,11 +44,10 @@ printf '%s' "$LAUNCH_FILE" >"$RUN/launch.json" || exit 73
 cd / || exit 73
 if [ -n "$GPU" ]; then export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES="$GPU"; fi
 export PYTHONPATH="$CODE" PYTHONUNBUFFERED=1
-unset PYTHONHOME
 set -- nohup "$PYTHON" -m dls serve --launch-file "$RUN/launch.json"
 if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"; fi
 printf '%s\n' "$STARTING" >>"$LOG"
-"$@" >>"$LOG" 2>&1 </dev/null &
+"$@" >>"$LOG" 2>&1 </dev/null 9>&- &
 started=$!
 
 # The state file may still be that of the server that is replaced.

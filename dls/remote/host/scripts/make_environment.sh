@@ -1,42 +1,62 @@
 # Make the environment with its packages: under a lock, in a temporary place, moved to its own when complete.
-# Needs lock.sh and private.sh. Arguments: the packages.
+# Needs lock.sh, private.sh and trusted.sh. Arguments: the packages, as ranges of versions.
 # Values: ROOT, ENVIRONMENT (its directory), RUN (directory of the lock), OWN_CACHES (1 or empty), TOOL (UV, FETCH_UV or
 # PIP), UV (path of uv), HOST_PYTHON (path, or empty), BASE_PYTHON (what uv makes the environment from), PIP_WORKS (1 when
-# HOST_PYTHON can make the environment by itself), TORCH_BACKEND (auto, cpu or empty), COMPLETE (text of complete.json).
-# Status: 71 the run directory is another user's, 73 no room, 74 the packages can't be installed.
+# HOST_PYTHON can make the environment by itself), TORCH_BACKEND (auto, cpu or empty), PACKAGES_LOCK (text of a lock file that
+# fits this host, or empty), UV_LOCK (text of the lock file of uv), COMPLETE (text of complete.json), VERIFIER (text of
+# verify.py).
+# The last line says what was installed: `locked`, `ranges`, or `there` where another dls made the environment meanwhile.
+# Status: 65 a package is not the locked one, 71 the run directory is another user's, 73 no room, 74 the packages can't be
+# installed, 77 a directory is another user's or open to others.
 # shellcheck shell=sh
 set -u
 umask 077
 exec 2>&1
+make_directories "$ROOT" "$ROOT/env"
+check_directories "$ENVIRONMENT" "$ROOT/run" "$ROOT/uv" "$ROOT/uv/bin" "$ROOT/cache" "$ROOT/cache/uv" "$ROOT/cache/pip"
+check_files "$ROOT/uv/bin/uv"
 make_private "$RUN"
 if [ -n "$OWN_CACHES" ]; then export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip"; fi
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CONFIG=1 UV_NO_PROGRESS=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 HOST_PYTHON=${HOST_PYTHON:-false}
+INSTALLED=ranges
+
+# watch COMMAND ARGUMENT...: run an installer, and end with status 65 when it says that a hash is wrong.
+watch() {
+  { "$@" || echo failed >"$TEMP/failed"; } 2>&1 | tee "$TEMP/output"
+  if [ ! -f "$TEMP/failed" ]; then return 0; fi
+  rm -f "$TEMP/failed"
+  # The first sentence is uv's, the second one pip's.
+  if grep -q -e 'Hash mismatch' -e 'DO NOT MATCH THE HASHES' "$TEMP/output"; then exit 65; fi
+  return 1
+}
 
 fetch_uv() {
-  [ -x "$ROOT/uv/bin/uv" ] && return 0
+  if [ -x "$ROOT/uv/bin/uv" ]; then return 0; fi
   echo "fetching uv"
-  if "$HOST_PYTHON" -m pip --version >/dev/null 2>&1; then
-    "$HOST_PYTHON" -m pip install --quiet --target "$TEMP/uv" uv || return 1
-  else
+  fetcher=$HOST_PYTHON
+  if ! "$fetcher" -m pip --version >/dev/null 2>&1; then
     "$HOST_PYTHON" -m venv "$TEMP/venv" || return 1
-    "$TEMP/venv/bin/python" -m pip install --quiet --target "$TEMP/uv" uv || return 1
+    fetcher=$TEMP/venv/bin/python
   fi
+  cat >"$TEMP/uv.txt" <<END
+$UV_LOCK
+END
+  set -- -m pip install --quiet --target "$TEMP/uv"
+  watch "$fetcher" "$@" --require-hashes --requirement "$TEMP/uv.txt" || "$fetcher" "$@" --upgrade uv || return 1
   rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"
 }
 
-# install_with_uv UV PACKAGE...
+# install_with_uv ARGUMENT...
 install_with_uv() {
-  uv=$1
-  shift
   rm -rf "$TEMP/env"
-  "$uv" venv --quiet --python "$BASE_PYTHON" "$TEMP/env" || return 1
-  "$uv" pip install ${TORCH_BACKEND:+"--torch-backend=$TORCH_BACKEND"} --python "$TEMP/env/bin/python" "$@"
+  "$UV" venv --quiet --python "$BASE_PYTHON" "$TEMP/env" || return 1
+  "$UV" pip install ${TORCH_BACKEND:+"--torch-backend=$TORCH_BACKEND"} --python "$TEMP/env/bin/python" "$@"
 }
 
-# install_with_pip PACKAGE...
+# install_with_pip ARGUMENT...
 install_with_pip() {
   rm -rf "$TEMP/env"
   echo "making the environment with venv and pip"
@@ -53,19 +73,34 @@ install_with_pip() {
   "$TEMP/env/bin/python" -m pip install --progress-bar off "$@"
 }
 
-# install_packages PACKAGE...: uv first, since it finds the build of torch that fits the driver; then pip.
-install_packages() {
-  case $TOOL in
-    UV) install_with_uv "$UV" "$@" && return 0 ;;
-    FETCH_UV) fetch_uv && install_with_uv "$ROOT/uv/bin/uv" "$@" && return 0 ;;
+# install_locked: install exactly the packages of the lock file. uv takes the torch that it names, whatever the host has.
+install_locked() {
+  [ -n "$PACKAGES_LOCK" ] || return 1
+  # A here-document, not an argument: the text is longer than an argument may be.
+  cat >"$TEMP/lock.txt" <<END
+$PACKAGES_LOCK
+END
+  (TORCH_BACKEND='' && watch install_packages --require-hashes --requirement "$TEMP/lock.txt")
+  case $? in
+    0) INSTALLED=locked ;;
+    65) exit 65 ;;
+    *)
+      echo "the locked packages can't be installed here: taking the newest ones that fit"
+      return 1
+      ;;
   esac
+}
+
+# install_packages ARGUMENT...: uv first, since it finds the build of torch that fits the driver; then pip.
+install_packages() {
+  [ -n "$UV" ] && install_with_uv "$@" && return 0
   [ -n "$PIP_WORKS" ] && install_with_pip "$@"
 }
 
-mkdir -p "$ROOT/env" || exit 73
-lock "$RUN/install.lock"
+lock "$RUN/installing"
 if [ -f "$ENVIRONMENT/complete.json" ] && [ -x "$ENVIRONMENT/bin/python" ]; then
   echo "made by another dls meanwhile"
+  echo there
   exit 0
 fi
 # Remove what a killed installer left behind on this host.
@@ -74,6 +109,12 @@ for left in "$ROOT/env/.making-$(uname -n)-"*; do
 done
 TEMP="$ROOT/env/.making-$(uname -n)-$$"
 mkdir "$TEMP" || exit 73
-install_packages "$@" || exit 74
-printf '%s\n' "$COMPLETE" >"$TEMP/env/complete.json" || exit 73
+case $TOOL in
+  FETCH_UV) fetch_uv && UV=$ROOT/uv/bin/uv ;;
+  PIP) UV='' ;;
+esac
+install_locked || install_packages "$@" || exit 74
+"$TEMP/env/bin/python" -I -S -c "$VERIFIER" complete "$TEMP/env" "$COMPLETE" "$INSTALLED" >"$TEMP/env/complete.json" \
+  || exit 73
 rm -rf "$ENVIRONMENT" && mv "$TEMP/env" "$ENVIRONMENT" || exit 73
+echo "$INSTALLED"

@@ -1,4 +1,5 @@
-# Print what the host has: on each line a name, a tab and a value. Needs process.sh and paths.sh.
+# Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh and
+# trusted.sh.
 # Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (1: stop at a running server; 2: stop at an
 # environment; 3: look for everything), QUERY and OLD_QUERY (command lines of nvidia-smi; old drivers refuse the first).
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
@@ -19,10 +20,45 @@ say root "$ROOT"
 say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
 existing=$ROOT
 while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
-say free "$(df -Pk "$existing" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+say free "$(df -Pk "$existing" 2>/dev/null | awk 'NR == 2 { print $4; exit }')"
 say filesystem "$(stat -f -c %T "$existing" 2>/dev/null)"
 
-for run in "$ROOT/run" "$ROOT/run"/* "/tmp/dls-$USER_ID/$KEY" "/tmp/dls-$USER_ID/$KEY"/*; do
+# is_foreign PATH: whether something is there that is no directory of this user's own.
+is_foreign() { { [ -e "$1" ] || [ -L "$1" ]; } && { [ ! -d "$1" ] || [ -L "$1" ] || [ ! -O "$1" ]; }; }
+
+# read_record: print the directory with a random name that the remote directory keeps for this host, unless another user
+# could have written the record or holds the directory.
+read_record() {
+  if [ ! -O "$RECORD" ] || [ -L "$RECORD" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
+  recorded=$(head -n 1 "$RECORD")
+  case ${recorded#"/tmp/dls-$USER_ID-"} in
+    */* | "$recorded") ;;
+    *) is_foreign "$recorded" || printf '%s\n' "$recorded" ;;
+  esac
+}
+
+# make_record: make such a directory and record it. Of two probes at the same time, the first one's counts.
+make_record() {
+  umask 077
+  mkdir -p "$ROOT" 2>/dev/null
+  if [ ! -d "$ROOT" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
+  made=$(mktemp -d "/tmp/dls-$USER_ID-XXXXXXXXXX") || return
+  rm -f "$RECORD"
+  (set -C && printf '%s\n' "$made" >"$RECORD") 2>/dev/null
+  [ "$(read_record)" = "$made" ] || rmdir "$made"
+}
+
+RECORD=$ROOT/run-$(uname -n)
+TEMPORARY=/tmp/dls-$USER_ID/$KEY
+SECOND=$(read_record)
+# Another user made the first directory, to keep us from starting a server.
+if is_foreign "/tmp/dls-$USER_ID"; then
+  [ -n "$SECOND" ] || make_record
+  SECOND=$(read_record)
+  say temporary "$SECOND"
+fi
+for run in "$ROOT/run" "$ROOT/run"/* "$TEMPORARY" "$TEMPORARY"/* \
+  ${SECOND:+"$SECOND"/*}; do
   # Another user could have made this directory first, to hand us a server of theirs.
   if [ ! -d "$run" ] || [ -L "$run" ] || [ ! -O "$run" ]; then continue; fi
   [ ! -f "$run/ended.json" ] || say ended "$run"
@@ -49,8 +85,11 @@ say gpus 1
 if command -v nvidia-smi >/dev/null 2>&1; then
   limit=
   if command -v timeout >/dev/null 2>&1; then limit='timeout 20'; fi
-  # shellcheck disable=SC2086 # a command and its arguments, without anything that needs quotes
-  gpus=$($limit $QUERY 2>/dev/null) || gpus=$($limit $OLD_QUERY 2>/dev/null) || gpus=
+  # A command and its arguments need no quotes; an endless answer is cut off.
+  # shellcheck disable=SC2086
+  gpus=$({ $limit $QUERY 2>/dev/null || echo failed; } | head -c 20000)
+  # shellcheck disable=SC2086
+  case $gpus in *failed) gpus=$($limit $OLD_QUERY 2>/dev/null | head -c 20000) ;; esac
   printf '%s\n' "$gpus" | while IFS= read -r gpu; do say gpu "$gpu"; done
 fi
 if [ "$DEPTH" -lt 3 ] && [ -n "$ENVIRONMENT_FOUND" ]; then exit 0; fi

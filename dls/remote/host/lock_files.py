@@ -1,0 +1,41 @@
+"""The lock files: exact versions and hashes of the packages, made with each release, and the hosts that they fit."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from importlib import resources
+
+from dls.remote.host.probe import HostReport, Python
+
+PLATFORMS = (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"))
+"""Systems and machines for which `scripts/lock` makes the files."""
+OLDEST_DRIVER = 580
+"""Major version of the NVIDIA driver from which on the locked torch, a build for CUDA 13, works."""
+
+
+@functools.cache
+def read(name: str) -> str:
+    """Return the text of the lock file of that name: an engine's, or `uv`."""
+    return resources.files("dls.remote.host").joinpath("locks", f"{name}.txt").read_text(encoding="utf-8")
+
+
+def digest(text: str) -> str:
+    """Return the digest by which complete.json names a lock file."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fits(report: HostReport, python: Python | None, *, needs_torch: bool) -> bool:
+    """Return whether the lock files fit the host and the Python of its environment; None lets uv fetch one that fits.
+
+    The torch for Linux in them is the build for CUDA 13: a host without a GPU and an older driver need another one,
+    with other hashes.
+    """
+    if (report.system, report.machine) not in PLATFORMS:
+        return False
+    if python is not None and not (3, 10) <= python.version[:2] <= (3, 14):
+        return False
+    if not needs_torch or report.system == "Darwin":
+        return True
+    drivers = [gpu.driver_version for gpu in report.gpus]
+    return bool(drivers) and min(drivers) >= OLDEST_DRIVER

@@ -1,0 +1,40 @@
+"""What the scripts refuse to use, since another user of the host made it or can change it, as errors."""
+
+from __future__ import annotations
+
+import shlex
+
+from dls.errors import HostError
+from dls.remote.ssh.connection import Completed
+
+HASH_MISMATCH = 65
+"""Exit status of the installer when a package is not the locked one."""
+FOREIGN_RUN_DIR = 71
+"""Exit status of the scripts when another user made the run directory first."""
+UNTRUSTED = 77
+"""Exit status of the scripts when a directory is another user's or open to others; the last line names it."""
+CODE_CHANGED, ENVIRONMENT_CHANGED = 78, 79
+"""Exit statuses of the launch script when the code, or what is installed, is not as it was made."""
+
+
+def refusal(where: str, completed: Completed, run_dir: str) -> HostError | None:
+    """Return the error for what the script refused to use; None when it refused nothing."""
+    if completed.status == FOREIGN_RUN_DIR:
+        return _foreign(where, run_dir)
+    if completed.status != UNTRUSTED:
+        return None
+    fault, _, path = completed.stdout.rstrip("\n").rpartition("\n")[2].partition("\t")
+    if fault != "loose":
+        return _foreign(where, path)
+    return HostError(
+        f"Other users of {where} can write to {path}.",
+        f"If nobody else put anything there, close it: chmod go-w {shlex.quote(path)}. "
+        "Otherwise name another directory with --remote-dir.",
+    )
+
+
+def _foreign(where: str, path: str) -> HostError:
+    return HostError(
+        f"{path} on {where} belongs to somebody else, or is no directory.",
+        "Name a directory of your own with --remote-dir.",
+    )
