@@ -13,7 +13,6 @@ import socket
 
 import h11
 
-from dls.contract import ServerState
 from dls.errors import LinkError
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected
@@ -116,9 +115,7 @@ class Proxy:
     ) -> h11.Connection:
         """Send the request over a channel; a failure shows when the response is read."""
         upstream = h11.Connection(h11.CLIENT)
-        headers = build_request_headers(
-            request.headers.raw_items(), name, port_credentials(self._link.endpoint.state), is_retry=is_retry
-        )
+        headers = build_request_headers(request.headers.raw_items(), name, is_retry=is_retry)
         head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
         try:
             channel.sendall(head or b"")
@@ -180,11 +177,3 @@ def _build_response(response: h11.Response, size: int) -> h11.Response:
     if content_length(headers) is None:
         headers.append((b"content-length", str(size).encode()))
     return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)
-
-
-def port_credentials(state: ServerState) -> str | None:
-    """Return the credentials that a server wants on a port, which every user of its host can reach; None for a socket.
-
-    A socket needs none: only its user can open it.
-    """
-    return None if state.port is None else state.credentials
