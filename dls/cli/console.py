@@ -19,7 +19,7 @@ from rich.text import Text
 
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
 
 if TYPE_CHECKING:
     from dls.remote.host.stored_sessions import StoredSession
@@ -120,15 +120,10 @@ class TerminalPrompter:
             if answer in ("yes", "no"):
                 return answer == "yes"
 
-    def secret(self, prompt: str) -> str:
-        """Ask for a password or a passphrase, without echo."""
+    def answer(self, question: Question) -> str:
+        """Ask for a secret, without echo, or what the host wants to know (keyboard-interactive, RFC 4256)."""
         self._reporter.close()
-        return _read_hidden(prompt)
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Ask a question of the SSH server (keyboard-interactive, RFC 4256)."""
-        self._reporter.close()
-        return _read_line(prompt) if echo else _read_hidden(prompt)
+        return _read_line(question.prompt) if question.echo else _read_hidden(question.prompt)
 
 
 def _read_line(prompt: str) -> str:

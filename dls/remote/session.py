@@ -18,7 +18,7 @@ from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
@@ -44,13 +44,9 @@ class _ClosablePrompter:
         """Pass the question on; raises LinkClosed."""
         return self._open_prompter().accept_host_key(key)
 
-    def secret(self, prompt: str) -> str:
+    def answer(self, question: Question) -> str:
         """Pass the question on; raises LinkClosed."""
-        return self._open_prompter().secret(prompt)
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Pass the question on; raises LinkClosed."""
-        return self._open_prompter().answer(prompt, echo)
+        return self._open_prompter().answer(question)
 
     def _open_prompter(self) -> Prompter:
         if self._is_closed:
