@@ -29,7 +29,7 @@ def get_status(connection: Connection, state: ServerState) -> dict[str, object]:
     try:
         code, body = request(connection, state, "/status")
         fields = json.loads(body) if code == 200 else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 
