@@ -251,8 +251,12 @@ def list_facts(session: Session) -> list[tuple[str, str]]:
     if session.report.gpus:
         facts.append(("GPU", "; ".join(str(gpu) for gpu in session.report.gpus)))
     stop = login.command("stop", session.target)
+    access = "It asks for the secret in the Server field, which keeps other users of this computer out."
+    if session.local_secret is None:
+        access = "Other users of this computer can use it too; --local-secret lets it ask for a secret."
     return [
         *facts,
+        ("Port", access),
         ("Log", f"{label}:{state.log}, or: {login.command('logs', session.target)}"),
         ("Stop", f"Ctrl-C closes this connection; the server keeps running. To stop it too: {stop}"),
     ]

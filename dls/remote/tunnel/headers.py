@@ -48,6 +48,8 @@ def build_request_headers(headers: Headers, name: str, *, is_retry: bool) -> lis
     if is_chunked(headers):
         dropped.add(b"content-length")
     result = [(key, value) for key, value in headers if key.lower() not in dropped]
+    if not any(key.lower() == b"host" for key, _ in headers):  # as clients of HTTP/1.0 may leave it out
+        result.append((b"Host", b"localhost"))
     result.append((REQUEST_NAME, name.encode()))
     if is_retry:
         result.append((RETRY_NAME, b"1"))
@@ -82,4 +84,7 @@ def encode_response(status: int, payload: dict[str, str]) -> tuple[h11.Response,
 def encode_error(status: int, message: str) -> tuple[h11.Response, bytes]:
     """Build an error response in the server's own format; it closes the client's connection."""
     response, body = encode_response(status, {"error": message})
-    return h11.Response(status_code=status, headers=[*response.headers.raw_items(), (b"Connection", b"close")]), body
+    headers = [*response.headers.raw_items(), (b"Connection", b"close")]
+    if status == 401:
+        headers.append((b"WWW-Authenticate", b'Basic realm="dls"'))
+    return h11.Response(status_code=status, headers=headers), body
