@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
+import json
+import signal
 import socket
+import subprocess
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import dls
+from dls.cli import console
 from dls.demo import sshd
 from dls.demo.client import ItkSnapClient
+from dls.remote.ssh.target import Target
 from dls.remote.tunnel import downstream, proxy
 from dls.remote.tunnel.downstream import MAX_HEAD_BYTES
-from tests.support.connecting import connected, cut
+from dls.remote.tunnel.local_secret import server_field
+from tests.support.connecting import command, connected, cut
 from tests.support.http_server import LiveServer
 from tests.support.itksnap import ItkSnap
-from tests.support.processes import until
+from tests.support.processes import free_port, interruptible, until
 from tests.support.proxied_server import ProxiedServer, proxied
 
 SECRET = "open-sesame"
@@ -235,3 +245,40 @@ def test_a_session_with_a_local_secret(host: sshd.Server, clean: str) -> None:
     for wrong in ("", "a b", "a@b", "a:b", "ä", "a/b"):
         with pytest.raises(dls.TargetError, match="secret"):
             connected(host, clean, local_secret=wrong)
+
+
+def test_the_command_shows_the_local_secret(host: sshd.Server, clean: str) -> None:
+    """Section 5: the ready event's Server field has the secret, which opens the port; standard error has it nowhere."""
+    process = subprocess.Popen(
+        command(host, clean, "connect", "--json", "--local-secret", "--local-port", str(free_port())),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, preexec_fn=interruptible,
+    )  # fmt: skip
+    assert process.stdout is not None
+    ready = next(event for event in map(json.loads, process.stdout) if event["event"] == "ready")
+    credentials, _, name = ready["server"].rpartition("@")
+    assert name == "localhost" and ready["url"] == f"http://{ready['server']}:{ready['port']}"
+    assert ItkSnap(ready["port"]).get("/status").status == 401
+    assert ItkSnap(ready["port"], f"{credentials}@127.0.0.1").start()
+    process.send_signal(signal.SIGINT)
+    _, progress = process.communicate(timeout=30)
+    assert process.returncode == 0 and credentials not in progress
+
+
+@pytest.mark.parametrize(
+    ("secret", "server", "sentence"),
+    [
+        (None, "Server: localhost ", "Other users of this computer can use it too; --local-secret"),
+        (SECRET, f"Server: snap:{SECRET}@localhost ", "It asks for the secret in the Server field"),
+    ],
+)
+def test_the_panel_says_who_can_use_the_port(secret: str | None, server: str, sentence: str) -> None:
+    """Section 5: the panel has the Server field to copy, and says whether other users of this computer get in."""
+    shown = io.StringIO()
+    session = SimpleNamespace(
+        connection=SimpleNamespace(target=Target("gpu", "gpu", 22, "ann")),
+        state=SimpleNamespace(engine="region", device="cpu", log="/log"),
+        report=SimpleNamespace(gpus=()), login=dls.LoginOptions(), target="gpu",
+        server_field=server_field(secret), port=8911, local_secret=secret,
+    )  # fmt: skip
+    console.show_session(Console(file=shown, width=200), cast(Any, session))
+    assert server in shown.getvalue() and sentence in shown.getvalue()
