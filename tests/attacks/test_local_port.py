@@ -25,6 +25,7 @@ from dls.demo import sshd
 from dls.demo.client import ItkSnapClient
 from dls.remote.ssh.target import Target
 from dls.remote.tunnel import downstream, proxy
+from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.downstream import MAX_HEAD_BYTES
 from dls.remote.tunnel.local_secret import server_field
 from tests.support.connecting import command, connected, cut
@@ -195,6 +196,27 @@ def test_connections_without_end(proxied_server: ProxiedServer, monkeypatch: pyt
         assert busy[0].recv(100).startswith(b"HTTP/1.1 404 ")
         busy[0].close()
         until(lambda: ask(proxied_server.port, GET).startswith(b"HTTP/1.1 200 "))
+
+
+def test_bodies_of_many_clients(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 9, local side: what is kept of all bodies to be sent again has a limit. Beyond it a body is sent once; the
+    memory is free again when its request has ended or its client has gone."""
+    memory = BodyMemory(3 << 20)
+    monkeypatch.setattr("dls.remote.tunnel.proxy.BodyMemory", lambda: memory)
+    volume = np.random.default_rng(0).normal(size=(20, 128, 128)).astype(np.float32)  # 1.2 MiB when packed
+    with proxied(live.port) as server:
+        snap = server.snap
+        snap.start()
+        with server.connect() as greedy:
+            greedy.sendall(b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\nx" % (5 << 19))
+            until(lambda: len(server.endpoint.channels) == 2)
+            assert snap.upload(volume).status == 200
+            server.endpoint.cuts = [0]
+            assert snap.upload(volume).status == 502
+        for _ in range(5):
+            until(lambda: memory._left == 3 << 20)
+            server.endpoint.cuts = [0]
+            assert snap.upload(volume).status == 200
 
 
 def basic(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import h11
 
+from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.headers import content_length, is_chunked
 
 READ_SIZE = 256 * 1024
@@ -60,12 +61,17 @@ class Body(Protocol):
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the body from its beginning, as it is to be sent; raises ClientDisconnected."""
 
+    def release(self) -> None:
+        """Give back the memory that was reserved for it, once nothing is sent again."""
+
 
 class ClientConnection:
     """A client's connection to the local port."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, memory: BodyMemory) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.memory = memory
+        """What the bodies of all connections may take together."""
         self._sock = sock
         self._http = _new_http()
         self._excess = b""
@@ -191,7 +197,7 @@ class SizedBody:
         self._client = client
         self._size = size
         self._received = len(received)
-        self.is_replayable = size <= MAX_REPLAY_BODY
+        self.is_replayable = size <= MAX_REPLAY_BODY and client.memory.reserve(size)
         self._buffer = memoryview(_allocate(size if self.is_replayable else READ_SIZE))
         self._buffer[: len(received)] = received
         self._changed = threading.Condition()
@@ -212,6 +218,11 @@ class SizedBody:
                 self._reader = threading.Thread(target=self._read_all, name="dls-body", daemon=True)
                 self._reader.start()
         yield from self._replay() if self.is_replayable else self._stream()
+
+    def release(self) -> None:
+        """Give back the memory that was reserved for it."""
+        if self.is_replayable:
+            self._client.memory.release(self._size)
 
     def _replay(self) -> Iterator[memoryview]:
         start = 0
@@ -256,11 +267,7 @@ class ChunkedBody:
         self._replayed: list[bytes] = []
         self._size = 0
         self.is_complete = False
-
-    @property
-    def is_replayable(self) -> bool:
-        """Whether everything that was read is still in memory."""
-        return self._size <= MAX_REPLAY_BODY
+        self.is_replayable = True
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the body from its beginning, encoded as in RFC 9112, section 7.1; raises ClientDisconnected."""
@@ -268,12 +275,24 @@ class ChunkedBody:
         while not self.is_complete:
             self._client.send_continue()
             chunk = self._read()
-            self._size += len(chunk)
-            if self.is_replayable:
-                self._replayed.append(chunk)
-            else:
-                self._replayed.clear()
+            self._keep(chunk)
             yield chunk
+
+    def _keep(self, chunk: bytes) -> None:
+        if not self.is_replayable:
+            return
+        if self._size + len(chunk) <= MAX_REPLAY_BODY and self._client.memory.reserve(len(chunk)):
+            self._size += len(chunk)
+            self._replayed.append(chunk)
+        else:
+            self.is_replayable = False
+            self._replayed.clear()
+            self.release()
+
+    def release(self) -> None:
+        """Give back the memory that was reserved for what was kept."""
+        self._client.memory.release(self._size)
+        self._size = 0
 
     def _read(self) -> bytes:
         event = self._client.next_event()

@@ -16,6 +16,7 @@ import h11
 
 from dls.errors import LinkError
 from dls.remote.ssh.channel import Channel, ChannelError
+from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.downstream import (
     Body,
     ClientConnection,
@@ -66,13 +67,14 @@ class Proxy:
         """The secret of the local port; None where every user of this computer may use it."""
         self._link = link
         self._timeout = timeout
+        self._memory = BodyMemory()
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
         self._lock = threading.Lock()
 
     def serve(self, sock: socket.socket) -> None:
         """Answer the requests of one connection, until the client sends no more."""
-        client = ClientConnection(sock)
+        client = ClientConnection(sock, self._memory)
         if not self._admit(client):
             client.refuse(*encode_error(503, "The local port has too many connections. Try again."))
             return
@@ -114,14 +116,15 @@ class Proxy:
         if received is None:
             return False
         request, body = received
-        if self.secret is not None and not is_authorized(request.headers.raw_items(), self.secret):
-            client.refuse(*encode_error(401, SECRET_NEEDED))
-            return False
         try:
+            if self.secret is not None and not is_authorized(request.headers.raw_items(), self.secret):
+                client.refuse(*encode_error(401, SECRET_NEEDED))
+                return False
             self._answer(client, request, body)
         finally:
             if not body.is_complete:
                 client.stop_reading()
+            body.release()
         return client.keep_alive(body)
 
     def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
