@@ -26,7 +26,6 @@ from dls.server.http.access import Policy, make_secret
 from dls.server.http.activity import Activity, watch_idle
 from dls.server.http.app import make_app
 from dls.server.http.models import list_models
-from dls.server.http.proof import ProofProtocol
 from dls.server.options import ServeOptions
 from dls.server.registration import Registration
 from dls.server.sessions.folders import choose_folders
@@ -100,10 +99,6 @@ class _Service:
             self._readiness.cancel,
             self._background_tasks(),
         )
-        if self._options.launch is not None and self._description.secret is not None:
-            tcp = [each for each in listeners if each.family != socket.AF_UNIX]
-            listeners = [each for each in listeners if each not in tcp]
-            self._server.proven = (tcp, self._description.secret)
         try:
             self._server.run(listeners)
         finally:
@@ -159,13 +154,9 @@ class _Server(uvicorn.Server):
         self._on_shutdown = on_shutdown
         self._background = background
         self._tasks: list[asyncio.Task[None]] = []
-        self.proven: tuple[list[socket.socket], str] = ([], "")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        unproven: dict[ProofProtocol, None] = {}
-        for listener in self.proven[0]:
-            await self._listen_proven(listener, self.proven[1], unproven)
         self._on_startup()
         self._tasks = [asyncio.create_task(coroutine) for coroutine in self._background]
 
@@ -174,34 +165,6 @@ class _Server(uvicorn.Server):
         for task in self._tasks:
             task.cancel()
         await super().shutdown(sockets)
-
-    async def _listen_proven(self, listener: socket.socket, secret: str, unproven: dict[ProofProtocol, None]) -> None:
-        port = int(listener.getsockname()[1])
-
-        def make_http() -> asyncio.Protocol:
-            kind: Any = self.config.http_protocol_class
-            made: Any = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-            connected = made.connection_made
-
-            def connection_made(transport: asyncio.Transport) -> None:
-                connected(transport)
-                made.server = None
-
-            made.connection_made = connection_made
-            app = made.app
-
-            async def authorized(scope: Any, receive: Any, send: Any) -> None:
-                scope["dls.authorized"] = True
-                await app(scope, receive, send)
-
-            made.app = authorized
-            protocol: asyncio.Protocol = made
-            return protocol
-
-        loop = asyncio.get_running_loop()
-        self.servers.append(
-            await loop.create_server(lambda: ProofProtocol(secret, port, make_http, unproven), sock=listener)
-        )
 
     async def add_listener(self, listener: socket.socket) -> None:
         """Accept requests on one more socket, as uvicorn does on the sockets that it was given."""

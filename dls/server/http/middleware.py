@@ -37,7 +37,7 @@ class AccessMiddleware:
                 response = JSONResponse({"error": refusal.message}, refusal.status, headers=challenge)
                 await response(scope, receive, send)
                 return
-            scope[AUTHORIZED] = scope.get(AUTHORIZED, False) or self._policy.is_authorized(headers)
+            scope[AUTHORIZED] = self._policy.is_authorized(headers)
         await self._app(scope, receive, send)
 
 
