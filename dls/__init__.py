@@ -27,7 +27,7 @@ from dls.errors import (
 if TYPE_CHECKING:
     from dls.remote.progress import Reporter
     from dls.remote.session import LoginOptions, ServerOptions, Session, connect
-    from dls.remote.ssh.prompts import NewHostKey, Prompter
+    from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,6 +44,8 @@ __all__ = [
     "LoginOptions",
     "NewHostKey",
     "Prompter",
+    "Question",
+    "QuestionKind",
     "Reporter",
     "ServerOptions",
     "Session",
@@ -56,6 +58,8 @@ _LAZY = {
     "LoginOptions": "dls.remote.session",
     "NewHostKey": "dls.remote.ssh.prompts",
     "Prompter": "dls.remote.ssh.prompts",
+    "Question": "dls.remote.ssh.prompts",
+    "QuestionKind": "dls.remote.ssh.prompts",
     "Reporter": "dls.remote.progress",
     "ServerOptions": "dls.remote.session",
     "Session": "dls.remote.session",

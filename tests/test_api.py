@@ -14,7 +14,7 @@ from dls.cli.connect import connect
 from dls.contract import ServerState
 from dls.errors import DlsError
 
-ONLY_COMMAND = {"target", "local_port", "stop_server", "as_json"}
+ONLY_COMMAND = {"target", "local_port", "local_secret", "stop_server", "as_json"}
 """Options of the command that are no field: parameters of connect() and close(), and the format of the output."""
 OTHER_NAMES = {"password_file": "password", "no_network": "network", "nninteractive_api": "native_api"}
 """Fields whose option has another name."""
@@ -68,6 +68,6 @@ def test_connect_has_everything_that_the_command_has() -> None:
     without_unit = {name.removesuffix("_minutes").removesuffix("_days") for name in known}
     assert {name.removesuffix("_minutes").removesuffix("_days") for name in names} == without_unit
     assert set(inspect.signature(dls.connect).parameters) == {
-        "target", "server", "login", "local_port", "prompter", "reporter",
+        "target", "server", "login", "local_port", "local_secret", "prompter", "reporter",
     }  # fmt: skip
     assert "stop_server" in inspect.signature(dls.Session.close).parameters

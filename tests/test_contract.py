@@ -190,7 +190,7 @@ def test_the_server_reads_the_headers_of_the_tunnel(tmp_path: Path) -> None:
     """A prompt that comes twice under one name is applied once, and a repeated end of a session is no error."""
 
     def marked(name: str, *, again: bool) -> tuple[str, ...]:
-        pairs = headers.build_request_headers([(b"Host", b"localhost")], name, None, is_retry=again)
+        pairs = headers.build_request_headers([(b"Host", b"localhost")], name, is_retry=again)
         return tuple(f"{key.decode()}: {value.decode()}" for key, value in pairs)
 
     with serving(folder=tmp_path) as server:

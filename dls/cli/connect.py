@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 65535),
     help="Port on this computer; by default 8911 or the next free one.",
 )
+@click.option(
+    "--local-secret",
+    is_flag=True,
+    help="Let the port ask for a secret, which keeps other users of this computer out.",
+)
 @session_options
 @click.option(
     "--idle",
@@ -43,7 +48,13 @@ if TYPE_CHECKING:
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
-    target: str, gpu: int | None, local_port: int | None, stop_server: bool, as_json: bool, **options: Any
+    target: str,
+    gpu: int | None,
+    local_port: int | None,
+    local_secret: bool,
+    stop_server: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Start a segmentation server on HOST and open a local port to it."""
     from dls.cli.console import ready_fields, show_session, terminal, write_event
@@ -57,6 +68,7 @@ def connect(
             server=build_server_options(gpu, options),
             login=build_login_options(options),
             local_port=local_port,
+            local_secret=local_secret,
             prompter=prompter,
             reporter=reporter,
         )

@@ -1,4 +1,7 @@
-"""What the terminal shows and asks: progress, questions, tables and panels. The only module that imports rich."""
+"""What the terminal shows and asks: progress, questions, tables and panels. The only module that imports rich.
+
+It is also the one door between what a host says and the terminal: everything that is shown passes `printable`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console as Console
 from rich.console import Group
 from rich.panel import Panel
@@ -17,9 +21,10 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from dls.cli.text import printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
 
 if TYPE_CHECKING:
     from dls.remote.host.stored_sessions import StoredSession
@@ -48,10 +53,10 @@ def show_error(error: DlsError) -> None:
     """Print an error: its detail if there is one, its message and its hint."""
     console = stderr()
     if error.detail:
-        console.print(Text(error.detail.rstrip(), style="dim"))
-    console.print(Text.assemble((ERROR_PREFIX, "bold red"), error.message))
+        console.print(Text(printable(error.detail.rstrip(), lines=True), style="dim"))
+    console.print(Text.assemble((ERROR_PREFIX, "bold red"), printable(error.message)))
     if error.hint:
-        console.print(Text.assemble((HINT_PREFIX, "bold"), error.hint))
+        console.print(Text.assemble((HINT_PREFIX, "bold"), printable(error.hint)))
 
 
 class ConsoleReporter:
@@ -65,7 +70,7 @@ class ConsoleReporter:
 
     def begin(self, phase: str, text: str) -> None:
         """Show that a phase has started; without a terminal only for the installation, which takes long."""
-        self._text = text
+        self._text = text = printable(text)
         if self._console.is_terminal:
             self.close()
             self._status = self._console.status(Text(f"{text} …"), spinner="dots")
@@ -75,6 +80,7 @@ class ConsoleReporter:
 
     def update(self, text: str) -> None:
         """Show the progress of the phase; without a terminal at most one line every two seconds."""
+        text = printable(text)
         if self._status is not None:
             width = max(20, self._console.width - len(self._text) - 8)
             self._status.update(Text.assemble(f"{self._text} … ", (text[:width], "dim")))
@@ -85,15 +91,15 @@ class ConsoleReporter:
     def done(self, phase: str, text: str, seconds: float) -> None:
         """Show the result of a phase and its seconds."""
         self.close()
-        self._console.print(Text.assemble(("✓ ", "green"), text, (f"  {seconds:.2f} s", "dim")))
+        self._console.print(Text.assemble(("✓ ", "green"), printable(text), (f"  {seconds:.2f} s", "dim")))
 
     def note(self, text: str) -> None:
         """Show a message that belongs to no phase."""
-        self._console.print(Text.assemble(("! ", "yellow"), text))
+        self._console.print(Text.assemble(("! ", "yellow"), printable(text)))
 
     def link(self, is_open: bool, text: str) -> None:
         """Show that the link was lost or is open again."""
-        self._console.print(Text.assemble(("✓ ", "green") if is_open else ("! ", "yellow"), text))
+        self._console.print(Text.assemble(("✓ ", "green") if is_open else ("! ", "yellow"), printable(text)))
 
     def close(self) -> None:
         """Stop the spinner, before a question or at the end of the command."""
@@ -112,23 +118,19 @@ class TerminalPrompter:
         """Show a new host key as OpenSSH does, and ask whether to accept it."""
         self._reporter.close()
         sys.stderr.write(
-            f"The authenticity of host '{key.known_hosts_name} ({key.address})' can't be established.\n"
-            f"{key.key_type} key fingerprint is {key.fingerprint}.\n"
+            f"The authenticity of host '{printable(f'{key.known_hosts_name} ({key.address})')}' can't be established.\n"
+            f"{printable(key.key_type)} key fingerprint is {printable(key.fingerprint)}.\n"
         )
         while True:
             answer = _read_line("Are you sure you want to continue connecting (yes/no)? ").lower()
             if answer in ("yes", "no"):
                 return answer == "yes"
 
-    def secret(self, prompt: str) -> str:
-        """Ask for a password or a passphrase, without echo."""
+    def answer(self, question: Question) -> str:
+        """Ask for a secret, without echo, or what the host wants to know (keyboard-interactive, RFC 4256)."""
         self._reporter.close()
-        return _read_hidden(prompt)
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Ask a question of the SSH server (keyboard-interactive, RFC 4256)."""
-        self._reporter.close()
-        return _read_line(prompt) if echo else _read_hidden(prompt)
+        prompt = printable(question.prompt, lines=True)
+        return _read_line(prompt) if question.echo else _read_hidden(prompt)
 
 
 def _read_line(prompt: str) -> str:
@@ -149,8 +151,21 @@ def _read_hidden(prompt: str) -> str:
 
 def write_event(event: str, **fields: Any) -> None:
     """Write an event as one line of JSON to standard output."""
-    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.write(json.dumps(_printable_value({"event": event, **fields})) + "\n")
     sys.stdout.flush()
+
+
+def _printable_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {printable(key): _printable_value(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable_value(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
+
+
+def write_line(line: str) -> None:
+    """Write a line of a host's log, or a path on a host, to standard output."""
+    click.echo(printable(line, lines=True))
 
 
 class JsonReporter:
@@ -214,31 +229,37 @@ def show_session(console: Console, session: Session) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
-    gpu = "; ".join(str(gpu) for gpu in session.report.gpus) or session.state.device
-    facts.add_row("Engine", Text(f"{session.state.engine} on {session.state.device}"))
-    if session.report.gpus:
-        facts.add_row("GPU", Text(gpu))
-    facts.add_row(
-        "Log", Text(f"{target.label}:{session.state.log}, or: {session.login.command('logs', session.target)}")
-    )
-    facts.add_row(
-        "Stop",
-        Text(
-            "Ctrl-C closes this connection; the server keeps running. "
-            f"To stop it too: {session.login.command('stop', session.target)}"
-        ),
-    )
+    for name, text in list_facts(session):
+        facts.add_row(name, Text(printable(text)))
     intro = Text("In ITK-SNAP, add a deep learning server with")
     console.print()
     console.print(
         Panel(
             Group(intro, Text(), address, Text(), facts),
-            title=f"Ready on {target}",
+            title=Text(printable(f"Ready on {target}")),
             border_style="green",
             padding=(1, 2),
             expand=False,
         )
     )
+
+
+def list_facts(session: Session) -> list[tuple[str, str]]:
+    """Return the rows of the panel: each a name and a text."""
+    state, login, label = session.state, session.login, session.connection.target.label
+    facts = [("Engine", f"{state.engine} on {state.device}")]
+    if session.report.gpus:
+        facts.append(("GPU", "; ".join(str(gpu) for gpu in session.report.gpus)))
+    stop = login.command("stop", session.target)
+    access = "It asks for the secret in the Server field, which keeps other users of this computer out."
+    if session.local_secret is None:
+        access = "Other users of this computer can use it too; --local-secret lets it ask for a secret."
+    return [
+        *facts,
+        ("Port", access),
+        ("Log", f"{label}:{state.log}, or: {login.command('logs', session.target)}"),
+        ("Stop", f"Ctrl-C closes this connection; the server keeps running. To stop it too: {stop}"),
+    ]
 
 
 def show_sessions(sessions: list[StoredSession], *, as_json: bool) -> None:
@@ -275,7 +296,7 @@ def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[s
     """Print a table with a header."""
     table = Table(*header)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
 
 
@@ -283,14 +304,14 @@ def show_banner(console: Console, gpu: str, engine: str, rows: list[tuple[str, i
     """Print the banner of `dls serve`: its GPU, engine and notes, and its addresses (server, port, local only)."""
     line = "*" * 78
     console.print(f"{' ITK-SNAP Deep Learning Segmentation Server (dls) ':*^78}", markup=False)
-    console.print(f"    {gpu}", markup=False)
-    console.print(f"    Engine: {engine}", markup=False)
+    console.print(f"    {printable(gpu)}", markup=False)
+    console.print(f"    Engine: {printable(engine)}", markup=False)
     for note in notes:
-        console.print(f"    {note}", markup=False)
+        console.print(f"    {printable(note)}", markup=False)
     if rows:
         console.print("    Use one of the following settings in ITK-SNAP to connect to this server:", markup=False)
     for server, port, local in rows:
-        console.print(f"        Server: {server:40s}  Port: {port}{'  †' if local else ''}", markup=False)
+        console.print(f"        Server: {printable(server):40s}  Port: {port}{'  †' if local else ''}", markup=False)
     if any(local for _, _, local in rows):
         console.print("        †: only works if ITK-SNAP is running on the same computer", markup=False)
     console.print(line, markup=False)

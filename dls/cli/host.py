@@ -38,11 +38,11 @@ def stop(target: str, **options: Any) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     """Print the log of the server on HOST."""
-    from dls.cli.console import terminal
+    from dls.cli.console import terminal, write_line
     from dls.remote.commands import read_log
 
     with terminal() as (_, reporter, prompter):
-        read_log(target, build_login_options(options), prompter, reporter, lines=lines, follow=follow, write=click.echo)
+        read_log(target, build_login_options(options), prompter, reporter, lines=lines, follow=follow, write=write_line)
 
 
 @click.command()

@@ -73,7 +73,7 @@ def model_path(model: str | None, **options: Any) -> None:
 def push(target: str, folder: Path | None, models_path: str | None, **options: Any) -> None:
     """Copy the model in FOLDER, by default the official one, to HOST."""
     from dls import weights
-    from dls.cli.console import terminal
+    from dls.cli.console import terminal, write_line
     from dls.remote.commands import host
     from dls.remote.host import push_model
     from dls.remote.progress import Phases
@@ -89,4 +89,4 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
     ):
         destination = push_model.push(connection, source, models_path, phase)
         phase.result = f"The model is on {connection.target.label} in {destination}"
-    click.echo(destination)
+    write_line(destination)

@@ -18,10 +18,11 @@ from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
+from dls.remote.tunnel.local_secret import choose_secret, server_field
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
@@ -44,13 +45,9 @@ class _ClosablePrompter:
         """Pass the question on; raises LinkClosed."""
         return self._open_prompter().accept_host_key(key)
 
-    def secret(self, prompt: str) -> str:
+    def answer(self, question: Question) -> str:
         """Pass the question on; raises LinkClosed."""
-        return self._open_prompter().secret(prompt)
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Pass the question on; raises LinkClosed."""
-        return self._open_prompter().answer(prompt, echo)
+        return self._open_prompter().answer(question)
 
     def _open_prompter(self) -> Prompter:
         if self._is_closed:
@@ -88,6 +85,7 @@ class Session:
         listener: Listener,
         supervisor: Supervisor,
         questions: _Questions,
+        local_secret: str | None = None,
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -96,13 +94,15 @@ class Session:
         """What the host has, as it was when the session was opened."""
         self.seconds = seconds
         """Seconds that each phase of the connection took, by the phase's name."""
+        self.local_secret = local_secret
+        """The secret that the local port asks for; None where every user of this computer can use the port."""
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
         self._questions = questions
 
     def __repr__(self) -> str:
-        return f"<dls.Session {self.target} at {self.url}: {self._link.state.value}>"
+        return f"<dls.Session {self.target} at localhost:{self.port}: {self._link.state.value}>"
 
     @property
     def connection(self) -> Connection:
@@ -126,12 +126,12 @@ class Session:
 
     @property
     def server_field(self) -> str:
-        """What to type into ITK-SNAP's Server field."""
-        return "localhost"
+        """What to type into ITK-SNAP's Server field: with the secret of the local port, where it has one."""
+        return server_field(self.local_secret)
 
     @property
     def url(self) -> str:
-        """The server's address for programs."""
+        """The server's address for programs, with the secret of the local port, where it has one."""
         return f"http://{self.server_field}:{self.port}"
 
     def wait(self) -> None:
@@ -188,16 +188,19 @@ def connect(
     server: ServerOptions = ServerOptions(),  # noqa: B008 - frozen, as are the login options
     login: LoginOptions = LoginOptions(),  # noqa: B008
     local_port: int | None = None,
+    local_secret: bool | str = False,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
     """Start a segmentation server on the host, or find the one that runs, and open a local port that leads to it.
 
-    Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Questions of
-    the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a DlsError that says what
-    failed, a wrong engine name before the login; nothing is left open then.
+    Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
+    this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
+    it. Questions of the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a
+    DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
     """
     requirements(server.engine)
+    secret = choose_secret(local_secret)
     phases = Phases(reporter or Silent())
     questions = _Questions.wrap(prompter or NoPrompter())
     connection = log_in(target, login, questions.threaded, phases)
@@ -207,7 +210,7 @@ def connect(
         deployment = Deployment.start(login, server, connection, phases)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        listener = _open_port(connection, Proxy(link), local_port, phases)
+        listener = _open_port(connection, Proxy(link, secret=secret), local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
@@ -216,6 +219,7 @@ def connect(
     session = Session(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, questions=questions,
+        local_secret=secret,
     )  # fmt: skip
     supervisor.start()
     return session

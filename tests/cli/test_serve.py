@@ -67,6 +67,7 @@ def test_the_banner_on_loopback() -> None:
         assert re.search(r"GPU", serving.banner)
         assert re.search(r"Server: localhost +Port: \d+  †", serving.banner)
         assert "†: only works if ITK-SNAP is running on the same computer" in serving.banner
+        assert "Other users of this computer can use this port; --secret @FILE" in serving.banner
         assert get_status(serving.port) == 200
 
 
@@ -85,6 +86,7 @@ def test_a_chosen_secret_and_none(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("from-a-file\n")
     with ServeProcess("-p", "0", "--secret", f"@{tmp_path}/secret") as serving:
         assert "snap:from-a-file@localhost" in serving.banner and get_status(serving.port) == 401
+        assert "Other users" not in serving.banner
     with ServeProcess("-p", "0", "--secret", "visible") as serving:
         assert "can see a secret on the command line" in serving.banner
     with ServeProcess("-H", "0.0.0.0", "-p", "0", "--open") as serving:

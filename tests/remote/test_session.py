@@ -79,14 +79,14 @@ def test_masks_are_those_of_the_engine_voxel_for_voxel(host: sshd.Server, clean:
 
 
 def test_a_host_that_forwards_no_sockets(clean: str, short_folder: Path) -> None:
-    """The server listens on a loopback port behind a secret, which the local port sends for the user."""
+    """The server listens on a loopback port, where only those who can prove that they know its secret get in."""
     with sshd.running(short_folder, options="AllowStreamLocalForwarding no") as server:
         session, reporter = connected(server, clean)
         assert any("secret" in note for note in reporter.notes)
         assert session.server_field == "localhost" and session.state.port
         assert ItkSnap(session.state.port).get("/status").status == 401
         # Not for a web page that makes its own host name mean this computer, though.
-        assert ItkSnap(session.port).get("/status", ("Host: rebound.example",)).status == 401
+        assert ItkSnap(session.port).get("/status", ("Host: rebound.example",)).status == 403
         assert ItkSnap(session.port).start()
         session.close()
         found_again, reporter = connected(server, clean)

@@ -34,7 +34,12 @@ class RecordingReporter(Silent):
 
 
 def connected(
-    host: sshd.Server, remote_dir: str, *, local_port: int | None = ANY_PORT, **server: Any
+    host: sshd.Server,
+    remote_dir: str,
+    *,
+    local_port: int | None = ANY_PORT,
+    local_secret: bool | str = False,
+    **server: Any,
 ) -> tuple[dls.Session, RecordingReporter]:
     """Connect to the host with these options of the server; returns the session and what it reported."""
     reporter = RecordingReporter()
@@ -43,6 +48,7 @@ def connected(
         server=dls.ServerOptions(**server),
         login=dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir),
         local_port=free_port() if local_port == ANY_PORT else local_port,
+        local_secret=local_secret,
         reporter=reporter,
     )
     return session, reporter

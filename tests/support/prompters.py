@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Question
 
 Answer = str | BaseException
 """Text that is typed, or an exception that is raised instead."""
@@ -34,6 +34,11 @@ class ScriptedPrompter(NoPrompter):
         """Names of the threads that asked."""
 
     @property
+    def host_questions(self) -> list[str]:
+        """The hosts' own questions, without the hosts' names, which must stand before each."""
+        return [prompt.partition(" asks: ")[2] for prompt, _ in self.asked]
+
+    @property
     def prompts(self) -> list[str]:
         """The prompts in order."""
         return [prompt for prompt, _ in self.asked]
@@ -42,11 +47,9 @@ class ScriptedPrompter(NoPrompter):
         self.host_keys.append(key)
         return super().accept_host_key(key) if self._accept_host_keys is None else self._accept_host_keys
 
-    def secret(self, prompt: str) -> str:
-        return self.answer(prompt, False)
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        self.asked.append((prompt, echo))
+    def answer(self, question: Question) -> str:
+        prompt = question.prompt
+        self.asked.append((prompt, question.echo))
         self.threads.add(threading.current_thread().name)
         script = next((value for key, value in self._answers.items() if key in prompt), None)
         assert script, f"the script has no answer to {prompt!r}"

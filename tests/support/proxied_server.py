@@ -106,11 +106,11 @@ class ProxiedServer:
 
 
 @contextlib.contextmanager
-def proxied(server_port: int) -> Iterator[ProxiedServer]:
-    """Run a proxy in front of the server; its link opens no channels ahead of need."""
+def proxied(server_port: int, secret: str | None = None) -> Iterator[ProxiedServer]:
+    """Run a proxy in front of the server; its link opens no channels ahead of need. `secret` is the local port's."""
     endpoint = LocalEndpoint(server_port)
     link = Link(endpoint, pool_size=0)
-    proxy = Proxy(link, timeout=2.0)
+    proxy = Proxy(link, timeout=2.0, secret=secret)
 
     def serve(sock: socket.socket) -> None:
         with sock:

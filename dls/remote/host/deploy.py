@@ -12,6 +12,7 @@ from dls.remote.host import install, launch, status
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
+from dls.remote.host.proof import NotOurServer
 from dls.remote.progress import Phases
 from dls.remote.ssh.connection import Connection, Prohibited
 from dls.remote.ssh.login import LoginOptions
@@ -111,6 +112,9 @@ class Deployment:
                     self._status = status.identify(self._connection, state)
                 except Prohibited:
                     raise
+                except NotOurServer as error:
+                    self._phases.reporter.note(f"{error.message} Starting another.")
+                    continue
                 except ForwardError:  # nobody listens there any more
                     continue
                 if self._status:

@@ -7,6 +7,7 @@ import http.client
 import json
 
 from dls.contract import ServerState
+from dls.remote.host.proof import prove_both_ways
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
 
@@ -28,16 +29,27 @@ def get_status(connection: Connection, state: ServerState) -> dict[str, object]:
     try:
         code, body = request(connection, state, "/status")
         fields = json.loads(body) if code == 200 else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 
 
 def open_channel(connection: Connection, state: ServerState) -> Channel:
-    """Open a channel to the server: to its socket, or to its port where sockets can't be forwarded."""
+    """Open a channel to the server: to its socket, or to its port where sockets can't be forwarded.
+
+    Everybody on the host could listen on that port, so both ends prove that they know the secret before a request is
+    sent. Raises NotOurServer when the server can't, ForwardError when nobody answers there, and Prohibited when the
+    host forbids the forwarding.
+    """
     if state.port is None:
         return connection.open_unix(state.socket)
-    return connection.open_tcp("127.0.0.1", state.port)
+    channel = connection.open_tcp("127.0.0.1", state.port)
+    try:
+        prove_both_ways(channel, state, connection.target.label, ANSWER_SECONDS)
+    except BaseException:
+        channel.close()
+        raise
+    return channel
 
 
 def request(connection: Connection, state: ServerState, path: str) -> tuple[int, bytes]:
@@ -48,8 +60,10 @@ def request(connection: Connection, state: ServerState, path: str) -> tuple[int,
         # say "Connection: close": http.client would then close the channel before it reads the body.
         client = http.client.HTTPConnection("localhost")
         client.sock = channel
+        # Only its user can open the socket. On a port, the proof has taken the place of the secret.
+        headers = {"Authorization": f"Basic {state.credentials}"} if state.port is None else {}
         try:
-            client.request("GET", path, headers={"Authorization": f"Basic {state.credentials}"})
+            client.request("GET", path, headers=headers)
             response = client.getresponse()
             return response.status, response.read(65536)
         except (ChannelError, http.client.HTTPException):

@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.pkey import UnknownKeyType
 
 from dls.errors import LoginError
-from dls.remote.ssh.prompts import CannotAsk, Prompter
+from dls.remote.ssh.prompts import CannotAsk, Prompter, Question, QuestionKind
 from dls.remote.ssh.target import Target
 
 METHODS = ("publickey", "keyboard-interactive", "password")
@@ -27,6 +27,17 @@ AUTH_TIMEOUT = 300.0
 
 KeyboardQuestion = tuple[str, bool]
 """One question of a keyboard-interactive round (RFC 4256): its text, and whether to show what is typed."""
+
+
+def host_question(target: Target, prompt: str, *, echo: bool) -> Question:
+    """Return a question in the host's words, each line with the host's name: it could ask in our words for a secret."""
+    lines = [line for line in prompt.splitlines() if line.strip()] or [""]
+    text = "\n".join(f"{target} asks: {line}" for line in lines)
+    return Question(QuestionKind.HOST, _account(target), text, echo)
+
+
+def _account(target: Target) -> str:
+    return f"{target.user}@{target.host}:{target.port}"
 
 
 def choose_method(allowed: Sequence[str], spent: set[str]) -> str | None:
@@ -110,8 +121,9 @@ class Authenticator:
 
     def _unlock(self, path: Path) -> paramiko.PKey | None:
         for _ in range(ATTEMPTS):
+            question = Question(QuestionKind.PASSPHRASE, str(path), f"Passphrase of the key {path}: ")
             try:
-                passphrase = self.prompter.secret(f"Passphrase of the key {path}: ")
+                passphrase = self.prompter.answer(question)
             except CannotAsk as error:  # another method may need no question
                 self._unanswered = error
                 return None
@@ -126,7 +138,9 @@ class Authenticator:
 
     def _try_password(self) -> list[str] | None:
         for attempt in range(ATTEMPTS):
-            password = self._next_password(f"{self.target.user}@{self.target.label}'s password: ", attempt)
+            prompt = f"{self.target.user}@{self.target.label}'s password: "
+            question = Question(QuestionKind.PASSWORD, _account(self.target), prompt)
+            password = self._next_password(question, attempt)
             try:
                 further = self.transport.auth_password(self.target.user, password, fallback=False)
             except paramiko.AuthenticationException:
@@ -137,10 +151,10 @@ class Authenticator:
             return list(further)
         return None
 
-    def _next_password(self, prompt: str, attempt: int) -> str:
+    def _next_password(self, question: Question, attempt: int) -> str:
         if self.password is not None and attempt == 0:
             return self.password
-        return self.prompter.secret(prompt)
+        return self.prompter.answer(question)
 
     def _try_keyboard_interactive(self) -> list[str] | None:
         for attempt in range(ATTEMPTS):
@@ -189,10 +203,11 @@ class Authenticator:
         # The host asks in rounds; the last round is often empty and needs an empty answer.
         answers = []
         for prompt, echo in questions:
+            question = host_question(self.target, prompt, echo=echo)
             if "password" in prompt.lower() and not echo:
-                answers.append(self._next_password(prompt, attempt))
+                answers.append(self._next_password(question, attempt))
             else:
-                answers.append(self.prompter.answer(prompt, echo))
+                answers.append(self.prompter.answer(question))
         return answers
 
     def _refusal_error(self, allowed: Sequence[str], spent: set[str]) -> LoginError:

@@ -20,7 +20,7 @@ from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.exceptions import SSH_EXCEPTIONS, Prohibited, connection_error, sftp_error, translate_errors
 from dls.remote.ssh.prompts import Prompter
-from dls.remote.ssh.shell import OutputCollector, wrap_script
+from dls.remote.ssh.shell import MAX_OUTPUT, OutputCollector, wrap_script
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
 
@@ -124,8 +124,8 @@ class Connection:
 
         The script goes over standard input to `sh`; only the text between two random markers is taken as its output
         (a login shell may be csh or fish, or print a greeting). `on_line` is called with each line of output when it
-        comes. `timeout` is the longest silence in seconds; LinkError is raised after it. A script that fails is
-        returned, not raised.
+        comes. `timeout` is the longest silence in seconds; LinkError is raised after it, and HostError for output
+        without end. A script that fails is returned, not raised.
         """
         marker = secrets.token_hex(12)
         collector = OutputCollector(marker, on_line)
@@ -154,6 +154,12 @@ class Connection:
         channel.settimeout(POLL_SECONDS)
         while data := self._receive(channel, timeout):
             collector.feed(data)
+            if collector.is_too_large:
+                raise HostError(
+                    f"{self.target.label} answers a script with more than {MAX_OUTPUT >> 20} MiB.",
+                    "Log in by hand and look what its shell prints there.",
+                    detail=collector.noise[-2000:],
+                )
         stderr.join()
         return channel.recv_exit_status(), stderr.text
 

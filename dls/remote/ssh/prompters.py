@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dls.remote.ssh.prompts import CannotAsk, NewHostKey, Prompter
+from dls.remote.ssh.prompts import CannotAsk, NewHostKey, Prompter, Question
 
 ONE_TIME_WORDS = ("code", "token", "otp", "one-time", "passcode", "verification", "duo")
 """Words in a question that show that its answer can be used only once."""
@@ -23,36 +23,31 @@ def is_one_time(prompt: str) -> bool:
 class CachingPrompter:
     """Keeps passwords and passphrases in memory while the command runs, so that each is asked for once.
 
-    A one-time code is used again only if the link was lost before the host had accepted or refused it.
+    An answer is given again to the same question only: one of the same kind, about the same key or from the same user
+    and host. A host that asks for a key's passphrase in our own words asks another question. A one-time code is used
+    again only if the link was lost before the host had accepted or refused it.
     """
 
     def __init__(self, prompter: Prompter) -> None:
         self._prompter = prompter
-        self._answers: dict[str, str] = {}
-        self._used: set[str] = set()
-        """Prompts that have been answered in the login that goes on."""
+        self._answers: dict[Question, str] = {}
+        self._used: set[Question] = set()
+        """Questions that have been answered in the login that goes on."""
 
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Ask the person each time."""
         return self._prompter.accept_host_key(key)
 
-    def secret(self, prompt: str) -> str:
+    def answer(self, question: Question) -> str:
         """Return the answer in memory; ask when there is none, or when it has been given in this login already."""
-        return self._answer(prompt, lambda: self._prompter.secret(prompt))
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Return the answer in memory; ask when there is none, or when it has been given in this login already."""
-        return self._answer(prompt, lambda: self._prompter.answer(prompt, echo))
-
-    def _answer(self, prompt: str, ask: Callable[[], str]) -> str:
-        if prompt in self._used or prompt not in self._answers:
-            self._answers[prompt] = ask()
-        self._used.add(prompt)
-        return self._answers[prompt]
+        if question in self._used or question not in self._answers:
+            self._answers[question] = self._prompter.answer(question)
+        self._used.add(question)
+        return self._answers[question]
 
     def login_accepted(self) -> None:
         """End a login that the host accepted: passwords stay in memory, one-time codes are forgotten."""
-        self._answers = {prompt: answer for prompt, answer in self._answers.items() if not is_one_time(prompt)}
+        self._answers = {each: answer for each, answer in self._answers.items() if not is_one_time(each.prompt)}
         self._used.clear()
 
     def login_refused(self) -> None:
@@ -66,7 +61,7 @@ class CachingPrompter:
 
 
 @dataclass(eq=False)
-class _Question:
+class _Call:
     """A call that the foreground thread is to make for a background thread, and its result."""
 
     ask: Callable[[], object]
@@ -83,7 +78,7 @@ class ThreadedPrompter:
 
     def __init__(self, prompter: Prompter) -> None:
         self._prompter = prompter
-        self._pending: queue.Queue[_Question] = queue.Queue()
+        self._pending: queue.Queue[_Call] = queue.Queue()
         self.has_foreground = False
         """Whether a foreground thread calls `answer_pending` regularly; without one, questions are asked directly."""
 
@@ -91,31 +86,27 @@ class ThreadedPrompter:
         """Ask in the foreground thread."""
         return bool(self._relay(lambda: self._prompter.accept_host_key(key)))
 
-    def secret(self, prompt: str) -> str:
+    def answer(self, question: Question) -> str:
         """Ask in the foreground thread."""
-        return str(self._relay(lambda: self._prompter.secret(prompt)))
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Ask in the foreground thread."""
-        return str(self._relay(lambda: self._prompter.answer(prompt, echo)))
+        return str(self._relay(lambda: self._prompter.answer(question)))
 
     def _relay(self, ask: Callable[[], object]) -> object:
         if not self.has_foreground:
             return ask()  # a caller of the library, with a prompter of its own and no Ctrl-C to wait for
-        question = _Question(ask)
-        self._pending.put(question)
-        while not question.done.wait(POLL_SECONDS):
-            if not self.has_foreground and self._withdraw(question):
+        call = _Call(ask)
+        self._pending.put(call)
+        while not call.done.wait(POLL_SECONDS):
+            if not self.has_foreground and self._withdraw(call):
                 raise CannotAsk("The login needs an answer, and the command no longer waits for questions.")
-        if question.error is not None:
-            raise question.error
-        return question.answer
+        if call.error is not None:
+            raise call.error
+        return call.answer
 
-    def _withdraw(self, question: _Question) -> bool:
+    def _withdraw(self, call: _Call) -> bool:
         """Remove a question that no thread has begun to ask; False when one has."""
         with self._pending.mutex:
             try:
-                self._pending.queue.remove(question)
+                self._pending.queue.remove(call)
             except ValueError:
                 return False
         return True
@@ -123,14 +114,14 @@ class ThreadedPrompter:
     def answer_pending(self) -> None:
         """Ask one pending question, if there is one; an exception like Ctrl-C is raised here too."""
         try:
-            question = self._pending.get_nowait()
+            call = self._pending.get_nowait()
         except queue.Empty:
             return
         try:
-            question.answer = question.ask()
+            call.answer = call.ask()
         except BaseException as error:
-            question.error = error
+            call.error = error
             if not isinstance(error, Exception):
                 raise
         finally:
-            question.done.set()
+            call.done.set()

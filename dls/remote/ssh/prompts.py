@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,17 +23,35 @@ class CannotAsk(LoginError):
     """The login needs an answer, and there is no terminal to ask at."""
 
 
+class QuestionKind(enum.Enum):
+    """What a question asks for, which decides who may get the answer."""
+
+    PASSPHRASE = "the passphrase of a key on this computer"  # noqa: S105 - no secret
+    PASSWORD = "the user's password on a host"  # noqa: S105
+    HOST = "a question in the host's own words"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question whose answer is typed; equal questions have the same kind, subject and text."""
+
+    kind: QuestionKind
+    subject: str
+    """The key's file for a passphrase, else the host that gets the answer, as `user@host:port`."""
+    prompt: str
+    """The text to show; each line of a question in the host's own words begins with the host's name."""
+    echo: bool = False
+    """Whether to show what is typed."""
+
+
 class Prompter(Protocol):
     """Asks the person at the laptop."""
 
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Ask whether this new host key is the right one."""
 
-    def secret(self, prompt: str) -> str:
-        """Ask for a password or a passphrase, without showing it."""
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Ask a question of the host, such as the one for a one-time code; `echo` says whether to show the answer."""
+    def answer(self, question: Question) -> str:
+        """Ask for a passphrase, a password, or what the host wants to know, such as a one-time code."""
 
 
 class NoPrompter:
@@ -46,13 +65,9 @@ class NoPrompter:
             "If that is the right key, run again with --accept-new-host-key.",
         )
 
-    def secret(self, prompt: str) -> str:
+    def answer(self, question: Question) -> str:
         """Raise CannotAsk."""
         raise CannotAsk(
-            f"The login needs a secret ({prompt.rstrip(': ')}), and there is no terminal to ask at.",
+            f"The login needs a secret ({question.prompt.rstrip(': ')}), and there is no terminal to ask at.",
             "Load the key into your SSH agent, or name a file that holds the password with --password-file.",
         )
-
-    def answer(self, prompt: str, echo: bool) -> str:
-        """Raise CannotAsk."""
-        return self.secret(prompt)

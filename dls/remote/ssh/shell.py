@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+MAX_OUTPUT = 16 << 20
+"""Bytes that a script may print, that one line may have, and that a login shell may print before the script."""
+
 
 def wrap_script(script: str, marker: str) -> str:
     """Return the text that `sh` reads on standard input to run the script and print its output between two markers."""
@@ -16,40 +19,64 @@ def wrap_script(script: str, marker: str) -> str:
 
 
 class OutputCollector:
-    """Extracts the script's lines and its exit status from the shell's output, fed to it in pieces."""
+    """Extracts the script's lines and its exit status from the shell's output, fed to it in pieces.
+
+    With `on_line`, output may go on without end, as that of a log which is followed, and its last part is kept.
+    """
 
     def __init__(self, marker: str, on_line: Callable[[str], None] | None) -> None:
-        self._begin = f"{marker}-begin"
-        self._end = f"{marker}-end "
+        self._begin = f"{marker}-begin".encode()
+        self._end = f"{marker}-end ".encode()
         self._on_line = on_line
-        self._buffer = b""
-        self._lines: list[str] = []
+        self._unfinished = bytearray()
+        self._noise = bytearray()
+        self._output = bytearray()
         self._inside = False
-        self.noise = ""
-        """Output of the login shell before the script's own."""
         self.status: int | None = None
         """Exit status of the script; None until its end marker has been read."""
 
+    @property
+    def noise(self) -> str:
+        """Output of the login shell before the script's own."""
+        return self._noise.decode(errors="replace")
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more has come than a script's output may have."""
+        is_endless = self._on_line is None and len(self._output) > MAX_OUTPUT
+        return is_endless or len(self._unfinished) > MAX_OUTPUT or len(self._noise) > MAX_OUTPUT
+
     def feed(self, data: bytes) -> None:
         """Process the next bytes of the shell's output."""
-        *lines, self._buffer = re.split(b"[\r\n]", self._buffer + data)
-        for raw in lines:
-            self._feed_line(raw.decode(errors="replace"))
+        *ends, rest = re.split(b"[\r\n]", data)
+        for end in ends:
+            line = bytes(self._unfinished + end)
+            self._unfinished.clear()
+            self._feed_line(line)
+        self._unfinished += rest
+        if self._on_line is not None and len(self._output) > 2 * MAX_OUTPUT:
+            del self._output[:-MAX_OUTPUT]
 
-    def _feed_line(self, line: str) -> None:
+    def _feed_line(self, line: bytes) -> None:
         if self.status is not None:
             return
         if not self._inside:
             self._inside = line.endswith(self._begin)
-            self.noise += "" if self._inside else line + "\n"
+            self._noise += b"" if self._inside else line + b"\n"
         elif line.startswith(self._end):
-            self.status = int(line.removeprefix(self._end))
+            self.status = _parse_status(line.removeprefix(self._end))
         else:
-            self._lines.append(line)
+            self._output += line + b"\n"
             if self._on_line and line.strip():
-                self._on_line(line)
+                self._on_line(line.decode(errors="replace"))
 
     @property
     def text(self) -> str:
         """The script's output, without the newline that precedes the end marker."""
-        return "\n".join(self._lines[:-1] if self._lines and not self._lines[-1] else self._lines)
+        lines = self._output.decode(errors="replace")
+        return lines[:-2] if lines.endswith("\n\n") or lines == "\n" else lines[:-1]
+
+
+def _parse_status(text: bytes) -> int | None:
+    """Return the exit status in the line of the end marker; None for what is no number that a shell could print."""
+    return int(text) if re.fullmatch(b"[0-9]{1,3}", text) else None

@@ -6,23 +6,45 @@ import contextlib
 import mmap
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
 import h11
 
+from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.headers import content_length, is_chunked
 
 READ_SIZE = 256 * 1024
 """Maximum number of bytes read at a time. With sshtunnel's own 16 KB, downloads were 2.6 times slower."""
 MAX_REPLAY_BODY = 1 << 30
 """Maximum size in bytes of a request body that is kept in memory to be sent again; larger ones are sent once."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Largest request line and header fields together; a larger head gets 431 (RFC 6585, section 5)."""
+IDLE_SECONDS = 75.0
+"""How long a connection may wait for its next request."""
+HEAD_SECONDS = 20.0
+"""How long a head may take from its first byte."""
+BODY_SECONDS = 120.0
+"""How long the client may take for the next bytes of a body, or to take the next part of an answer."""
 LARGE_BODY = 1 << 20
 """Size in bytes from which a body is read on its own thread, into memory that is allocated page by page."""
 
 
+LINGER_SECONDS = 1.0
+"""How long a refused client may still send: unread bytes would reset the connection before it has the answer."""
+
+
 class ClientDisconnected(Exception):
-    """The client closed its connection."""
+    """The client closed its connection, or was silent for too long."""
+
+
+class ClientTooSlow(Exception):
+    """The head of a request did not arrive in time."""
+
+
+class HeadTooLarge(Exception):
+    """The head of a request is larger than allowed."""
 
 
 class Body(Protocol):
@@ -39,29 +61,60 @@ class Body(Protocol):
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the body from its beginning, as it is to be sent; raises ClientDisconnected."""
 
+    def release(self) -> None:
+        """Give back the memory that was reserved for it, once nothing is sent again."""
+
 
 class ClientConnection:
     """A client's connection to the local port."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, memory: BodyMemory) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.memory = memory
+        """What the bodies of all connections may take together."""
         self._sock = sock
-        self._http = h11.Connection(h11.SERVER)
+        self._http = _new_http()
         self._excess = b""
         """Bytes received behind a sized body: the beginning of the next request."""
+        self.is_idle = True
+        """Whether no request has come yet that waits for its response."""
 
     def next_request(self) -> tuple[h11.Request, Body] | None:
-        """Return the next request, its body still to be read; None at the end. Raises ClientDisconnected."""
-        request = self.next_event()
+        """Return the next request, its body still to be read; None at the end.
+
+        Raises ClientDisconnected, ClientTooSlow, HeadTooLarge, and h11.RemoteProtocolError for what is no HTTP.
+        """
+        request = self._read_head()
         if not isinstance(request, h11.Request):
             return None
         headers = request.headers.raw_items()
+        if sum(len(key) + len(value) + 4 for key, value in headers) + len(request.target) > MAX_HEAD_BYTES:
+            raise HeadTooLarge
+        self.is_idle = False
+        self._sock.settimeout(BODY_SECONDS)
         if is_chunked(headers):
             return request, ChunkedBody(self)
         # h11 parses only the head of a request with a sized body, because it copies every byte three times.
         size, (received, _) = content_length(headers) or 0, self._http.trailing_data
         self._excess = received[size:]
         return request, SizedBody(self, size, received[:size])
+
+    def _read_head(self) -> object:
+        self.is_idle = True
+        deadline = None
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            if deadline is None and self._http.trailing_data[0]:
+                deadline = time.monotonic() + HEAD_SECONDS
+            self._sock.settimeout(IDLE_SECONDS if deadline is None else max(0.001, deadline - time.monotonic()))
+            try:
+                self._http.receive_data(self._sock.recv(READ_SIZE))
+            except TimeoutError:
+                if deadline is None:
+                    raise ClientDisconnected from None
+                raise ClientTooSlow from None
+            except OSError:
+                raise ClientDisconnected from None
+        return event
 
     def next_event(self) -> object:
         """Return the next event of h11; raises ClientDisconnected."""
@@ -94,6 +147,23 @@ class ClientConnection:
         """Send a complete response; raises ClientDisconnected."""
         self.send(response, h11.Data(data=body), h11.EndOfMessage())
 
+    def refuse(self, response: h11.Response, body: bytes) -> None:
+        """Send a response to a request that is not read to its end, and wait until the client has it."""
+        if not self.can_respond:
+            return
+        with contextlib.suppress(ClientDisconnected, OSError):
+            self._sock.settimeout(LINGER_SECONDS)
+            self.send_response(response, body)
+            self._sock.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + LINGER_SECONDS
+            while self._sock.recv(READ_SIZE) and (left := deadline - time.monotonic()) > 0:
+                self._sock.settimeout(left)
+
+    def disconnect(self) -> None:
+        """End the connection, from another thread."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def send_continue(self) -> None:
         """Send `100 Continue` if the client waits for it: the server's own would cost a round trip of the link."""
         if self._http.they_are_waiting_for_100_continue:
@@ -114,7 +184,7 @@ class ClientConnection:
         if self._http.our_state is not h11.DONE or not body.is_complete:
             return False
         excess = self._excess if isinstance(body, SizedBody) else self._http.trailing_data[0]
-        self._http = h11.Connection(h11.SERVER)
+        self._http = _new_http()
         if excess:
             self._http.receive_data(excess)
         return True
@@ -127,7 +197,7 @@ class SizedBody:
         self._client = client
         self._size = size
         self._received = len(received)
-        self.is_replayable = size <= MAX_REPLAY_BODY
+        self.is_replayable = size <= MAX_REPLAY_BODY and client.memory.reserve(size)
         self._buffer = memoryview(_allocate(size if self.is_replayable else READ_SIZE))
         self._buffer[: len(received)] = received
         self._changed = threading.Condition()
@@ -148,6 +218,11 @@ class SizedBody:
                 self._reader = threading.Thread(target=self._read_all, name="dls-body", daemon=True)
                 self._reader.start()
         yield from self._replay() if self.is_replayable else self._stream()
+
+    def release(self) -> None:
+        """Give back the memory that was reserved for it."""
+        if self.is_replayable:
+            self._client.memory.release(self._size)
 
     def _replay(self) -> Iterator[memoryview]:
         start = 0
@@ -192,11 +267,7 @@ class ChunkedBody:
         self._replayed: list[bytes] = []
         self._size = 0
         self.is_complete = False
-
-    @property
-    def is_replayable(self) -> bool:
-        """Whether everything that was read is still in memory."""
-        return self._size <= MAX_REPLAY_BODY
+        self.is_replayable = True
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the body from its beginning, encoded as in RFC 9112, section 7.1; raises ClientDisconnected."""
@@ -204,12 +275,24 @@ class ChunkedBody:
         while not self.is_complete:
             self._client.send_continue()
             chunk = self._read()
-            self._size += len(chunk)
-            if self.is_replayable:
-                self._replayed.append(chunk)
-            else:
-                self._replayed.clear()
+            self._keep(chunk)
             yield chunk
+
+    def _keep(self, chunk: bytes) -> None:
+        if not self.is_replayable:
+            return
+        if self._size + len(chunk) <= MAX_REPLAY_BODY and self._client.memory.reserve(len(chunk)):
+            self._size += len(chunk)
+            self._replayed.append(chunk)
+        else:
+            self.is_replayable = False
+            self._replayed.clear()
+            self.release()
+
+    def release(self) -> None:
+        """Give back the memory that was reserved for what was kept."""
+        self._client.memory.release(self._size)
+        self._size = 0
 
     def _read(self) -> bytes:
         event = self._client.next_event()
@@ -219,6 +302,10 @@ class ChunkedBody:
         if isinstance(event, h11.Data):
             return b"%x\r\n%b\r\n" % (len(event.data), event.data)
         raise ClientDisconnected
+
+
+def _new_http() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
 
 def _allocate(size: int) -> bytearray | mmap.mmap:

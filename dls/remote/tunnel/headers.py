@@ -13,8 +13,6 @@ from dls.contract import REQUEST_HEADER, RETRY_HEADER
 REQUEST_NAME, RETRY_NAME = REQUEST_HEADER.encode(), RETRY_HEADER.encode()
 HOP_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"expect", b"upgrade", b"te", b"trailer")
 """Headers that hold for one connection only (RFC 9110, section 7.6.1); the proxy answers `Expect` itself."""
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
-"""Names in a Host header that mean this computer."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -40,41 +38,27 @@ def is_status(method: bytes, target: bytes) -> bool:
     return method == b"GET" and target.partition(b"?")[0] == b"/status"
 
 
-def build_request_headers(
-    headers: Headers, name: str, credentials: str | None, *, is_retry: bool
-) -> list[tuple[bytes, bytes]]:
+def build_request_headers(headers: Headers, name: str, *, is_retry: bool) -> list[tuple[bytes, bytes]]:
     """Return the headers of a client's request as they are sent to the server.
 
-    `name` identifies the request. `credentials` replace the client's own, but only where the Host header is a local
-    name: a web page can make its own host name mean 127.0.0.1, and must not get in with our secret.
+    `name` identifies the request. The client's credentials are those of the local port, and end there: the channel
+    itself proves who we are.
     """
-    dropped = {*HOP_HEADERS, REQUEST_NAME.lower(), RETRY_NAME.lower()}
+    dropped = {*HOP_HEADERS, REQUEST_NAME.lower(), RETRY_NAME.lower(), b"authorization"}
     if is_chunked(headers):
         dropped.add(b"content-length")
-    if credentials is not None and is_local(_find(headers, b"host")):
-        dropped.add(b"authorization")
     result = [(key, value) for key, value in headers if key.lower() not in dropped]
+    if not any(key.lower() == b"host" for key, _ in headers):  # as clients of HTTP/1.0 may leave it out
+        result.append((b"Host", b"localhost"))
     result.append((REQUEST_NAME, name.encode()))
     if is_retry:
         result.append((RETRY_NAME, b"1"))
-    if b"authorization" in dropped:
-        result.append((b"Authorization", b"Basic " + str(credentials).encode()))
     return result
 
 
 def build_response_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of a server's response as they are sent to the client, without the chunked encoding."""
     return [(key, value) for key, value in headers if key.lower() not in (*HOP_HEADERS, b"transfer-encoding")]
-
-
-def is_local(host: bytes) -> bool:
-    """Whether a Host header names this computer."""
-    name = host.decode("latin-1").lower()
-    return re.sub(r":\d+$", "", name) in LOCAL_NAMES
-
-
-def _find(headers: Headers, name: bytes) -> bytes:
-    return next((value for key, value in headers if key.lower() == name), b"")
 
 
 def is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -100,4 +84,7 @@ def encode_response(status: int, payload: dict[str, str]) -> tuple[h11.Response,
 def encode_error(status: int, message: str) -> tuple[h11.Response, bytes]:
     """Build an error response in the server's own format; it closes the client's connection."""
     response, body = encode_response(status, {"error": message})
-    return h11.Response(status_code=status, headers=[*response.headers.raw_items(), (b"Connection", b"close")]), body
+    headers = [*response.headers.raw_items(), (b"Connection", b"close")]
+    if status == 401:
+        headers.append((b"WWW-Authenticate", b'Basic realm="dls"'))
+    return h11.Response(status_code=status, headers=headers), body

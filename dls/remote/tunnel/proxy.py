@@ -10,13 +10,20 @@ import contextlib
 import logging
 import secrets
 import socket
+import threading
 
 import h11
 
-from dls.contract import ServerState
 from dls.errors import LinkError
 from dls.remote.ssh.channel import Channel, ChannelError
-from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected
+from dls.remote.tunnel.body_memory import BodyMemory
+from dls.remote.tunnel.downstream import (
+    Body,
+    ClientConnection,
+    ClientDisconnected,
+    ClientTooSlow,
+    HeadTooLarge,
+)
 from dls.remote.tunnel.headers import (
     build_request_headers,
     build_response_headers,
@@ -27,6 +34,7 @@ from dls.remote.tunnel.headers import (
     is_status,
 )
 from dls.remote.tunnel.link import Link, LinkState
+from dls.remote.tunnel.local_secret import is_authorized
 
 WAIT_SECONDS = 60.0
 """Seconds that a request waits for a lost link."""
@@ -34,8 +42,15 @@ MAX_RETRIES = 4
 """Maximum number of times that a request is sent again: it may be the request itself that ends the server."""
 MAX_BUFFERED_RESPONSE = 4 << 20
 """Size in bytes up to which a response is sent on only when it is complete; masks are smaller."""
+MAX_CLIENTS = 128
+"""Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 503."""
 READ_ALL = 1 << 24
 """Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
+
+HEAD_TOO_LARGE = "The head of this request is too large."
+SECRET_NEEDED = (
+    "The local port needs its secret. Copy the Server field as dls connect printed it: snap:SECRET@localhost."  # noqa: S105
+)
 
 log = logging.getLogger("dls.forward")
 
@@ -45,22 +60,56 @@ class UpstreamLost(Exception):
 
 
 class Proxy:
-    """Answers the connections to the local port."""
+    """Answers the connections to the local port; with a secret, only those who know it."""
 
-    def __init__(self, link: Link, timeout: float = WAIT_SECONDS) -> None:
+    def __init__(self, link: Link, timeout: float = WAIT_SECONDS, secret: str | None = None) -> None:
+        self.secret = secret
+        """The secret of the local port; None where every user of this computer may use it."""
         self._link = link
         self._timeout = timeout
+        self._memory = BodyMemory()
+        self._clients: dict[ClientConnection, None] = {}
+        """The connections, the oldest first."""
+        self._lock = threading.Lock()
 
     def serve(self, sock: socket.socket) -> None:
         """Answer the requests of one connection, until the client sends no more."""
-        client = ClientConnection(sock)
-        with contextlib.suppress(ClientDisconnected):
-            try:
-                while self._serve_next(client):
-                    pass
-            except h11.RemoteProtocolError:
-                if client.can_respond:
-                    client.send_response(*encode_error(400, "This is not an HTTP request."))
+        client = ClientConnection(sock, self._memory)
+        if not self._admit(client):
+            client.refuse(*encode_error(503, "The local port has too many connections. Try again."))
+            return
+        try:
+            self._serve_all(client)
+        finally:
+            with self._lock:
+                self._clients.pop(client, None)
+
+    def _admit(self, client: ClientConnection) -> bool:
+        """Take the connection, in the place of an idle one where there are too many; False where there is no place."""
+        with self._lock:
+            if len(self._clients) >= MAX_CLIENTS:
+                idle = next((each for each in self._clients if each.is_idle), None)
+                if idle is None:
+                    return False
+                idle.disconnect()
+                del self._clients[idle]
+            self._clients[client] = None
+            return True
+
+    def _serve_all(self, client: ClientConnection) -> None:
+        try:
+            while self._serve_next(client):
+                pass
+        except ClientDisconnected:
+            pass
+        except ClientTooSlow:
+            client.refuse(*encode_error(408, "The request did not arrive in time."))
+        except HeadTooLarge:
+            client.refuse(*encode_error(431, HEAD_TOO_LARGE))
+        except h11.RemoteProtocolError as error:
+            is_too_large = error.error_status_hint == 431
+            sentence = HEAD_TOO_LARGE if is_too_large else "This is not an HTTP request."
+            client.refuse(*encode_error(431 if is_too_large else 400, sentence))
 
     def _serve_next(self, client: ClientConnection) -> bool:
         received = client.next_request()
@@ -68,10 +117,14 @@ class Proxy:
             return False
         request, body = received
         try:
+            if self.secret is not None and not is_authorized(request.headers.raw_items(), self.secret):
+                client.refuse(*encode_error(401, SECRET_NEEDED))
+                return False
             self._answer(client, request, body)
         finally:
             if not body.is_complete:
                 client.stop_reading()
+            body.release()
         return client.keep_alive(body)
 
     def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
@@ -116,9 +169,7 @@ class Proxy:
     ) -> h11.Connection:
         """Send the request over a channel; a failure shows when the response is read."""
         upstream = h11.Connection(h11.CLIENT)
-        headers = build_request_headers(
-            request.headers.raw_items(), name, port_credentials(self._link.endpoint.state), is_retry=is_retry
-        )
+        headers = build_request_headers(request.headers.raw_items(), name, is_retry=is_retry)
         head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
         try:
             channel.sendall(head or b"")
@@ -131,7 +182,10 @@ class Proxy:
 
 
 def _forward_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> None:
-    """Send the response on when it is complete, so that it can be requested again; very large ones are streamed."""
+    """Send the response on when it is complete, so that it can be requested again.
+
+    A larger one is passed on as it comes, because a host could answer without end.
+    """
     response: h11.Response | None = None
     parts: list[bytes] = []
     size = 0
@@ -145,8 +199,9 @@ def _forward_response(upstream: h11.Connection, channel: Channel, client: Client
             elif isinstance(event, h11.Data) and response is not None:
                 parts.append(bytes(event.data))
                 size += len(event.data)
-                if size > MAX_BUFFERED_RESPONSE and content_length(response.headers.raw_items()) is not None:
-                    client.send(_build_response(response, size), *(h11.Data(data=part) for part in parts))
+                if size > MAX_BUFFERED_RESPONSE:
+                    client.send(_build_response(response), *(h11.Data(data=part) for part in parts))
+                    parts.clear()
                     _stream_response(upstream, channel, client)
                     return
             elif isinstance(event, h11.EndOfMessage) and response is not None:
@@ -175,16 +230,9 @@ def _stream_response(upstream: h11.Connection, channel: Channel, client: ClientC
         raise ClientDisconnected from None
 
 
-def _build_response(response: h11.Response, size: int) -> h11.Response:
+def _build_response(response: h11.Response, size: int | None = None) -> h11.Response:
+    """Return the response for the client; one without a known size goes out in chunks."""
     headers = build_response_headers(response.headers.raw_items())
-    if content_length(headers) is None:
+    if size is not None and content_length(headers) is None:
         headers.append((b"content-length", str(size).encode()))
     return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)
-
-
-def port_credentials(state: ServerState) -> str | None:
-    """Return the credentials that a server wants on a port, which every user of its host can reach; None for a socket.
-
-    A socket needs none: only its user can open it.
-    """
-    return None if state.port is None else state.credentials

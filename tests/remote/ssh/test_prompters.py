@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dls.remote.ssh.prompters import ThreadedPrompter
-from dls.remote.ssh.prompts import CannotAsk
+from dls.remote.ssh.prompts import CannotAsk, Question, QuestionKind
 from tests.support.processes import until
 from tests.support.prompters import ScriptedPrompter
 
@@ -19,7 +19,7 @@ def ask_in_background(prompter: ThreadedPrompter) -> Callable[[], object]:
 
     def ask() -> None:
         try:
-            results.append(prompter.secret("Password: "))
+            results.append(prompter.answer(Question(QuestionKind.PASSWORD, "ann@gpu:22", "Password: ")))
         except BaseException as error:
             results.append(error)
 

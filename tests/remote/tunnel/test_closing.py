@@ -16,6 +16,7 @@ import pytest
 import dls
 from dls.demo import sshd
 from dls.remote import session as sessions
+from dls.remote.ssh.prompts import Question
 from dls.remote.tunnel.link import ConnectionLost, LinkState
 from tests.support.connecting import RecordingReporter, connected, cut
 from tests.support.itksnap import Answer, ItkSnap
@@ -137,10 +138,10 @@ def test_ctrl_c_at_a_question_ends_the_supervisor(remote_dir: str, short_folder:
     """It is raised in the thread that asks, and the login that needed the answer ends without an error."""
 
     class Interrupted(CodePrompter):
-        def answer(self, prompt: str, echo: bool) -> str:
+        def answer(self, question: Question) -> str:
             if len(self.prompts) >= 2:
                 raise KeyboardInterrupt
-            return super().answer(prompt, echo)
+            return super().answer(question)
 
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = dls.LoginOptions(ssh_config=server.config, remote_dir=remote_dir)

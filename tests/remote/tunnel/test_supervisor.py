@@ -15,7 +15,7 @@ import dls
 from dls.demo import sshd
 from dls.errors import HostKeyError, LoginError
 from dls.remote.ssh.prompters import CachingPrompter
-from dls.remote.ssh.prompts import CannotAsk
+from dls.remote.ssh.prompts import CannotAsk, Question, QuestionKind
 from dls.remote.tunnel import retry, supervisor
 from tests.support.connecting import connected, cut
 from tests.support.itksnap import ItkSnap
@@ -30,7 +30,7 @@ def test_a_one_time_code_is_asked_for_again(remote_dir: str, short_folder: Path)
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = dls.LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
         session = dls.connect("dls-demo", login=login, local_port=free_port(), prompter=prompter)
-        assert prompter.prompts == ["Password: ", "Verification code: "]
+        assert prompter.host_questions == ["Password: ", "Verification code: "]
         snap = ItkSnap(session.port)
         first = session.connection
         results: list[str] = []
@@ -45,9 +45,13 @@ def test_a_one_time_code_is_asked_for_again(remote_dir: str, short_folder: Path)
         session.wait()
         worker.join()
         assert results and session.connection is not first
-        assert prompter.prompts[2:] == ["Verification code: "] and prompter.threads == {"MainThread"}
+        assert prompter.host_questions[2:] == ["Verification code: "] and prompter.threads == {"MainThread"}
         session.close(stop_server=True)
     gc.collect()
+
+
+def of_host(prompt: str) -> Question:
+    return Question(QuestionKind.HOST, "ann@gpu:22", prompt)
 
 
 def test_which_answers_are_remembered() -> None:
@@ -55,18 +59,18 @@ def test_which_answers_are_remembered() -> None:
     prompter = CodePrompter()
     memory = CachingPrompter(prompter)
     for _ in range(2):
-        memory.secret("Password: ")
-        memory.answer("Verification code: ", False)
+        memory.answer(of_host("Password: "))
+        memory.answer(of_host("Verification code: "))
         memory.login_interrupted()  # the link was lost before the host had answered
     assert prompter.prompts == ["Password: ", "Verification code: "]
     memory.login_accepted()
-    memory.secret("Password: ")
-    memory.answer("Verification code: ", False)
+    memory.answer(of_host("Password: "))
+    memory.answer(of_host("Verification code: "))
     assert prompter.prompts[2:] == ["Verification code: "]
-    memory.secret("Password: ")  # asked for again in the same login: it was wrong
+    memory.answer(of_host("Password: "))  # asked for again in the same login: it was wrong
     assert prompter.prompts[3:] == ["Password: "]
     memory.login_refused()
-    memory.secret("Password: ")
+    memory.answer(of_host("Password: "))
     assert prompter.prompts[4:] == ["Password: "]
 
 
@@ -90,10 +94,10 @@ def test_a_login_that_nobody_can_answer_ends_the_session(remote_dir: str, short_
     """Without a terminal a code can't be asked for again, and the error says so."""
 
     class Once(CodePrompter):
-        def answer(self, prompt: str, echo: bool) -> str:
+        def answer(self, question: Question) -> str:
             if len(self.prompts) >= 2:
                 raise CannotAsk("The login needs a secret, and there is no terminal to ask at.")
-            return super().answer(prompt, echo)
+            return super().answer(question)
 
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = dls.LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
