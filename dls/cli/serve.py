@@ -71,15 +71,15 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
         # The engine's process starts before the imports below, because it has more to import than this process. On
         # Windows spawning waits until that process has connected, so it would delay the imports.
         spawned = None if setup_only or sys.platform == "win32" else spawn.spawn_engine(chosen.engine)
-        from dls.server import engines
         from dls.server import serve as server
+        from dls.server.engines.catalog import make_engine
     except ImportError as error:
         raise HostError(
             f"The server's {NOT_INSTALLED} ({error.name}).",
             'Install them: pip install "dls[server]"',
         ) from error
     if setup_only:
-        engine = engines.make(chosen.engine, chosen.engine_options)
+        engine = make_engine(chosen.engine, chosen.engine_options)
         engine.load(lambda step: click.echo(f"{step.text} ...", err=True))
         click.echo(f"The {engine.name} engine has everything it needs.", err=True)
         return

@@ -60,15 +60,15 @@ class _Questions:
     """The prompters, from the user's own to the one that the supervisor's thread asks."""
 
     closable: _ClosablePrompter
-    memory: CachingPrompter
+    cache: CachingPrompter
     threaded: ThreadedPrompter
 
     @classmethod
     def wrap(cls, prompter: Prompter) -> _Questions:
         """Wrap the user's prompter."""
         closable = _ClosablePrompter(prompter)
-        memory = CachingPrompter(closable)
-        return cls(closable, memory, ThreadedPrompter(memory))
+        cache = CachingPrompter(closable)
+        return cls(closable, cache, ThreadedPrompter(cache))
 
 
 class Session:
@@ -142,7 +142,7 @@ class Session:
         threaded = self._questions.threaded
         threaded.has_foreground = True
         try:
-            while not self._supervisor.failed.wait(0.25):
+            while not self._supervisor.ended.wait(0.25):
                 threaded.answer_pending()
         finally:
             threaded.has_foreground = False
@@ -204,10 +204,10 @@ def connect(
     phases = Phases(reporter or Silent())
     questions = _Questions.wrap(prompter or NoPrompter())
     connection = log_in(target, login, questions.threaded, phases)
-    questions.memory.login_accepted()
+    questions.cache.login_accepted()
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(connection.close)
-        deployment = Deployment.start(login, server, connection, phases)
+        deployment = Deployment.probe(login, server, connection, phases)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
         listener = _open_port(connection, Proxy(link, secret=secret), local_port, phases)
@@ -215,7 +215,7 @@ def connect(
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
         cleanup.pop_all()
-    supervisor = Supervisor(target, login, server, link, questions.threaded, questions.memory, phases.reporter)
+    supervisor = Supervisor(target, login, server, link, questions.threaded, questions.cache, phases.reporter)
     session = Session(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, questions=questions,

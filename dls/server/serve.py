@@ -20,8 +20,9 @@ from starlette.types import ASGIApp
 from dls import __version__
 from dls.contract import GRACE_SECONDS, REPLACED_SECONDS, LaunchFile, ServerState
 from dls.errors import DlsError, ListenError
-from dls.server import descriptors, engines, locks, memory, sockets
+from dls.server import descriptors, locks, memory_limits, sockets
 from dls.server.engines.base import Engine
+from dls.server.engines.catalog import make_engine
 from dls.server.engines.process import ProcessEngine
 from dls.server.engines.readiness import Readiness
 from dls.server.http.access import Policy, make_secret
@@ -69,7 +70,7 @@ def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | N
             wait = REPLACED_SECONDS if options.launch.replaces else 0.0
             stack.enter_context(locks.exclusive(folders.home / f"{options.launch.request}.lock", wait))
         listeners = stack.enter_context(_bind(options))
-        description = engines.make(options.engine, options.engine_options)
+        description = make_engine(options.engine, options.engine_options)
         engine = ProcessEngine(options.engine, options.engine_options, description, child)
         _Service(options, listeners, engine).run(sessions, on_ready)
 
@@ -132,7 +133,7 @@ class _Service:
         return make_app(
             self._engine,
             policy=Policy(self._description.secret, options.open, _server_names(options)),
-            budget=options.memory or memory.default_budget(),
+            budget=options.memory or memory_limits.default_budget(),
             store=sessions,
             stand_in=options.stand_in,
             identity={"pid": os.getpid(), "code": launch.code if launch else ""},

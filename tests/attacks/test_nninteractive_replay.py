@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dls.server.engines import make
+from dls.server.engines.catalog import make_engine
 from dls.server.engines.nninteractive import NnInteractiveEngine, SeededExecutor
 from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
@@ -51,7 +51,7 @@ def test_a_large_object_is_replayed_voxel_for_voxel(tmp_path: Path) -> None:
     """Row 4: after the engine was killed, a point on a large object gives the mask of an unharmed session."""
     image = noisy(BALL, 6, np.random.default_rng(0))
     lasso = BALL & (np.arange(150) == 75)[:, None, None]
-    engine = ProcessEngine("nninteractive", OPTIONS, make("nninteractive", OPTIONS))
+    engine = ProcessEngine("nninteractive", OPTIONS, make_engine("nninteractive", OPTIONS))
     with serving(engine, folder=tmp_path) as server:
         unharmed, killed = ItkSnap(server.port), ItkSnap(server.port)
         for snap in (unharmed, killed):

@@ -23,7 +23,7 @@ FILES_RESTORED_SECONDS = 2.5
 """Seconds after which a running server has restored files that a cleaner of /tmp removed."""
 LOG_TRIES = 20
 LOG_PAUSE_SECONDS = 0.5
-REPLACING = "Starting the server anew: the one that runs finishes its requests first"
+REPLACING = "Restarting the server: the old one finishes its requests first"
 IDLE_SECONDS = 20.0
 """Seconds without a request after which no client is connected: a connected one asks more often."""
 
@@ -55,7 +55,7 @@ class Deployment:
         """The status with which the server identified itself."""
 
     @classmethod
-    def start(
+    def probe(
         cls,
         login: LoginOptions,
         options: ServerOptions,
@@ -64,7 +64,7 @@ class Deployment:
         *,
         reconnecting: bool = False,
     ) -> Deployment:
-        """Probe the host. Set `reconnecting` after a lost link: a server of other code is then used as it is."""
+        """Probe the host. Set `reconnecting` after a lost link: a server that runs another release is then accepted."""
         report = _probe(connection, login, phases, Depth.SERVER)
         return cls(login, options, connection, phases, Code.installed(), report, reconnecting=reconnecting)
 
@@ -81,7 +81,7 @@ class Deployment:
 
     @property
     def _accepted(self) -> tuple[ServerOptions, ...]:
-        """Options of servers that serve us: without and with a loopback port."""
+        """The options that are accepted of a server: ours, without and with a loopback port."""
         return tuple(replace(self._options, tcp=tcp) for tcp in (False, True))
 
     def find_or_start(self) -> ServerState:
@@ -192,6 +192,7 @@ class Deployment:
             # It may run in the other one of the host's two places for run directories.
             if state.run_dir.rpartition("/")[2] == options.key:
                 replaced = state
+            # A server directly in the run directory is one of a release that had no directory for each server.
             elif state.run_dir == self.report.run_dir or self._is_idle(state):
                 with self._phases("stop", "Ending a server with other options that nobody uses") as phase:
                     launch.stop(self._connection, state)
@@ -199,7 +200,10 @@ class Deployment:
         return replaced
 
     def _is_idle(self, state: ServerState) -> bool:
-        """Return whether no client is connected to the server; a connected one asks for its status often."""
+        """Return whether no client is connected to the server: each asks for its status often.
+
+        A server that does not answer, or not as it should, counts as idle too.
+        """
         idle = self._get_status(state).get("idle")
         return not isinstance(idle, int | float) or idle > IDLE_SECONDS
 

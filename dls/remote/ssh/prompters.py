@@ -1,4 +1,4 @@
-"""Prompters around another one: one reuses answers, one lets a background thread ask in the foreground thread."""
+"""Prompters that wrap another one: to reuse answers, and to let a background thread ask in the foreground thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CachingPrompter:
         self._prompter = prompter
         self._answers: dict[Question, str] = {}
         self._used: set[Question] = set()
-        """Questions that have been answered in the login that goes on."""
+        """Questions that have been answered in the current login."""
 
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Ask the person each time."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 
 import h11
@@ -15,22 +14,6 @@ HOP_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"expect", b"u
 """Headers that hold for one connection only (RFC 9110, section 7.6.1); the proxy answers `Expect` itself."""
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-_READ_ONLY = re.compile(rb"/(status|v2/models)")
-# The server knows these requests by their names and applies none twice. A start_session that is applied twice leaves a
-# session that nobody uses.
-_NAMED = re.compile(
-    rb"(/v2)?/(start_session(/[^/]*)?"
-    rb"|(upload_raw|process_(point|scribble|lasso)_interaction|reset_interactions|end_session)/[^/]+)"
-)
-
-
-def is_repeatable(method: bytes, target: bytes) -> bool:
-    """Whether a request can be sent again without harm: it changes nothing, or the server applies it only once."""
-    path = target.partition(b"?")[0]
-    if _READ_ONLY.fullmatch(path):
-        return method in (b"GET", b"HEAD")
-    return bool(_NAMED.fullmatch(path))
 
 
 def is_status(method: bytes, target: bytes) -> bool:

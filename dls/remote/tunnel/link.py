@@ -104,7 +104,7 @@ TRANSITIONS: dict[LinkState, dict[type[LinkEvent], LinkState]] = {
 """The next state for each state and event. An event that is missing changes nothing and raises an error."""
 
 NOTICE_SECONDS = 5.0
-"""Maximum number of seconds until a loss is noticed: a request keeps trying for at least so long."""
+"""Seconds for which a request tries to open a channel at least: the supervisor may not have noticed a loss yet."""
 RETRY_SECONDS = 0.2
 """Seconds between two attempts to open a channel while the state is still OPEN."""
 
@@ -178,7 +178,7 @@ class Link:
     def open_channel(self, timeout: float) -> Channel:
         """Return a channel to the server, after waiting up to `timeout` seconds for the link to be open.
 
-        A timeout of 0 is that of `/status`: it starts no server that is asleep. Raises LinkError.
+        With a timeout of 0, as `/status` has, a server that is asleep is not started. Raises LinkError.
         """
         started = time.monotonic()
         deadline = started + timeout

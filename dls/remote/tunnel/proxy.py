@@ -30,16 +30,16 @@ from dls.remote.tunnel.headers import (
     content_length,
     encode_error,
     encode_response,
-    is_repeatable,
     is_status,
 )
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.local_secret import is_authorized
+from dls.remote.tunnel.replay import is_repeatable
 
 WAIT_SECONDS = 60.0
 """Seconds that a request waits for a lost link."""
 MAX_RETRIES = 4
-"""Maximum number of times that a request is sent again: it may be the request itself that ends the server."""
+"""Maximum number of times that a request is sent again: the request itself may be what crashes the server."""
 MAX_BUFFERED_RESPONSE = 4 << 20
 """Size in bytes up to which a response is sent on only when it is complete; masks are smaller."""
 MAX_CLIENTS = 128
@@ -182,7 +182,7 @@ class Proxy:
 
 
 def _forward_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> None:
-    """Send the response on when it is complete, so that it can be requested again.
+    """Send the response on when it is complete, so that the request can be repeated if the channel breaks.
 
     A larger one is passed on as it comes, because a host could answer without end.
     """

@@ -35,7 +35,7 @@ from dls.remote.tunnel.link import (
     ServerLost,
     ServerStopped,
 )
-from dls.remote.tunnel.retry import REFUSED_DELAY, RetryPolicy
+from dls.remote.tunnel.reconnect_policy import REFUSED_DELAY, ReconnectPolicy
 
 SLEPT_SECONDS = 15.0
 """Seconds by which the wall clock must run ahead of the steady one for the computer to have slept."""
@@ -58,7 +58,7 @@ class Clock:
 class Supervisor(threading.Thread):
     """The thread that checks the link and the server, and restores what was lost.
 
-    `failed` is set when the thread ends, and `error` says why if it gave up.
+    `ended` is set when the thread ends, and `error` says why if it gave up.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class Supervisor(threading.Thread):
         server: ServerOptions,
         link: Link,
         prompter: ThreadedPrompter,
-        memory: CachingPrompter,
+        prompt_cache: CachingPrompter,
         reporter: Reporter,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(name="dls-supervisor", daemon=True)
-        self.failed = threading.Event()
+        self.ended = threading.Event()
         self.error: DlsError | None = None
         self._target = target
         self._login = login
         self._server = server
         self._link = link
         self._prompter = prompter
-        self._memory = memory
+        self._prompt_cache = prompt_cache
         self._reporter = reporter
         self._clock = clock or Clock()
         self._stopped = threading.Event()
@@ -105,7 +105,7 @@ class Supervisor(threading.Thread):
             self.error = LinkError(
                 f"dls failed with an internal error while it monitored the link: {type(error).__name__}: {error}."
             )
-        self.failed.set()
+        self.ended.set()
 
     def _supervise(self) -> None:
         deadline = LINK_DEADLINE
@@ -127,7 +127,7 @@ class Supervisor(threading.Thread):
             connection.close()
 
     def _wait(self, seconds: float) -> bool:
-        """Wait, until the link wants to be checked at the latest; return whether the computer slept meanwhile."""
+        """Wait, less long if `link.wake` is set; return whether the computer was suspended meanwhile."""
         steady, wall = self._clock.steady(), self._clock.wall()
         deadline = steady + seconds
         while self._clock.steady() < deadline and not self._stopped.is_set():
@@ -161,7 +161,7 @@ class Supervisor(threading.Thread):
                 why = f"The connection to {self._target} was lost. Connecting again; ITK-SNAP can stay as it is."
                 self._link.handle(ConnectionLost(why))
                 self._report_loss(why)
-            elif health is Health.SERVER_HUNG and self._wake_server():
+            elif health is Health.SERVER_HUNG and self._resume_or_kill_server():
                 return
             if self._retry_until_restored():
                 seconds = self._clock.steady() - started
@@ -182,7 +182,7 @@ class Supervisor(threading.Thread):
 
     def _retry_until_restored(self) -> bool:
         """Try until the link is open; False when it is asleep or when the supervisor is to stop."""
-        policy = RetryPolicy()
+        policy = ReconnectPolicy()
         last_message = ""
         while not self._stopped.is_set():
             try:
@@ -202,7 +202,7 @@ class Supervisor(threading.Thread):
             self._wait_after_failure(policy)
         return False
 
-    def _wait_after_failure(self, policy: RetryPolicy) -> None:
+    def _wait_after_failure(self, policy: ReconnectPolicy) -> None:
         if policy.is_refused:
             self._stopped.wait(REFUSED_DELAY)
         elif self._wait(policy.delay):
@@ -210,19 +210,19 @@ class Supervisor(threading.Thread):
         if self._connection is not None and not self._connection.is_active():
             self._discard_connection()
 
-    def _log_in(self, policy: RetryPolicy) -> Connection:
+    def _log_in(self, policy: ReconnectPolicy) -> Connection:
         try:
             connection = log_in(self._target, self._login, self._prompter, Phases(Silent()))
         except (LoginError, HostKeyError):
-            self._memory.login_refused()
+            self._prompt_cache.login_refused()
             raise
         except DlsError:
-            self._memory.login_interrupted()
+            self._prompt_cache.login_interrupted()
             raise
         self._connection = connection
         if self._stopped.is_set():
             raise LinkClosed("The connection is closed.")
-        self._memory.login_accepted()
+        self._prompt_cache.login_accepted()
         policy.record_login()
         return connection
 
@@ -232,10 +232,10 @@ class Supervisor(threading.Thread):
         was_open = self._link.state is LinkState.OPEN
         if was_open:
             self._link.handle(ServerLost(why))
-        # Whether the host forwards sockets is known by now.
+        # The first connect found out whether the host forwards Unix sockets.
         server = replace(self._server, tcp=self._link.endpoint.state.port is not None)
         phases = Phases(_NotesReporter(self._reporter))
-        deployment = Deployment.start(self._login, server, connection, phases, reconnecting=True)
+        deployment = Deployment.probe(self._login, server, connection, phases, reconnecting=True)
         if deployment.ended_on_purpose and not self._link.demand:
             endpoint = replace(self._link.endpoint, connection=connection)
             self._link.handle(ServerStopped(endpoint, "The server was ended; the next request starts it again."))
@@ -255,10 +255,10 @@ class Supervisor(threading.Thread):
     def wait_asleep(self) -> None:
         """Keep the connection to a host whose server is asleep, and reconnect when the server is needed or is back."""
         connection = self._link.endpoint.connection
-        if self._is_wake_needed():
+        if self._wait_for_reason_to_reconnect():
             self.reconnect(Health.SERVER_GONE if connection.is_active() else Health.LINK_LOST)
 
-    def _is_wake_needed(self) -> bool:
+    def _wait_for_reason_to_reconnect(self) -> bool:
         """Wait up to ASLEEP_CHECK_SECONDS for a reason to reconnect; another client may have started the server."""
         endpoint = self._link.endpoint
         deadline = time.monotonic() + ASLEEP_CHECK_SECONDS
@@ -277,7 +277,7 @@ class Supervisor(threading.Thread):
             return True
         return False
 
-    def _wake_server(self) -> bool:
+    def _resume_or_kill_server(self) -> bool:
         """Let a hung server continue, in case it was stopped by a signal, and kill it when that does not help.
 
         Returns True when it answers after all, or when the supervisor is to stop. The script returns only over a link

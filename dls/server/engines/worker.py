@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from dls.errors import DlsError
-from dls.server import engines
 from dls.server.engines.base import Engine, Progress, Segmentation
+from dls.server.engines.catalog import make_engine, prefetch
 from dls.server.engines.messages import (
     DONE,
     FAILED,
@@ -203,12 +203,12 @@ def main(name: str, address: str) -> None:
         pipe = connection.Connection(int(address))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_SCORE))
-    engines.prefetch(name)
+    prefetch(name)
     try:
         name, options = pipe.recv()
     except (EOFError, OSError):  # the server could not start
         return
-    Worker(pipe, engines.make(name, options)).run()
+    Worker(pipe, make_engine(name, options)).run()
     os._exit(0)  # does not wait for threads that still compute
 
 

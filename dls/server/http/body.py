@@ -75,7 +75,7 @@ class BodyReceiver:
     async def receive_image(self, incoming: IncomingImage) -> AsyncIterator[Volume]:
         """Receive an image into memory, and its compressed bytes into `incoming`.
 
-        If the receiving or the body of the context fails, what was written to `incoming` is removed.
+        If receiving or the caller's `with` block fails, what was written to `incoming` is removed.
         """
         with translate_memory_errors():
             sink = ImageSink(self._max_bytes)

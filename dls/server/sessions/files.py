@@ -1,10 +1,10 @@
 """One session's files, which outlive the server's process. Only their user can open them.
 
-    HOME/SESSION/session      the manifest, which is always replaced as a whole
-    HOME/SESSION/prompts-N    the journal, to which prompts are appended
-    HOME/SESSION/mask-N-C.gz  the mask with which prompt number C of the journal was answered
-    HOME/SESSION/image-N.gz   the image as the client sent it
-    HOME/SESSION/lock         locked by the server that has the session; several servers may run
+    FOLDER/SESSION/session      the manifest, which is always replaced as a whole
+    FOLDER/SESSION/prompts-N    the journal, to which prompts are appended
+    FOLDER/SESSION/mask-N-C.gz  the mask with which prompt number C of the journal was answered
+    FOLDER/SESSION/image-N.gz   the image as the client sent it
+    FOLDER/SESSION/lock         locked by the server that has the session; several servers may run
 
 A prompt's mask is written first, then its record in the journal, then the manifest, and only then the prompt is
 answered. Nothing is synced to the disk: the files have to outlive the process, not a power failure of the machine.

@@ -35,7 +35,7 @@ log = logging.getLogger("dls.server")
 
 @dataclass(frozen=True)
 class Backend:
-    """The parts of the server that work on sessions uses."""
+    """The objects of the server that SessionWork uses."""
 
     engine: Engine
     executors: Executors
@@ -171,7 +171,7 @@ class SessionWork:
         await self._backend.recovery.wait_ready()
         await self._backend.budget.reserve(session, volume.geometry)
         try:
-            # On threads of its own kind: an image must neither wait for other sessions' prompts nor delay them.
+            # On the threads for images: an image must neither wait for other sessions' prompts nor delay them.
             with translate_engine_errors():
                 session.segmentation = await self._executors.prepare(self._backend.engine.open, volume)
             session.occupied = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dls.remote.tunnel.headers import build_request_headers, is_repeatable
+from dls.remote.tunnel.headers import build_request_headers
+from dls.remote.tunnel.replay import is_repeatable
 
 
 @pytest.mark.parametrize(

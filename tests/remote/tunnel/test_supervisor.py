@@ -16,7 +16,7 @@ from dls.demo import sshd
 from dls.errors import HostKeyError, LoginError
 from dls.remote.ssh.prompters import CachingPrompter
 from dls.remote.ssh.prompts import CannotAsk, Question, QuestionKind
-from dls.remote.tunnel import retry, supervisor
+from dls.remote.tunnel import reconnect_policy, supervisor
 from tests.support.connecting import connected, cut
 from tests.support.itksnap import ItkSnap
 from tests.support.one_time_codes import CUT_SHORT, CodePrompter, WithCode
@@ -38,7 +38,7 @@ def test_a_one_time_code_is_asked_for_again(remote_dir: str, short_folder: Path)
         def work() -> None:
             cut(session)
             results.append(snap.start())
-            session._supervisor.failed.set()  # ends `wait`
+            session._supervisor.ended.set()  # ends `wait`
 
         worker = threading.Thread(target=work)
         worker.start()
@@ -120,4 +120,5 @@ def test_refused_logins_are_given_up(remote_dir: str, short_folder: Path, monkey
             session.wait()
         session.close()
         log = short_folder / "sshd.log"
-        until(lambda: log.read_text().count("Connection closed by authenticating user") == retry.MAX_REFUSALS)
+        refused = "Connection closed by authenticating user"
+        until(lambda: log.read_text().count(refused) == reconnect_policy.MAX_REFUSALS)

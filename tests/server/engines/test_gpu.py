@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dls.errors import Exhausted
-from dls.server.engines import make
 from dls.server.engines.base import Engine
+from dls.server.engines.catalog import make_engine
 from dls.server.options import EngineOptions
 from dls.server.volume import Geometry, Prompt, Volume
 from dls.weights import ModelSpec
@@ -32,7 +32,7 @@ CLICK = Prompt.point(48, 64, 64, foreground=True)
 
 
 def load_engine(device: str) -> Engine:
-    engine = make("nninteractive", EngineOptions(device, ModelSpec(str(MODEL))))
+    engine = make_engine("nninteractive", EngineOptions(device, ModelSpec(str(MODEL))))
     engine.load(lambda progress: None)
     return engine
 

@@ -14,8 +14,8 @@ import pytest
 from scipy import ndimage
 
 from dls.errors import BadRequest, EngineError, Exhausted
-from dls.server.engines import make
 from dls.server.engines.base import Segmentation
+from dls.server.engines.catalog import make_engine
 from dls.server.engines.nninteractive import NnInteractiveEngine
 from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
@@ -217,7 +217,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[LiveServer]:
-    with serving(make("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL))))) as server:
+    with serving(make_engine("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL))))) as server:
         yield server
 
 
@@ -264,7 +264,7 @@ def test_both_protocols_at_once(live: LiveServer, engine: NnInteractiveEngine) -
 
 def test_the_native_api_can_be_disabled() -> None:
     """Without the native API its addresses answer 404."""
-    with serving(make("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL)), native_api=False))) as server:
+    with serving(make_engine("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL)), native_api=False))) as server:
         snap = ItkSnap(server.port)
         snap.start("nnInteractive")
         assert snap._perform("/claim", [], []).status == 404
@@ -278,12 +278,12 @@ def test_incomplete_models_are_refused(tmp_path: Path) -> None:
     data = checkpoint.read_bytes()
     checkpoint.write_bytes(data[: len(data) // 2])
     with pytest.raises(EngineError, match=r"the whole of fold_0/checkpoint_final\.pth"):
-        make("nninteractive", EngineOptions(models=ModelSpec(str(broken))))
+        make_engine("nninteractive", EngineOptions(models=ModelSpec(str(broken))))
     (broken / "plans.json").unlink()
     with pytest.raises(EngineError, match=r"plans\.json"):
-        make("nninteractive", EngineOptions(models=ModelSpec(str(broken))))
+        make_engine("nninteractive", EngineOptions(models=ModelSpec(str(broken))))
     with pytest.raises(EngineError, match="--no-network"):
-        make("nninteractive", EngineOptions(models=ModelSpec(path=tmp_path / "none", network=False)))
+        make_engine("nninteractive", EngineOptions(models=ModelSpec(path=tmp_path / "none", network=False)))
 
 
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
@@ -318,15 +318,15 @@ def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
     """After the engine's process is killed, and after the server is replaced, clicks give the same masks as before."""
     options = EngineOptions("cpu", ModelSpec(str(MODEL), network=False))
 
-    def make_engine() -> ProcessEngine:
-        return ProcessEngine("nninteractive", options, make("nninteractive", options))
+    def make_process() -> ProcessEngine:
+        return ProcessEngine("nninteractive", options, make_engine("nninteractive", options))
 
     def click_and_draw(snap: ItkSnap) -> list[np.ndarray]:
         stroke = np.zeros(SHAPE, bool)
         stroke[48, 64, 55:75] = True
         return [snap.mask(snap.point(48, 64, 64)), snap.mask(snap.draw("scribble", stroke))]
 
-    with serving(make_engine(), folder=tmp_path) as server:
+    with serving(make_process(), folder=tmp_path) as server:
         undisturbed, killed = ItkSnap(server.port), ItkSnap(server.port)
         for snap in (undisturbed, killed):
             snap.start("nnInteractive")
@@ -340,6 +340,6 @@ def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
         np.testing.assert_array_equal(killed.mask(killed.point(50, 64, 64)), expected[0])
         assert ItkSnap(server.port).get("/capabilities").status == 200  # the native API is back too
-    with serving(make_engine(), folder=tmp_path) as server:
+    with serving(make_process(), folder=tmp_path) as server:
         killed.url = f"http://127.0.0.1:{server.port}"
         np.testing.assert_array_equal(killed.mask(killed.point(44, 66, 60)), expected[1])

@@ -6,12 +6,12 @@ import pytest
 
 from dls.errors import ConnectError, DlsError, HostKeyError, LoginError
 from dls.remote.ssh.prompts import CannotAsk
-from dls.remote.tunnel.retry import MAX_DELAY, MAX_REFUSALS, RetryPolicy
+from dls.remote.tunnel.reconnect_policy import MAX_DELAY, MAX_REFUSALS, ReconnectPolicy
 
 
 def test_the_delay_grows_up_to_a_limit() -> None:
     """It is never zero, so that a host that is down is not asked without a pause."""
-    policy = RetryPolicy()
+    policy = ReconnectPolicy()
     delays = []
     for _ in range(50):
         policy.record_failure(ConnectError("down"))
@@ -27,12 +27,12 @@ def test_the_delay_grows_up_to_a_limit() -> None:
 def test_errors_that_end_it_at_once(error: DlsError) -> None:
     """Another attempt can't help against a changed host key, or when nobody can be asked."""
     with pytest.raises(type(error)):
-        RetryPolicy().record_failure(error)
+        ReconnectPolicy().record_failure(error)
 
 
 def test_refused_logins_in_a_row_end_it() -> None:
     """A login that is accepted in between starts the count again."""
-    policy = RetryPolicy()
+    policy = ReconnectPolicy()
     for _ in range(2):
         for _ in range(MAX_REFUSALS - 1):
             policy.record_failure(LoginError("refused"))

@@ -15,7 +15,7 @@ REFUSED_DELAY = 20.0
 """Seconds to wait after a refused login."""
 
 
-class RetryPolicy:
+class ReconnectPolicy:
     """Counts the failed attempts of one reconnection."""
 
     def __init__(self) -> None:

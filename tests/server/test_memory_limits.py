@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dls.server import memory
+from dls.server import memory_limits
 
 GIB = 1 << 30
 
@@ -21,7 +21,7 @@ def limits(folder: Path, groups: str, files: dict[str, str]) -> list[int]:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return [*memory._control_group_limits(proc, root)]
+    return [*memory_limits._control_group_limits(proc, root)]
 
 
 def test_the_limit_of_the_own_group_in_version_2(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_the_limit_in_version_1(tmp_path: Path) -> None:
 def test_what_can_not_be_read_is_no_limit(tmp_path: Path, groups: str) -> None:
     """Row 10: without groups, or with files that say nothing sensible, the machine's memory counts."""
     assert limits(tmp_path, groups, {"other/memory.max": "1"}) == []
-    assert [*memory._control_group_limits(tmp_path / "absent", tmp_path)] == []
-    assert memory.total() > 0
+    assert [*memory_limits._control_group_limits(tmp_path / "absent", tmp_path)] == []
+    assert memory_limits.total() > 0
 
 
 @pytest.mark.parametrize("text", ["", "max", "0", "-1", "x"])
@@ -69,9 +69,9 @@ def test_a_file_without_a_number_is_no_limit(tmp_path: Path, text: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_half_of_the_address_space_counts() -> None:
     """Row 10: under `ulimit -v` half of the limit counts, because libraries reserve far more than they use."""
-    code = "from dls.server import memory; print(memory.total())"
+    code = "from dls.server import memory_limits; print(memory_limits.total())"
     found = subprocess.run(
         ["bash", "-c", 'ulimit -v 2000000; exec "$@"', "bash", sys.executable, "-c", code],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert int(found.stdout) == min(memory.total(), 1000000 * 1024)
+    assert int(found.stdout) == min(memory_limits.total(), 1000000 * 1024)
