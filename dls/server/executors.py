@@ -65,6 +65,8 @@ class SerialWorker:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             work, future = item
+            if not future.set_running_or_notify_cancel():
+                continue  # nobody waits for it any more, nor for what comes after it
             try:
                 if self._error is not None:
                     raise self._error

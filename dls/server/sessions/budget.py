@@ -142,9 +142,10 @@ class MemoryBudget:
         self._opening += 1
         try:
             await self._make_room(fits, session, own)
+            session.reserved = needed
         finally:
             self._opening -= 1
-        session.reserved = needed
+            self._changed.notify()  # new uploads may begin
 
     def _taken(self) -> int:
         """Return the bytes that sessions and arriving images have reserved; what was handed over counts once."""
