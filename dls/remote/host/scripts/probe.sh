@@ -10,10 +10,11 @@ ROOT=$(absolute "$REMOTE_DIR")
 SERVER_FOUND=
 ENVIRONMENT_FOUND=
 USER_ID=$(id -u)
+NODE=$(uname -n)
 
 say system "$(uname -s)"
 say machine "$(uname -m)"
-say hostname "$(uname -n)"
+say hostname "$NODE"
 say home "$HOME"
 say uid "$USER_ID"
 say root "$ROOT"
@@ -43,14 +44,19 @@ make_record() {
   mkdir -p "$ROOT" 2>/dev/null
   if [ ! -d "$ROOT" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
   made=$(mktemp -d "/tmp/dls-$USER_ID-XXXXXXXXXX") || return
-  rm -f "$RECORD"
+  [ -z "$IS_STALE" ] || rm -f "$RECORD"
   (set -C && printf '%s\n' "$made" >"$RECORD") 2>/dev/null
   [ "$(read_record)" = "$made" ] || rmdir "$made"
 }
 
-RECORD=$ROOT/run-$(uname -n)
+RECORD=$ROOT/run-$NODE
 TEMPORARY=/tmp/dls-$USER_ID/$KEY
-SECOND=$(read_record)
+SECOND=
+IS_STALE=
+if [ -e "$RECORD" ] || [ -L "$RECORD" ]; then
+  SECOND=$(read_record)
+  [ -n "$SECOND" ] || IS_STALE=1
+fi
 # Another user made the first directory, to keep us from starting a server.
 if is_foreign "/tmp/dls-$USER_ID"; then
   [ -n "$SECOND" ] || make_record
