@@ -58,7 +58,9 @@ MANIFEST_BEFORE = (
 )
 MANIFEST_NOW = (
     MANIFEST_BEFORE.replace(b'"format": 1', b'"format": 2').partition(b'"journal"')[0]
-    + b'"journal": "prompts-2", "number": 2, "end": {"count": 0, "length": 0, "crc": 3890295258}}\nb94bfef0\n'
+    + b'"journal": "prompts-2", "number": 2, "end": {"count": 0, "length": 0, "crc": 3890295258}}'
+    + b" " * 578
+    + b"\n6141b6ae\n"
 )
 """Manifest of the same session with the next journal, as this release writes it."""
 

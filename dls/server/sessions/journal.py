@@ -22,6 +22,10 @@ import numpy as np
 from dls.contract import SESSION_FORMAT, SESSION_FORMATS
 from dls.server.volume import Geometry, Prompt
 
+MANIFEST_BYTES = 1024
+"""A manifest is padded with spaces to a multiple of this length, so that a new one can be written over the old one."""
+CHECK_BYTES = 10
+"""Length of what follows the manifest's line: the CRC-32 between two ends of lines."""
 MAX_RECORD_BYTES = 1 << 31
 """Maximum length of a record; a greater one in a journal is damage."""
 _HEAD = struct.Struct("<II")
@@ -112,6 +116,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
     else:
         fields["end"] = vars(end)
     line = json.dumps(fields).encode()
+    if end is not None:
+        line += b" " * (-(len(line) + CHECK_BYTES) % MANIFEST_BYTES)
     return line + b"\n%08x\n" % zlib.crc32(line)
 
 
