@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
 from dls.server.http.connections import MAX_HEAD_BYTES, LimitedProtocol, limited_protocol
+from tests.attacks.test_uploads import IMAGE, half_upload, limited
+from tests.support.itksnap import ItkSnap
 from tests.support.processes import until
 
 
@@ -159,3 +164,40 @@ def test_malformed_requests_leave_the_log_quiet(request_: bytes, caplog: pytest.
         caplog.clear()
         assert ask(port, request_).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 "))
         assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+def test_a_proven_connection_may_stay_silent() -> None:
+    """Row 6: channels that `dls connect` opens ahead of need live on where a stranger's connection is closed."""
+    trusted = limited_protocol(head_seconds=0.2, is_proven=True)
+    with (
+        serving(trusted) as port,
+        serving(limited_protocol(head_seconds=0.4)) as other,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as waiting,
+    ):
+        assert ask(other, b"") == b""
+        waiting.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert read_all(waiting).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_real_server_under_a_flood(tmp_path: Path) -> None:
+    """Rows 6 and 11: begun with 1024 descriptors, 2,000 idle connections and 200 half uploads stop nobody."""
+    for process in limited("ulimit -S -n 1024", tmp_path):
+        snap = ItkSnap(process.port)
+        snap.start()
+        assert snap.upload(IMAGE).status == 200
+        with contextlib.ExitStack() as stack:
+            for _ in range(200):
+                other = ItkSnap(process.port).start()
+                stack.enter_context(half_upload(process.port, other, b"\x1f\x8b"))
+            for _ in range(2000):
+                stack.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=30))
+            assert snap.get("/status").status == 200
+            assert snap.mask(snap.point(15, 20, 25)).any()
+        process.process.terminate()
+        assert process.process.stderr is not None
+        log = process.process.stderr.read()
+        noise = [
+            line for line in log.splitlines() if not re.search(r" INFO (GET|POST) (start_session|upload_raw)", line)
+        ]
+        assert len(noise) < 20, noise[:50]
