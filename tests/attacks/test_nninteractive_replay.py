@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from dls.server.engines.catalog import make_engine
-from dls.server.engines.nninteractive import NnInteractiveEngine, SeededExecutor
+from dls.server.engines.nninteractive import NnInteractiveEngine
+from dls.server.engines.seeding import SeededExecutor
 from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
 from dls.server.volume import Geometry, Prompt, Volume

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from dls import gpus, weights
 from dls.errors import BadRequest, EngineError, Exhausted
 from dls.server.engines import devices
 from dls.server.engines.base import Model, Progress, ReportProgress, Segmentation
+from dls.server.engines.constant import ConstantSegmentation
 from dls.server.engines.sanitize import sanitize
+from dls.server.engines.seeding import SeededExecutor, seed_prediction
 from dls.server.options import EngineOptions
-from dls.server.volume import LASSO, POINT, SCRIBBLE, Bool, Box, Float32, Mask, Prompt, Volume
+from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Float32, Mask, Prompt, Volume
 
 DENSE_VOXELS = 512**3
 """Largest image for which the library stores its interactions as 7 dense channels of float16.
@@ -196,13 +198,13 @@ class NnInteractiveSegmentation:
         """
         from torch import OutOfMemoryError, cuda
 
-        _seed()
+        seed_prediction()
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
             log.warning("the GPU ran out of memory; freeing its caches and repeating the prompt")
         cuda.empty_cache()
-        _seed()
+        seed_prediction()
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
@@ -253,63 +255,6 @@ class NnInteractiveSegmentation:
         """Free the image and the interactions, and end the threads."""
         self._session._reset_session()
         self._session.executor.shutdown(wait=False)
-
-
-class SeededExecutor(Executor):
-    """Runs the native API's predictions on the pool, each with the same random numbers."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run the work on the pool."""
-
-        def run() -> Any:
-            _seed()
-            return work(*args, **kwargs)
-
-        return self._pool.submit(run)
-
-
-class ConstantSegmentation:
-    """The segmentation of an image whose voxels are all equal; its mask is what the user draws.
-
-    The library would divide by the standard deviation, which is 0, and return an empty mask.
-    """
-
-    def __init__(self, mask: Mask) -> None:
-        self.mask: Mask = mask
-
-    def add(self, prompt: Prompt) -> Box | None:
-        """Copy the drawing into the mask."""
-        drawing: Bool = prompt.mask
-        self.mask[prompt.box][drawing] = prompt.foreground
-        return prompt.box
-
-    def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Copy all drawings into the mask."""
-        for prompt in prompts:
-            self.add(prompt)
-
-    def restore(self, mask: Mask) -> None:
-        """Copy the mask."""
-        self.mask[:] = mask
-
-    def reset(self) -> None:
-        """Empty the mask."""
-        self.mask[:] = 0
-
-    def close(self) -> None:
-        """Do nothing: there is no memory to free."""
-
-
-def _seed() -> None:
-    """Make the next prediction choose its patches as it will in a replay.
-
-    When a prediction zooms out, the library samples the centers of the patches that it refines with numpy's global
-    generator (`random_sampling_fallback`), so that without a seed every replay gives another mask.
-    """
-    np.random.seed(0)
 
 
 def _scale_down(image: Float32, low: float, high: float) -> Float32:
