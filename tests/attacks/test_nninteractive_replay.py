@@ -13,8 +13,8 @@ import pytest
 
 from dls.server.engines.catalog import make_engine
 from dls.server.engines.nninteractive import NnInteractiveEngine
-from dls.server.engines.seeding import SeededExecutor
 from dls.server.engines.process import ProcessEngine
+from dls.server.engines.seeding import SeededExecutor
 from dls.server.options import EngineOptions
 from dls.server.volume import Geometry, Prompt, Volume
 from dls.weights import ModelSpec
