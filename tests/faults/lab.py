@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -54,6 +55,20 @@ def run(*words: object) -> None:
     subprocess.run([str(word) for word in words], check=True, capture_output=True)
 
 
+def remove_abandoned_labs() -> None:
+    """Remove the labs of test runs that were killed: theirs has the same addresses, and would answer for this one."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
+    for space in re.findall(r"^dls-(\d+)\b", listed, re.M):
+        if Path(f"/proc/{space}").exists():
+            continue
+        for pid in subprocess.run(
+            ["ip", "netns", "pids", f"dls-{space}"], capture_output=True, text=True
+        ).stdout.split():
+            with contextlib.suppress(OSError):
+                os.kill(int(pid), signal.SIGKILL)
+        subprocess.run(["ip", "netns", "del", f"dls-{space}"], capture_output=True)
+
+
 class Lab:
     """The host, its SSH server and the link to it."""
 
@@ -78,6 +93,7 @@ class Lab:
             lab._clear()
 
     def _build(self) -> None:
+        remove_abandoned_labs()
         run("ip", "netns", "add", self.space)
         run("ip", "link", "add", self.client_end, "type", "veth", "peer", "name", self.host_end, "netns", self.space)
         run("ip", "addr", "add", f"{CLIENT}/24", "dev", self.client_end)
