@@ -1,6 +1,6 @@
 """Serve requests as fast as Python's sockets can: `GET /bytes/N` returns N bytes, a POST is read to its end.
 
-Prints its port.
+`byte_server.py SOCKET` listens on a loopback port and on that Unix socket. Prints the port.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import socketserver
 import sys
+import threading
 
 BLOCK = bytes(1 << 20)
 
@@ -19,7 +20,8 @@ class Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Read the head and the body, and send the response."""
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.request.family == socket.AF_INET:
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         head = b""
         while b"\r\n\r\n" not in head:
             data = self.request.recv(65536)
@@ -53,8 +55,16 @@ class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
 
+class UnixServer(socketserver.ThreadingUnixStreamServer):
+    """Handles each connection to the Unix socket in its own thread."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
 if __name__ == "__main__":
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server, UnixServer(sys.argv[1], Handler) as unix_server:
+        threading.Thread(target=unix_server.serve_forever, daemon=True).start()
         print(server.server_address[1], flush=True)
         sys.stdout.close()
         server.serve_forever()

@@ -1,4 +1,8 @@
-"""Run one forward in this process, ours or plain sshtunnel: `forwards.py ours|plain CONFIG PORT`. Prints its port."""
+"""Run one forward in this process, and print its port.
+
+`forwards.py ours CONFIG SOCKET` leads to a Unix socket, as `dls connect` does: on a port it would ask the server for a
+proof, which the plain server of the benchmark can't give. `forwards.py plain CONFIG PORT` is sshtunnel.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,11 @@ from dls.remote.tunnel.proxy import Proxy
 from tests.support.processes import free_port
 
 
-def ours(config: Path, port: int) -> None:
+def ours(config: Path, socket: str) -> None:
     """Open our forward as `dls connect` does, but to any server, and wait until standard input closes."""
     connection = Connection.open(resolve_hops("dls-demo", LoginOptions(ssh_config=config))[-1], NoPrompter())
     connection.run("true")  # As `dls connect` does: OpenSSH sends small packets without delay only after a command.
-    state = ServerState(0, "", "", "", "", port, "", "", "", "")
+    state = ServerState(0, "", "", "", socket, None, "", "", "", "")
     link = Link(Endpoint(connection, state, ""))
     forward = Listener.open(connection.transport, Proxy(link).serve, free_port())
     link.handle(Connected(link.endpoint))
@@ -33,7 +37,7 @@ def ours(config: Path, port: int) -> None:
     sys.stdin.read()
 
 
-def plain(config: Path, port: int) -> None:
+def plain(config: Path, port: str) -> None:
     """Open a forward of sshtunnel with its default settings, and wait until standard input closes."""
     target = resolve_hops("dls-demo", LoginOptions(ssh_config=config))[-1]
     with sshtunnel.SSHTunnelForwarder(
@@ -44,11 +48,11 @@ def plain(config: Path, port: int) -> None:
         allow_agent=False,
         host_pkey_directories=[],
         local_bind_address=("127.0.0.1", 0),
-        remote_bind_address=("127.0.0.1", port),
+        remote_bind_address=("127.0.0.1", int(port)),
     ) as forwarder:
         print(forwarder.local_bind_port, flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    {"ours": ours, "plain": plain}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+    {"ours": ours, "plain": plain}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])
