@@ -181,6 +181,12 @@ class Deployment:
         with self._phases("install", f"Setting up {self._connection.target.label}") as phase:
             own_caches = self._login.remote_dir != DEFAULT_REMOTE_DIR
             phase.result = install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
+        # A second attempt, on a port instead of a socket, must not install again.
+        self.report = replace(
+            self.report,
+            environments=self.report.environments | {plan.environment.rpartition("/")[2]},
+            codes=self.report.codes | {self._code.key},
+        )
 
     def _stop_unused(self, options: ServerOptions) -> ServerState | None:
         """End servers with other options that nobody uses, and return the one that the new server replaces, if any.

@@ -148,10 +148,6 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._deadline = time.monotonic() + (self._idle_seconds if self._in_head else self.body_seconds)
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser could not read, in the form of the server's other refusals."""
-        self._refuse(self._status)
-
     def _refuse(self, status: int) -> None:
         self.transport.write(refusal(status))
         self.transport.close()
