@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from dls.server.engines.base import Model, ReportProgress
+from dls.server.engines.constant import ConstantSegmentation
 from dls.server.options import EngineOptions
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Mask, Prompt, Volume
 
@@ -43,12 +43,12 @@ class BallEngine:
         """Release nothing."""
 
 
-class BallSegmentation:
+class BallSegmentation(ConstantSegmentation):
     """A mask with a ball at each prompt."""
 
     def __init__(self, volume: Volume, mask: Mask) -> None:
+        super().__init__(mask)
         self._volume = volume
-        self.mask: Mask = mask
 
     def add(self, prompt: Prompt) -> Box | None:
         """Paint a ball around the center of the prompt, and return the box that changed."""
@@ -61,19 +61,3 @@ class BallSegmentation:
         inside = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2 <= RADIUS**2
         self.mask[box][inside] = prompt.foreground
         return box[0], box[1], box[2]
-
-    def replay(self, prompts: Sequence[Prompt]) -> None:
-        """Paint a ball for each prompt."""
-        for prompt in prompts:
-            self.add(prompt)
-
-    def restore(self, mask: Mask) -> None:
-        """Copy the mask."""
-        self.mask[:] = mask
-
-    def reset(self) -> None:
-        """Clear the mask."""
-        self.mask[:] = 0
-
-    def close(self) -> None:
-        """Release nothing."""

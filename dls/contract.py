@@ -56,6 +56,19 @@ REPLACED_SECONDS = 50.0
 """Seconds that a server waits for the one that it replaces to end; more than STOP_SECONDS."""
 
 
+MAX_HEAD_BYTES = 64 * 1024
+"""Largest request line and header fields together; a larger head gets 431 (RFC 6585, section 5)."""
+HEAD_SECONDS = 20.0
+"""Seconds that the head of a request may take from its first byte."""
+BODY_SECONDS = 120.0
+"""Seconds that the next bytes of a body may take; a slow link that still moves never meets this limit."""
+REFUSALS = {
+    400: "This is not an HTTP request.",
+    408: "The request did not arrive in time.",
+    431: "The head of this request is too large.",
+}
+"""Sentences by status for requests that can't be read, at the local port and at the server alike."""
+
 PROOF_MAGIC = b"dls-proof-1\n"
 """First bytes of a connection to a server's loopback port."""
 NONCE_BYTES = PROOF_BYTES = 32

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from dls.server.http.connections import MAX_HEAD_BYTES, LimitedProtocol, limited_protocol
+from dls.contract import MAX_HEAD_BYTES
+from dls.server.http.connections import LimitedProtocol, limited_protocol
 from tests.attacks.test_uploads import IMAGE, half_upload, limited
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import until

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dls.server.engines.base import Model, ReportProgress
+from dls.server.engines.constant import ConstantSegmentation
 from dls.server.engines.region import RegionEngine
 from dls.server.engines.region.engine import RegionSegmentation
 from dls.server.options import EngineOptions
@@ -89,27 +90,16 @@ class Painter:
         pass
 
 
-class PainterSegmentation:
+class PainterSegmentation(ConstantSegmentation):
     """What was drawn; every prompt goes on from the mask before it."""
 
     def __init__(self, engine: Painter, mask: Mask) -> None:
+        super().__init__(mask)
         self._engine = engine
-        self.mask: Mask = mask
-
-    def add(self, prompt: Prompt) -> Box | None:
-        self.mask[prompt.box][prompt.mask] = prompt.foreground
-        return prompt.box
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
-        for prompt in prompts:
-            self.add(prompt)
+        super().replay(prompts)
         self.mask.reshape(-1)[np.flatnonzero(self.mask)[: self._engine.moved]] = 0
-
-    def restore(self, mask: Mask) -> None:
-        self.mask[:] = mask
-
-    def reset(self) -> None:
-        self.mask[:] = 0
 
     def close(self) -> None:
         self._engine.is_open -= 1

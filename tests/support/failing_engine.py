@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from dls.server.engines.base import Model, ReportProgress
+from dls.server.engines.constant import ConstantSegmentation
 from dls.server.volume import Box, Mask, Prompt, Volume
 
 
@@ -38,28 +38,14 @@ class FailingEngine:
         pass
 
 
-class FailingSegmentation:
+class FailingSegmentation(ConstantSegmentation):
     """Paints the prompt into the mask, or raises the engine's failure."""
 
     def __init__(self, engine: FailingEngine, volume: Volume) -> None:
+        super().__init__(np.zeros(volume.geometry.shape, np.uint8))
         self._engine = engine
-        self.mask: Mask = np.zeros(volume.geometry.shape, np.uint8)
 
     def add(self, prompt: Prompt) -> Box | None:
         if self._engine.failure:
             raise self._engine.failure
-        self.mask[prompt.box] |= prompt.mask
-        return prompt.box
-
-    def replay(self, prompts: Sequence[Prompt]) -> None:
-        for prompt in prompts:
-            self.add(prompt)
-
-    def restore(self, mask: Mask) -> None:
-        self.mask[:] = mask
-
-    def reset(self) -> None:
-        self.mask[:] = 0
-
-    def close(self) -> None:
-        pass
+        return super().add(prompt)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import h11
 
+from dls.contract import BODY_SECONDS, HEAD_SECONDS, MAX_HEAD_BYTES
 from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.headers import content_length, is_chunked
 
@@ -19,18 +20,10 @@ READ_SIZE = 256 * 1024
 """Maximum number of bytes read at a time. With sshtunnel's own 16 KB, downloads were 2.6 times slower."""
 MAX_REPLAY_BODY = 1 << 30
 """Maximum size in bytes of a request body that is kept in memory to be sent again; larger ones are sent once."""
-MAX_HEAD_BYTES = 64 * 1024
-"""Largest request line and header fields together; a larger head gets 431 (RFC 6585, section 5)."""
 IDLE_SECONDS = 75.0
 """How long a connection may wait for its next request."""
-HEAD_SECONDS = 20.0
-"""How long a head may take from its first byte."""
-BODY_SECONDS = 120.0
-"""How long the client may take for the next bytes of a body, or to take the next part of an answer."""
 LARGE_BODY = 1 << 20
 """Size in bytes from which a body is read on its own thread, into memory that is allocated page by page."""
-
-
 LINGER_SECONDS = 1.0
 """How long a refused client may still send: unread bytes would reset the connection before it has the answer."""
 
@@ -91,7 +84,7 @@ class ClientConnection:
         if sum(len(key) + len(value) + 4 for key, value in headers) + len(request.target) > MAX_HEAD_BYTES:
             raise HeadTooLarge
         self.is_idle = False
-        self._sock.settimeout(BODY_SECONDS)
+        self._sock.settimeout(BODY_SECONDS)  # also for the client to take the next part of an answer
         if is_chunked(headers):
             return request, ChunkedBody(self)
         # h11 parses only the head of a request with a sized body, because it copies every byte three times.

@@ -14,6 +14,7 @@ import threading
 
 import h11
 
+from dls.contract import REFUSALS
 from dls.errors import LinkError
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.tunnel.body_memory import BodyMemory
@@ -47,7 +48,6 @@ MAX_CLIENTS = 128
 READ_ALL = 1 << 24
 """Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
 
-HEAD_TOO_LARGE = "The head of this request is too large."
 SECRET_NEEDED = (
     "The local port needs its secret. Copy the Server field as dls connect printed it: snap:SECRET@localhost."  # noqa: S105
 )
@@ -103,13 +103,12 @@ class Proxy:
         except ClientDisconnected:
             pass
         except ClientTooSlow:
-            client.refuse(*encode_error(408, "The request did not arrive in time."))
+            client.refuse(*encode_error(408, REFUSALS[408]))
         except HeadTooLarge:
-            client.refuse(*encode_error(431, HEAD_TOO_LARGE))
+            client.refuse(*encode_error(431, REFUSALS[431]))
         except h11.RemoteProtocolError as error:
-            is_too_large = error.error_status_hint == 431
-            sentence = HEAD_TOO_LARGE if is_too_large else "This is not an HTTP request."
-            client.refuse(*encode_error(431 if is_too_large else 400, sentence))
+            status = 431 if error.error_status_hint == 431 else 400
+            client.refuse(*encode_error(status, REFUSALS[status]))
 
     def _serve_next(self, client: ClientConnection) -> bool:
         received = client.next_request()

@@ -60,22 +60,8 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-
-            async def load() -> None:
-                await readiness.load(engine, executors)
-                if native_api and readiness.is_ready:
-                    await native.mount(engine.native_api(executors.engine_pool), stack)
-
-            tasks = [asyncio.create_task(work) for work in (load(), sessions.run_maintenance())]
+        async with run_backend(engine, executors, sessions, readiness, native if native_api else None):
             yield
-            for task in tasks:
-                task.cancel()
-        # Close the engine first: its running work could take long, and nobody waits for the result any more. Closing
-        # the executors waits for work that ends only then, so it must not block the event loop.
-        await run_in_thread(engine.close)
-        await run_in_thread(executors.close)
-        sessions.close()
 
     handlers: dict[Any, Any] = {
         RequestError: answer_request_error,
@@ -85,6 +71,29 @@ def make_app(
     }
     app = Starlette(routes=[*routes(endpoints), Mount("/", native)], exception_handlers=handlers, lifespan=lifespan)
     return RequestLogMiddleware(AccessMiddleware(app, policy), activity)
+
+
+@asynccontextmanager
+async def run_backend(
+    engine: Engine, executors: Executors, sessions: SessionRegistry, readiness: Readiness, native: NativeApi | None
+) -> AsyncIterator[None]:
+    """Load the engine and maintain the sessions while the context is open, and close them at its end."""
+    async with AsyncExitStack() as stack:
+
+        async def load() -> None:
+            await readiness.load(engine, executors)
+            if native is not None and readiness.is_ready:
+                await native.mount(engine.native_api(executors.engine_pool), stack)
+
+        tasks = [asyncio.create_task(work) for work in (load(), sessions.run_maintenance())]
+        yield
+        for task in tasks:
+            task.cancel()
+    # Close the engine first: its running work could take long, and nobody waits for the result any more. Closing
+    # the executors waits for work that ends only then, so it must not block the event loop.
+    await run_in_thread(engine.close)
+    await run_in_thread(executors.close)
+    sessions.close()
 
 
 def routes(endpoints: Endpoints) -> list[Route]:

@@ -10,14 +10,13 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD_BYTES = 64 * 1024
-"""Largest request line and header fields together; a larger head gets 431 (RFC 6585, section 5)."""
-HEAD_SECONDS = 20.0
-"""How long a head may take from its first byte, and how long a stranger's connection may stay without sending any."""
+from dls.contract import BODY_SECONDS, HEAD_SECONDS, MAX_HEAD_BYTES, REFUSALS
+
 TRUSTED_IDLE_SECONDS = 600.0
-"""How long a trusted connection may stay silent: `dls connect` opens some ahead and uses them for 300 s."""
-BODY_SECONDS = 120.0
-"""How long the next bytes of a body may take; a slow link that still moves never meets this limit."""
+"""Seconds that a trusted connection may stay silent: `dls connect` opens some ahead and uses them for 300 s.
+
+A stranger's connection may stay silent for HEAD_SECONDS.
+"""
 MAX_CONNECTIONS = 1024
 """Beyond this number the oldest connection that is not at a request is closed; if there is none, a new one gets 503."""
 
@@ -27,12 +26,7 @@ REASONS = {
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
-SENTENCES = {
-    400: "This is not an HTTP request.",
-    408: "The request did not arrive in time.",
-    431: "The head of this request is too large.",
-    503: "The server has too many connections. Try again.",
-}
+SENTENCES = {**REFUSALS, 503: "The server has too many connections. Try again."}
 
 
 def refusal(status: int) -> bytes:
