@@ -6,7 +6,6 @@ readable. Standard library only, and nothing else of the package, because every 
 
 from __future__ import annotations
 
-import base64
 import hmac
 import json
 from dataclasses import asdict, dataclass, field
@@ -30,8 +29,6 @@ REQUEST_HEADER = "X-Dls-Request"
 """Header with the name of a request; the server applies requests with the same name only once."""
 RETRY_HEADER = "X-Dls-Again"
 """Header of a request that is sent again because no answer came."""
-USER = "snap"
-"""User name of the Basic credentials that carry a server's secret; the server looks at the secret alone."""
 
 ERROR_PREFIX, HINT_PREFIX = "Error: ", "Hint:  "
 """Begin the lines with which a failed command ends; the client finds them in a server's log."""
@@ -123,11 +120,6 @@ class ServerState:
     log: str
     version: str = ""
     run_dir: str = ""
-
-    @property
-    def credentials(self) -> str:
-        """The secret as the token of HTTP's Basic credentials (RFC 7617)."""
-        return base64.b64encode(f"{USER}:{self.secret}".encode()).decode()
 
     def dump(self) -> str:
         """Return the text of the state file."""

@@ -25,7 +25,7 @@ from tests.support.source import (
 
 LAYERS = {"progress": 0, "ssh": 1, "host": 2, "tunnel": 3, "session": 4, "commands": 4}
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
-SHARED = {"dls", "dls.contract", "dls.errors", "dls.gpus", "dls.weights"}
+SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.weights"}
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
 CLIENT_PACKAGES = {"paramiko", "sshtunnel", "rich"}
@@ -83,7 +83,7 @@ def test_the_wire_format_is_pure() -> None:
 
 def test_each_side_needs_its_own_packages_only() -> None:
     """No function of the client uses the server's packages, and none of the server the client's."""
-    for name in modules("dls.remote", "dls.contract", "dls.errors", "dls.gpus", "dls.weights"):
+    for name in modules("dls.remote", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.weights"):
         assert not roots(all_imports(name)) & SERVER_PACKAGES, name
     for name in modules("dls.server"):
         assert not roots(all_imports(name)) & CLIENT_PACKAGES, name

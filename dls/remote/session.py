@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from dls.contract import DEFAULT_PORT, ServerState
+from dls.credentials import server_field
 from dls.remote.host import launch
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
@@ -22,7 +23,7 @@ from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
-from dls.remote.tunnel.local_secret import choose_secret, server_field
+from dls.remote.tunnel.local_secret import choose_secret
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 

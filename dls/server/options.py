@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dls.contract import DEFAULT_ENGINE, DEFAULT_PORT, DEFAULT_TTL, LaunchFile
+from dls.credentials import make_secret
 from dls.errors import ListenError
 from dls.server import sockets
-from dls.server.http.access import make_secret
 from dls.weights import ModelSpec
 
 

@@ -19,13 +19,14 @@ from starlette.types import ASGIApp
 
 from dls import __version__
 from dls.contract import GRACE_SECONDS, REPLACED_SECONDS, LaunchFile, ServerState
+from dls.credentials import make_secret
 from dls.errors import DlsError, ListenError
 from dls.server import descriptors, locks, memory_limits, sockets
 from dls.server.engines.base import Engine
 from dls.server.engines.catalog import make_engine
 from dls.server.engines.process import ProcessEngine
 from dls.server.engines.readiness import Readiness
-from dls.server.http.access import Policy, make_secret
+from dls.server.http.access import Policy
 from dls.server.http.activity import Activity, watch_idle
 from dls.server.http.app import make_app
 from dls.server.http.connections import MAX_CONNECTIONS, LimitedProtocol, limited_protocol

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dls.credentials import server_field
 from dls.errors import ListenError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -110,14 +111,13 @@ def addresses(host: str | None, port: int | None, secret: str | None) -> list[Ad
     """Return every address under which the server can be reached; those for this computer only come last."""
     if host is None or port is None:
         return []
-    user = f"snap:{secret}@" if secret else ""
     if host in LOOPBACK:
         names = [("localhost", True), ("127.0.0.1", True)] if host != "::1" else [("localhost", True)]
     elif host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
         names = [*((name, False) for name in _reachable_names()), ("localhost", True), ("127.0.0.1", True)]
     else:
         names = [(host, False)]
-    return [Address(user + name, port, local) for name, local in names]
+    return [Address(server_field(secret, name), port, local) for name, local in names]
 
 
 def _reachable_names() -> list[str]:

@@ -20,20 +20,11 @@ from dls.server.volume import Geometry, Prompt, Volume
 from dls.weights import ModelSpec
 from tests.support.http_server import serving
 from tests.support.itksnap import ItkSnap
+from tests.support.nninteractive import IGNORED_WARNINGS, MODEL
 from tests.support.synthetic import ellipsoid, noisy
 
-pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
-pytest.importorskip("nnInteractive", reason="nninteractive is not installed: scripts/test installs it")
+pytestmark = IGNORED_WARNINGS
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-MODEL = Path(__file__).parents[1] / "tiny_model" / "model"
 OPTIONS = EngineOptions("cpu", ModelSpec(str(MODEL), network=False))
 SHAPE = (150, 150, 150)
 BALL = ellipsoid(SHAPE, (75, 75, 75), (45, 45, 45))

@@ -10,10 +10,10 @@ from tests.support.prompters import ScriptedPrompter
 
 
 class CodePrompter(ScriptedPrompter):
-    """Knows the password and the code."""
+    """Knows the password and the code; with `second`, that is raised when the code is asked for again."""
 
-    def __init__(self) -> None:
-        super().__init__({"Password": "sesame", "code": "123456"})
+    def __init__(self, second: BaseException | None = None) -> None:
+        super().__init__({"Password": "sesame", "code": "123456" if second is None else ["123456", second]})
 
 
 class WithCode:

@@ -23,7 +23,7 @@ MANAGED_PYTHON = "3.12"
 """Version that uv fetches where the host has no Python that is new enough."""
 LAST_LINES = 15
 """Number of the installer's last lines that an error shows."""
-TORCH_BY_DRIVER = ((580, ""), (525, ",<2.11"))
+TORCH_BY_DRIVER = ((lock_files.OLDEST_DRIVER, ""), (525, ",<2.11"))
 """Oldest major version of the driver and the bound on torch for it: torch's wheels from 2.11 on need CUDA 13."""
 RESULTS = {
     "locked": "Installed the locked packages and our code",

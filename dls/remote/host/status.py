@@ -7,6 +7,7 @@ import http.client
 import json
 
 from dls.contract import ServerState
+from dls.credentials import encode_token
 from dls.remote.host.proof import prove_both_ways
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
@@ -61,7 +62,7 @@ def request(connection: Connection, state: ServerState, path: str) -> tuple[int,
         client = http.client.HTTPConnection("localhost")
         client.sock = channel
         # Only its user can open the socket. On a port, the proof has taken the place of the secret.
-        headers = {"Authorization": f"Basic {state.credentials}"} if state.port is None else {}
+        headers = {"Authorization": f"Basic {encode_token(str(state.secret))}"} if state.port is None else {}
         try:
             client.request("GET", path, headers=headers)
             response = client.getresponse()

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import ipaddress
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Characters of secrets: easy to read aloud and to type, and without a special meaning in a URL."""
-
-
-def make_secret() -> str:
-    """Return a new secret of 120 bits."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(24))
+from dls.credentials import carries_secret
 
 
 @dataclass(frozen=True)
@@ -68,14 +58,7 @@ class Policy:
 
     def is_authorized(self, headers: Mapping[str, str]) -> bool:
         """Return whether the request carries the secret as the password of Basic credentials (RFC 7617)."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if self.secret is None or scheme.lower() != "basic":
-            return False
-        try:
-            _, _, password = base64.b64decode(token, validate=True).partition(b":")
-        except (binascii.Error, ValueError):
-            return False
-        return hmac.compare_digest(password, self.secret.encode())
+        return self.secret is not None and carries_secret(headers.get("authorization", ""), self.secret)
 
     def _is_own_name(self, host: str) -> bool:
         name = _hostname(host)

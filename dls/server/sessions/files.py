@@ -54,6 +54,8 @@ class SessionFiles:
         self._folders = folders
         self._lock = lock
         self.manifest = manifest
+        self.last_request = ""
+        """The request that sent the last stored prompt, once `recover` has read the journal."""
 
     def release(self) -> None:
         """Release the lock, so that another server can take the session."""
@@ -128,6 +130,7 @@ class SessionFiles:
             found = self._decode_journal()
             if self.manifest.end is not None:
                 self.manifest = replace(self.manifest, end=found.ends[-1])
+            self.last_request = found.records[-1].request if found.records else ""
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:

@@ -7,14 +7,13 @@ how a session outlives a crash of the engine, a crash of the server, and weeks w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 
-from dls.errors import Conflict, Exhausted, NotFound
+from dls.errors import Exhausted, NotFound
 from dls.server import descriptors
 from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
@@ -128,10 +127,7 @@ class SessionRegistry:
         files = await self._executors.codec(self._store.find, session_id)
         if files is None:
             raise _unknown_session()
-        session = Session(session_id, files)
-        with contextlib.suppress(Conflict):  # damaged prompts are refused at the next prompt
-            records = await self._executors.codec(files.read_records)
-            session.last_request = records[-1].request if records else ""
+        session = Session(session_id, files, files.last_request)
         await self._executors.codec(files.refresh_times)
         return self._add(session)
 

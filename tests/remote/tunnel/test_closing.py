@@ -16,7 +16,6 @@ import pytest
 import dls
 from dls.demo import sshd
 from dls.remote import session as sessions
-from dls.remote.ssh.prompts import Question
 from dls.remote.tunnel.link import ConnectionLost, LinkState
 from tests.support.connecting import RecordingReporter, connected, cut
 from tests.support.itksnap import Answer, ItkSnap
@@ -136,16 +135,11 @@ def test_closing_ends_a_login_that_waits_for_an_answer(
 @CUT_SHORT
 def test_ctrl_c_at_a_question_ends_the_supervisor(remote_dir: str, short_folder: Path) -> None:
     """It is raised in the thread that asks, and the login that needed the answer ends without an error."""
-
-    class Interrupted(CodePrompter):
-        def answer(self, question: Question) -> str:
-            if len(self.prompts) >= 2:
-                raise KeyboardInterrupt
-            return super().answer(question)
-
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = dls.LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
-        session = dls.connect("dls-demo", login=login, local_port=free_port(), prompter=Interrupted())
+        session = dls.connect(
+            "dls-demo", login=login, local_port=free_port(), prompter=CodePrompter(KeyboardInterrupt())
+        )
         cut(session)
         with pytest.raises(KeyboardInterrupt):
             session.wait()

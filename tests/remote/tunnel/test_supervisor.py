@@ -92,16 +92,11 @@ def test_a_changed_host_key_ends_the_session(remote_dir: str, short_folder: Path
 @CUT_SHORT
 def test_a_login_that_nobody_can_answer_ends_the_session(remote_dir: str, short_folder: Path) -> None:
     """Without a terminal a code can't be asked for again, and the error says so."""
-
-    class Once(CodePrompter):
-        def answer(self, question: Question) -> str:
-            if len(self.prompts) >= 2:
-                raise CannotAsk("The login needs a secret, and there is no terminal to ask at.")
-            return super().answer(question)
-
+    gone = CannotAsk("The login needs a secret, and there is no terminal to ask at.")
+    prompter = CodePrompter(gone)
     with sshd.running(short_folder, library=True, login=WithCode) as server:
         login = dls.LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
-        session = dls.connect("dls-demo", login=login, local_port=free_port(), prompter=Once())
+        session = dls.connect("dls-demo", login=login, local_port=free_port(), prompter=prompter)
         cut(session)
         with pytest.raises(CannotAsk):
             session.wait()

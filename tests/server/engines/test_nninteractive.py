@@ -23,21 +23,14 @@ from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt, Volume
 from dls.weights import ModelSpec
 from tests.support.http_server import LiveServer, serving
 from tests.support.itksnap import ItkSnap, described, packed
+from tests.support.nninteractive import IGNORED_WARNINGS, MODEL
 from tests.support.synthetic import deepest, dice, ellipsoid, noisy
 from tests.tiny_model.images import phantom
 
 torch = pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
-pytest.importorskip("nnInteractive", reason="nninteractive is not installed: scripts/test installs it")
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = IGNORED_WARNINGS
 
-MODEL = Path(__file__).parents[2] / "tiny_model" / "model"
 SHAPE = (96, 128, 128)
 TRUTH = ellipsoid(SHAPE, (48, 64, 64), (12, 15, 14))
 IMAGE = noisy(TRUTH, 6, np.random.default_rng(0))

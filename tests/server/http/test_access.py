@@ -6,7 +6,8 @@ import base64
 
 import pytest
 
-from dls.server.http.access import Policy, make_secret
+from dls.credentials import make_secret
+from dls.server.http.access import Policy
 from tests.support.http_server import serving
 from tests.support.itksnap import ItkSnap
 
