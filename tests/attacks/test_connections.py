@@ -101,9 +101,12 @@ def test_idle_connections_make_room() -> None:
             opened()
         assert read_all(first) == b""
         assert ask(port).startswith(b"HTTP/1.1 200 ")
-        busy = [opened(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf") for _ in range(5)]
-        until(lambda: ask(port).startswith(b"HTTP/1.1 503 "))
-        busy[0].sendall(b"123456")
+        head = b"POST / HTTP/1.1\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+        busy = [opened(head) for _ in range(5)]
+        for client in busy:  # from now on each of them is at a request
+            assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        assert ask(port).startswith(b"HTTP/1.1 503 ")
+        busy[0].sendall(b"half123456")
         assert busy[0].recv(100).startswith(b"HTTP/1.1 200 ")
 
 

@@ -190,9 +190,12 @@ def test_connections_without_end(proxied_server: ProxiedServer, monkeypatch: pyt
             opened()
         assert read_all(first) == b""
         assert ask(proxied_server.port, GET).startswith(b"HTTP/1.1 200 ")
-        busy = [opened(b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf") for _ in range(5)]
-        until(lambda: ask(proxied_server.port, GET).startswith(b"HTTP/1.1 503 "))
-        busy[0].sendall(b"12345")
+        head = b"POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        busy = [opened(head) for _ in range(5)]
+        for client in busy:  # from now on each of them is at a request
+            assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        assert ask(proxied_server.port, GET).startswith(b"HTTP/1.1 503 ")
+        busy[0].sendall(b"half12345")
         assert busy[0].recv(100).startswith(b"HTTP/1.1 404 ")
         busy[0].close()
         until(lambda: ask(proxied_server.port, GET).startswith(b"HTTP/1.1 200 "))
