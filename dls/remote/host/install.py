@@ -12,7 +12,7 @@ from dls.errors import HostError, InstallError
 from dls.remote.host import lock_files
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
-from dls.remote.host.refusals import HASH_MISMATCH, refusal
+from dls.remote.host.refusals import HASH_MISMATCH, raise_refusal
 from dls.remote.host.scripts import read_verifier, render
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
@@ -256,8 +256,7 @@ def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase,
 def mark_incomplete(connection: Connection, plan: InstallPlan) -> None:
     """Mark a damaged installation as incomplete; raises HostError for a directory that another user can change."""
     script = render("mark_incomplete", "trusted", ROOT=plan.root, ENVIRONMENT=plan.environment, CODE=plan.code)
-    if error := refusal(connection.target.label, connection.run(script), plan.run_dir):
-        raise error
+    raise_refusal(connection.target.label, connection.run(script), plan.run_dir)
 
 
 def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, own_caches: bool) -> str:
@@ -269,8 +268,7 @@ def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, o
 
     phase.update(f"making an environment with {plan.tool.value}")
     completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
-    if error := refusal(connection.target.label, completed, plan.run_dir):
-        raise error
+    raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status == HASH_MISMATCH:
         raise InstallError(
             f"A package that came to {connection.target.label} is not the one that was locked: its hash differs.",
@@ -289,8 +287,7 @@ def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, o
 
 def _send_code(connection: Connection, plan: InstallPlan, code: Code) -> None:
     completed = connection.run(code_script(plan, code.archive()))
-    if error := refusal(connection.target.label, completed, plan.run_dir):
-        raise error
+    raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status:
         raise InstallError(
             f"Our code could not be put on {connection.target.label}.",

@@ -20,7 +20,7 @@ from dls.gpus import Gpu
 from dls.remote.host.install import InstallPlan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
-from dls.remote.host.refusals import CODE_CHANGED, ENVIRONMENT_CHANGED, refusal
+from dls.remote.host.refusals import CODE_CHANGED, ENVIRONMENT_CHANGED, raise_refusal
 from dls.remote.host.scripts import read_verifier, render
 from dls.remote.ssh.connection import Completed, Connection
 
@@ -134,8 +134,7 @@ def launch(
     file = launch_file(options, plan, code_key, log_path(report), replaced)
     completed = connection.run(launch_script(plan, file, gpu), timeout=READY_SECONDS + 30)
     where = connection.target.label
-    if error := refusal(where, completed, plan.run_dir):
-        raise error
+    raise_refusal(where, completed, plan.run_dir)
     if completed.status in (CODE_CHANGED, ENVIRONMENT_CHANGED):
         raise Changed(where, completed)
     if completed.status:

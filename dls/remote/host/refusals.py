@@ -17,16 +17,16 @@ CODE_CHANGED, ENVIRONMENT_CHANGED = 78, 79
 """Exit statuses of the launch script when the code, or what is installed, is not as it was made."""
 
 
-def refusal(where: str, completed: Completed, run_dir: str) -> HostError | None:
-    """Return the error for what the script refused to use; None when it refused nothing."""
+def raise_refusal(where: str, completed: Completed, run_dir: str) -> None:
+    """Raise HostError for what the script refused to use; do nothing when it refused nothing."""
     if completed.status == FOREIGN_RUN_DIR:
-        return _foreign(where, run_dir)
+        raise _foreign(where, run_dir)
     if completed.status != UNTRUSTED:
-        return None
+        return
     fault, _, path = completed.stdout.rstrip("\n").rpartition("\n")[2].partition("\t")
     if fault != "loose":
-        return _foreign(where, path)
-    return HostError(
+        raise _foreign(where, path)
+    raise HostError(
         f"Other users of {where} can write to {path}.",
         f"If nobody else put anything there, close it: chmod go-w {shlex.quote(path)}. "
         "Otherwise name another directory with --remote-dir.",
