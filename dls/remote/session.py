@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 
 from dls.contract import DEFAULT_PORT, ServerState
@@ -19,7 +18,7 @@ from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
+from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
@@ -29,47 +28,6 @@ from dls.remote.tunnel.supervisor import Supervisor
 
 CLOSE_SECONDS = 2.0
 """Seconds that closing waits for the supervisor; a login under way is left to it, and it closes what it opens."""
-
-
-class _ClosablePrompter:
-    """Passes questions on until the session is closed, so that none is asked after that and no thread waits for one."""
-
-    def __init__(self, prompter: Prompter) -> None:
-        self._prompter = prompter
-        self._is_closed = False
-
-    def close(self) -> None:
-        """Let every later question fail with LinkClosed."""
-        self._is_closed = True
-
-    def accept_host_key(self, key: NewHostKey) -> bool:
-        """Pass the question on; raises LinkClosed."""
-        return self._open_prompter().accept_host_key(key)
-
-    def answer(self, question: Question) -> str:
-        """Pass the question on; raises LinkClosed."""
-        return self._open_prompter().answer(question)
-
-    def _open_prompter(self) -> Prompter:
-        if self._is_closed:
-            raise LinkClosed("The connection is closed.")
-        return self._prompter
-
-
-@dataclass(frozen=True)
-class _Questions:
-    """The prompters, from the user's own to the one that the supervisor's thread asks."""
-
-    closable: _ClosablePrompter
-    cache: CachingPrompter
-    threaded: ThreadedPrompter
-
-    @classmethod
-    def wrap(cls, prompter: Prompter) -> _Questions:
-        """Wrap the user's prompter."""
-        closable = _ClosablePrompter(prompter)
-        cache = CachingPrompter(closable)
-        return cls(closable, cache, ThreadedPrompter(cache))
 
 
 class Session:
@@ -85,7 +43,7 @@ class Session:
         link: Link,
         listener: Listener,
         supervisor: Supervisor,
-        questions: _Questions,
+        prompter: ThreadedPrompter,
         local_secret: str | None = None,
     ) -> None:
         self.target = target
@@ -100,7 +58,7 @@ class Session:
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
-        self._questions = questions
+        self._prompter = prompter
 
     def __repr__(self) -> str:
         return f"<dls.Session {self.target} at localhost:{self.port}: {self._link.state.value}>"
@@ -140,13 +98,12 @@ class Session:
 
         Questions of the host that come up when the link has to be restored are asked in this thread.
         """
-        threaded = self._questions.threaded
-        threaded.has_foreground = True
+        self._prompter.has_foreground = True
         try:
             while not self._supervisor.ended.wait(0.25):
-                threaded.answer_pending()
+                self._prompter.answer_pending()
         finally:
-            threaded.has_foreground = False
+            self._prompter.has_foreground = False
         if self._supervisor.error is not None:
             raise self._supervisor.error
 
@@ -155,7 +112,7 @@ class Session:
 
         A reconnection under way is abandoned: what it still opens, it closes itself.
         """
-        self._questions.closable.close()
+        self._prompter.close(LinkClosed("The connection is closed."))
         self._supervisor.stop()
         self._link.handle(Closed())
         self._listener.close()
@@ -164,15 +121,8 @@ class Session:
                 launch.stop(self.connection, self.state)
         finally:
             self.connection.close()
-            self._join_supervisor()
-
-    def _join_supervisor(self) -> None:
-        deadline = time.monotonic() + CLOSE_SECONDS
-        if threading.current_thread() is self._supervisor:  # a reporter closes the session
-            return
-        while self._supervisor.is_alive() and time.monotonic() < deadline:
-            self._questions.threaded.answer_pending()  # fails, which ends a login that waits for the answer
-            self._supervisor.join(0.05)
+            if threading.current_thread() is not self._supervisor:  # where a reporter closes the session
+                self._supervisor.join(CLOSE_SECONDS)
 
     def __enter__(self) -> Session:
         return self
@@ -203,9 +153,10 @@ def connect(
     requirements(server.engine)
     secret = choose_secret(local_secret)
     phases = Phases(reporter or Silent())
-    questions = _Questions.wrap(prompter or NoPrompter())
-    connection = log_in(target, login, questions.threaded, phases)
-    questions.cache.login_accepted()
+    cache = CachingPrompter(prompter or NoPrompter())
+    questions = ThreadedPrompter(cache)
+    connection = log_in(target, login, questions, phases)
+    cache.login_accepted()
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(connection.close)
         deployment = Deployment.probe(login, server, connection, phases)
@@ -216,10 +167,10 @@ def connect(
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
         cleanup.pop_all()
-    supervisor = Supervisor(target, login, server, link, questions.threaded, questions.cache, phases.reporter)
+    supervisor = Supervisor(target, login, server, link, questions, cache, phases.reporter)
     session = Session(
         target, login, deployment.report, phases.seconds,
-        link=link, listener=listener, supervisor=supervisor, questions=questions,
+        link=link, listener=listener, supervisor=supervisor, prompter=questions,
         local_secret=secret,
     )  # fmt: skip
     supervisor.start()

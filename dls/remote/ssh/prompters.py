@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dls.errors import DlsError
 from dls.remote.ssh.prompts import CannotAsk, NewHostKey, Prompter, Question
 
 ONE_TIME_WORDS = ("code", "token", "otp", "one-time", "passcode", "verification", "duo")
@@ -81,6 +83,16 @@ class ThreadedPrompter:
         self._pending: queue.Queue[_Call] = queue.Queue()
         self.has_foreground = False
         """Whether a foreground thread calls `answer_pending` regularly; without one, questions are asked directly."""
+        self._closing: DlsError | None = None
+
+    def close(self, error: DlsError) -> None:
+        """Let every question fail with this error, those that wait and those to come; one being asked goes on."""
+        self._closing = error
+        with contextlib.suppress(queue.Empty):
+            while True:
+                call = self._pending.get_nowait()
+                call.error = error
+                call.done.set()
 
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Ask in the foreground thread."""
@@ -91,13 +103,16 @@ class ThreadedPrompter:
         return str(self._relay(lambda: self._prompter.answer(question)))
 
     def _relay(self, ask: Callable[[], object]) -> object:
+        if self._closing is not None:
+            raise self._closing
         if not self.has_foreground:
             return ask()  # a caller of the library, with a prompter of its own and no Ctrl-C to wait for
         call = _Call(ask)
         self._pending.put(call)
         while not call.done.wait(POLL_SECONDS):
-            if not self.has_foreground and self._withdraw(call):
-                raise CannotAsk("The login needs an answer, and the command no longer waits for questions.")
+            if (self._closing or not self.has_foreground) and self._withdraw(call):
+                gone = CannotAsk("The login needs an answer, and the command no longer waits for questions.")
+                raise self._closing or gone
         if call.error is not None:
             raise call.error
         return call.answer

@@ -122,7 +122,7 @@ def test_closing_ends_a_login_that_waits_for_an_answer(
     with sshd.running(short_folder, library=True, login=Counted) as server:
         login = dls.LoginOptions(ssh_config=server.config, remote_dir=remote_dir)
         session = dls.connect("dls-demo", login=login, local_port=free_port(), prompter=prompter)
-        session._questions.threaded.has_foreground = True  # as if `wait` were running, and the user busy
+        session._prompter.has_foreground = True  # as if `wait` were running, and the user busy
         asked = list(prompter.prompts)
         cut(session)
         until(lambda: len(challenges) == 2)
