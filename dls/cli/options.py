@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,13 @@ INSECURE_NOTE = "Certificates are not checked (--insecure); --ca-bundle FILE is 
 """Shown whenever --insecure is used."""
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 """Devices that --device takes, as help and messages list them."""
+
+
+def _add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """Add the options in the order in which `--help` lists them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def login_options(command: Command) -> Command:
@@ -59,9 +66,7 @@ def login_options(command: Command) -> Command:
             help="Directory on the host to install into.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _add_options(command, options)
 
 
 MODEL_OPTIONS = [
@@ -79,9 +84,7 @@ MODEL_OPTIONS = [
 
 def model_options(command: Command) -> Command:
     """Add the options of commands that look for models."""
-    for option in reversed(MODEL_OPTIONS):
-        command = option(command)
-    return command
+    return _add_options(command, MODEL_OPTIONS)
 
 
 def engine_options(command: Command) -> Command:
@@ -113,9 +116,7 @@ def engine_options(command: Command) -> Command:
             help="Serve nnInteractive's own protocol too, for napari, 3D Slicer and MITK.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _add_options(command, options)
 
 
 def session_options(command: Command) -> Command:
@@ -133,9 +134,7 @@ def session_options(command: Command) -> Command:
             help="Remove a session after this many days without use.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _add_options(command, options)
 
 
 def check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:

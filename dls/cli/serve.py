@@ -172,7 +172,7 @@ def _list_notes(listening: RunningServer) -> list[str]:
     if options.stand_in:
         notes.append(f"{listening.engine.name} stands in for nnInteractive: it is listed under that name too.")
     if options.uds is not None:
-        notes.append(f"RunningServer on the Unix socket {options.uds}")
+        notes.append(f"Listening on the Unix socket {options.uds}")
     if listening.port is not None and not options.is_public and listening.secret is None:
         notes.append("Other users of this computer can use this port; --secret @FILE lets it ask for a secret.")
     if options.is_public and options.open:

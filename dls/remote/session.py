@@ -20,7 +20,7 @@ from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.tunnel.endpoint import Endpoint
-from dls.remote.tunnel.link import Closed, Connected, Link, LinkClosed, LinkState
+from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
 from dls.remote.tunnel.local_secret import choose_secret
 from dls.remote.tunnel.proxy import Proxy
@@ -112,7 +112,7 @@ class Session:
 
         A reconnection under way is abandoned: what it still opens, it closes itself.
         """
-        self._prompter.close(LinkClosed("The connection is closed."))
+        self._prompter.close(LinkClosed(CLOSED))
         self._supervisor.stop()
         self._link.handle(Closed())
         self._listener.close()

@@ -163,7 +163,7 @@ def _read_uid(text: str) -> int:
         return int(text)
     raise HostError(
         f"The host says that its user's number is {text[:DETAIL_LENGTH]!r}.",
-        "Log in by hand and look what `id -u` prints there.",
+        "Log in by hand and check what `id -u` prints there.",
     )
 
 

@@ -136,7 +136,7 @@ class Connection:
         if collector.status is None:
             raise HostError(
                 f"{self.target.label} does not run commands as it should (its shell ended with status {status}).",
-                "Log in by hand and look whether `sh` works there.",
+                "Log in by hand and check whether `sh` works there.",
                 detail=(stderr or collector.noise)[-2000:],
             )
         return Completed(collector.status, collector.text, stderr)
@@ -157,7 +157,7 @@ class Connection:
             if collector.is_too_large:
                 raise HostError(
                     f"{self.target.label} answers a script with more than {MAX_OUTPUT >> 20} MiB.",
-                    "Log in by hand and look what its shell prints there.",
+                    "Log in by hand and check what its shell prints there.",
                     detail=collector.noise[-2000:],
                 )
         stderr.join()

@@ -16,6 +16,9 @@ from dls.remote.ssh.channel import Channel
 from dls.remote.tunnel.channel_pool import POOL_SIZE, ChannelPool
 from dls.remote.tunnel.endpoint import Endpoint
 
+CLOSED = "The connection is closed."
+"""The reason that a request meets after the user has closed the session."""
+
 
 class LinkState(enum.Enum):
     """Whether requests can be sent to the server."""
@@ -68,7 +71,7 @@ class Failed:
 class Closed:
     """The user closed the session."""
 
-    reason: str = "The connection is closed."
+    reason: str = CLOSED
 
 
 LinkEvent = Connected | ConnectionLost | ServerLost | ServerStopped | Failed | Closed

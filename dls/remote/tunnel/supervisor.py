@@ -26,6 +26,7 @@ from dls.remote.tunnel.health import (
     is_host_alive,
 )
 from dls.remote.tunnel.link import (
+    CLOSED,
     Connected,
     ConnectionLost,
     Failed,
@@ -221,7 +222,7 @@ class Supervisor(threading.Thread):
             raise
         self._connection = connection
         if self._stopped.is_set():
-            raise LinkClosed("The connection is closed.")
+            raise LinkClosed(CLOSED)
         self._prompt_cache.login_accepted()
         policy.record_login()
         return connection

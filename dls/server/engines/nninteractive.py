@@ -198,13 +198,11 @@ class NnInteractiveSegmentation:
         """
         from torch import OutOfMemoryError, cuda
 
-        seed_prediction()
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
             log.warning("the GPU ran out of memory; freeing its caches and repeating the prompt")
         cuda.empty_cache()
-        seed_prediction()
         try:
             return self._predict(prompt)
         except OutOfMemoryError:
@@ -215,6 +213,7 @@ class NnInteractiveSegmentation:
             ) from None
 
     def _predict(self, prompt: Prompt) -> Box | None:
+        seed_prediction()
         if prompt.kind == POINT:
             changed = self._session.add_point_interaction(prompt.origin, prompt.foreground)
         else:

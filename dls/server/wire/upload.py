@@ -42,6 +42,8 @@ DRAWN_VOXEL_BYTES = 112
 CROP_COPIES = 4
 """How often a drawing's crop is in memory on its way to the engine: here, in the pipe, there, and in the prompt."""
 MAX_METADATA_BYTES = 1 << 16
+SECOND_MEMBER = "There is more data after the image's gzip member; it must be one."
+"""Found while an image is inflated, or at its end: a second member would be a second image."""
 INVALID: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub declares the class as an instance
 
 
@@ -174,7 +176,7 @@ class Inflater:
                 return
             compressed = self._pending.pop(0) if self._stream.needs_input and self._pending else b""
             if self._stream.eof:
-                raise BadRequest("There is more data after the image's gzip member; it must be one.")
+                raise BadRequest(SECOND_MEMBER)
             self._inflate(compressed, size)
         if self._received > EXPANSION * self._inflated + EXPANSION_BYTES:
             raise BadRequest("The image's data is not compressed: it is longer than what it stands for.")
@@ -212,7 +214,7 @@ class Inflater:
         if self._expected is not None and self._inflated != self._expected:
             raise BadRequest("The image's data is shorter than its dimensions say.")
         if self._stream.unused_data:
-            raise BadRequest("There is more data after the image's gzip member; it must be one.")
+            raise BadRequest(SECOND_MEMBER)
 
 
 class Upload:
