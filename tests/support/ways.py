@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,9 @@ from tests.support.prompters import ScriptedPrompter
 
 Answers = Mapping[str, str | Sequence[str]]
 """What a person types, by a part of the question that both clients' questions have."""
+
+JARGON = re.compile(r"Traceback|paramiko|\b\w*(Error|Exception)\b|NoneType|dls made a mistake")
+"""Words of the library or of Python, which tell a person nothing."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,9 @@ class Dls:
                 code = error.exit_code
         asked = tuple(prompter.prompts) if isinstance(prompter, ScriptedPrompter) else ()
         assert_kept(_secrets(answers), [*transcript.texts, *started])
-        return Outcome(output.strip() == "hi", "\n".join(transcript.texts), asked, _since(way, before), code)
+        said = "\n".join(transcript.texts)
+        assert JARGON.search(said) is None, said
+        return Outcome(output.strip() == "hi", said, asked, _since(way, before), code)
 
 
 CLIENTS: tuple[Client, ...] = (OpenSsh(), Dls())
