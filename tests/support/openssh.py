@@ -140,3 +140,11 @@ def allow(server: Server, key: Path) -> None:
     """Let the server accept one more key."""
     with (server.folder / "authorized_keys").open("a") as file:
         file.write(Path(f"{key}.pub").read_text())
+
+
+def client_version() -> tuple[int, int]:
+    """Return the version of OpenSSH's client, such as (9, 2)."""
+    text = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr
+    found = re.match(r"OpenSSH_(?:for_Windows_)?(\d+)\.(\d+)", text)
+    assert found, text
+    return int(found[1]), int(found[2])
