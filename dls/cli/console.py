@@ -37,7 +37,7 @@ def terminal(as_json: bool = False) -> Iterator[tuple[Console, ConsoleReporter |
     console = stderr()
     reporter = ConsoleReporter(console)
     is_interactive = sys.stdin.isatty() and sys.stderr.isatty()
-    prompter = TerminalPrompter(reporter) if is_interactive else NoPrompter()
+    prompter = TerminalPrompter(reporter) if is_interactive else UnattendedPrompter(reporter)
     try:
         yield console, JsonReporter(reporter) if as_json else reporter, prompter
     finally:
@@ -131,6 +131,28 @@ class TerminalPrompter:
         self._reporter.close()
         prompt = printable(question.prompt, lines=True)
         return _read_line(prompt) if question.echo else _read_hidden(prompt)
+
+    def tell(self, text: str) -> None:
+        """Show what the host says."""
+        tell(self._reporter, text)
+
+
+class UnattendedPrompter(NoPrompter):
+    """Asks nothing, since there is no terminal, and shows what the host says."""
+
+    def __init__(self, reporter: ConsoleReporter) -> None:
+        self._reporter = reporter
+
+    def tell(self, text: str) -> None:
+        """Show what the host says."""
+        tell(self._reporter, text)
+
+
+def tell(reporter: ConsoleReporter, text: str) -> None:
+    """Show each line of what a host says."""
+    for line in text.splitlines():
+        if line.strip():
+            reporter.note(line.rstrip())
 
 
 def _read_line(prompt: str) -> str:

@@ -11,13 +11,15 @@ import click
 
 from dls.contract import DEFAULT_ENGINE, DEFAULT_REMOTE_DIR, DEFAULT_TTL
 from dls.errors import TargetError
+from dls.remote.ssh.options import CARRIERS, LoginOptions
 
 if TYPE_CHECKING:
-    from dls.remote.ssh.login import LoginOptions
     from dls.weights import ModelSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+SAME_NAMES = ("ssh_options", "user", "jump", "address_family", "carrier", "via", "through_exec", "verbose")
+"""Login options that have one name on the command line and in `LoginOptions`."""
 INSECURE_NOTE = "Certificates are not checked (--insecure); --ca-bundle FILE is safer."
 """Shown whenever --insecure is used."""
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
@@ -48,7 +50,37 @@ def login_options(command: Command) -> Command:
             type=click.Path(path_type=Path),
             help="Private key file to log in with; may be given several times.",
         ),
-        click.option("--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
+        click.option("-p", "--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
+        click.option("-l", "--user", metavar="USER", help="User to log in as."),
+        click.option("-J", "--jump", metavar="HOST,...", help="Jump hosts to go through, the nearest one first."),
+        click.option(
+            "-o",
+            "--ssh-option",
+            "ssh_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Setting of ssh_config(5); wins over the configuration file.",
+        ),
+        click.option("-4", "address_family", flag_value="inet", help="Use IPv4 only."),
+        click.option("-6", "address_family", flag_value="inet6", help="Use IPv6 only."),
+        click.option("-v", "--verbose", count=True, help="Tell what SSH does; -vv tells more."),
+        click.option(
+            "--carrier",
+            type=click.Choice(CARRIERS),
+            default="auto",
+            show_default=True,
+            help="What logs in: dls itself (paramiko), this computer's ssh, or the one that the host needs.",
+        ),
+        click.option(
+            "--via",
+            metavar="COMMAND",
+            help='Reach the host by a command that runs another one there, as "docker exec -i NAME", without SSH.',
+        ),
+        click.option(
+            "--through-exec",
+            is_flag=True,
+            help="Use a host that forbids forwarding through a command's input and output.",
+        ),
         click.option(
             "--accept-new-host-key",
             is_flag=True,
@@ -147,8 +179,6 @@ def check_device(context: click.Context, parameter: click.Parameter, device: str
 
 def build_login_options(options: dict[str, Any]) -> LoginOptions:
     """Return the values of the options that `login_options` adds; reads the password file."""
-    from dls.remote.ssh.login import LoginOptions
-
     return LoginOptions(
         ssh_config=options["ssh_config"],
         identities=tuple(options["identities"]),
@@ -156,6 +186,7 @@ def build_login_options(options: dict[str, Any]) -> LoginOptions:
         accept_new_host_key=options["accept_new_host_key"],
         password=read_first_line(options["password_file"], "--password-file"),
         remote_dir=options["remote_dir"],
+        **{name: options[name] for name in SAME_NAMES},
     )
 
 

@@ -1,115 +1,250 @@
-"""The SSH configuration (ssh_config(5)), and the target that it defines together with the options."""
+"""The target that the destination, the options and the SSH configuration (ssh_config(5)) define together.
+
+`ssh -G` reads the configuration where this computer has `ssh`, so that it means here what it means there.
+"""
 
 from __future__ import annotations
 
 import getpass
-import glob
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import paramiko
-
 from dls.errors import TargetError
-from dls.remote.ssh.exceptions import configuration_error
-from dls.remote.ssh.target import Target, parse_destination, parse_port
+from dls.remote.ssh import paramiko_config
+from dls.remote.ssh.openssh_config import Settings, expand_home, find_ssh, read_settings, split_paths
+from dls.remote.ssh.options import LoginOptions
+from dls.remote.ssh.target import METHODS, Algorithms, Target, parse_destination, parse_port
+from dls.remote.ssh.tokens import Tokens
 
-DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
-"""Key files that OpenSSH tries by default and paramiko can read, in OpenSSH's order of strength."""
+MAX_HOPS = 16
+"""Maximum number of jump hosts; a configuration in which two name each other would have no end."""
+ALGORITHM_SETTINGS = {
+    "host_keys": "hostkeyalgorithms",
+    "kex": "kexalgorithms",
+    "ciphers": "ciphers",
+    "macs": "macs",
+    "public_keys": "pubkeyacceptedalgorithms",
+}
+"""The fields of `Algorithms` and the settings that they come from."""
+OPENSSH_ONLY = {
+    "knownhostscommand": "KnownHostsCommand",
+    "pkcs11provider": "PKCS11Provider",
+    "revokedhostkeys": "RevokedHostKeys",
+    "bindinterface": "BindInterface",
+}
+"""Settings that only `ssh` honours, whatever their value is."""
+OPENSSH_ONLY_SWITCHES = {
+    "proxyusefdpass": "ProxyUseFdpass",
+    "verifyhostkeydns": "VerifyHostKeyDNS",
+    "nohostauthenticationforlocalhost": "NoHostAuthenticationForLocalhost",
+}
+"""Settings that only `ssh` honours, where they are on."""
 
-
-def load_config(path: Path | None) -> paramiko.SSHConfig:
-    """Read an SSH configuration file; without a path the user's own, which may be missing."""
-    chosen = path or Path.home() / ".ssh" / "config"
-    if path is None and not chosen.is_file():
-        return paramiko.SSHConfig()
-    try:
-        return paramiko.SSHConfig.from_text(_expand_includes(chosen.read_text(), chosen.parent))
-    except OSError as error:
-        raise TargetError(
-            f"The SSH configuration {chosen} can't be read: {error.strerror}.", "Name another one with -F."
-        ) from error
-    except (paramiko.ConfigParseError, UnicodeDecodeError) as error:
-        raise configuration_error(str(chosen), error) from error
-
-
-def _expand_includes(text: str, folder: Path, parents: tuple[str, ...] = ()) -> str:
-    """Replace each `Include` line by the files it names, as ssh_config(5) defines; paramiko ignores such lines."""
-    lines = []
-    for line in text.splitlines():
-        words = line.replace("=", " ", 1).split()
-        if not words or words[0].lower() != "include":
-            lines.append(line)
-            continue
-        for word in words[1:]:
-            pattern = Path(word.strip('"')).expanduser()
-            for name in sorted(glob.glob(str(folder / pattern))):  # noqa: PTH207 - the pattern may be absolute
-                if name not in parents:
-                    lines.append(_expand_includes(Path(name).read_text(), folder, (*parents, name)))
-    return "\n".join(lines)
+Note = Callable[[str], None]
 
 
-def resolve(
-    text: str,
-    config: paramiko.SSHConfig,
+def resolve_hops(destination: str, options: LoginOptions, note: Note = lambda text: None) -> tuple[Target, ...]:
+    """Return the jump hosts, nearest to this computer first, and then the target itself.
+
+    `note` is told what the configuration says and is not followed. Raises TargetError when something makes no sense.
+    """
+    for identity in options.identities:
+        if not identity.is_file():
+            raise TargetError(f"There is no key file {identity}.", "Check the path given with -i.")
+    read = _reader(options, note)
+    target = read(destination, options)
+    for path in sorted(target.named_identities - set(options.identities)):
+        if not path.is_file():
+            note(f"The SSH configuration names the key {path}, which does not exist.")
+    return (*_jump_hosts(target, options, read), target)
+
+
+_Read = Callable[[str, LoginOptions], Target]
+"""Makes a target of a destination and the options that were given for it."""
+
+
+def _jump_hosts(target: Target, options: LoginOptions, read: _Read) -> tuple[Target, ...]:
+    """Return the hosts on the way to the target; the first one may have jump hosts of its own, as in OpenSSH."""
+    hops: list[Target] = []
+    jumps = target.jumps
+    while jumps and not target.proxy_command:
+        # As in OpenSSH, a jump host gets the configuration file and none of the other options, but the keys as well:
+        # after its own ones, since people use one key for all.
+        found = [read(jump, LoginOptions(options.ssh_config)) for jump in jumps]
+        keys = [tuple(dict.fromkeys([*hop.identities, *options.identities])) for hop in found]
+        hops = [*(replace(hop, identities=each) for hop, each in zip(found, keys, strict=True)), *hops]
+        if len(hops) > MAX_HOPS:
+            raise TargetError(
+                f"The way to {target.label} has more than {MAX_HOPS} jump hosts.", "Do two of them name each other?"
+            )
+        jumps = found[0].jumps
+    return tuple(hops)
+
+
+def _reader(options: LoginOptions, note: Note) -> _Read:
+    """Return the function that makes a target of a destination: with `ssh -G`, or with paramiko where there is none."""
+    program = find_ssh()
+    if program is None:
+        return _reader_without_ssh(options, note)
+    if options.ssh_config is not None and not options.ssh_config.is_file():
+        raise TargetError(f"The SSH configuration {options.ssh_config} can't be read.", "Name another one with -F.")
+
+    def read(destination: str, given: LoginOptions) -> Target:
+        parsed = parse_destination(destination)
+        settings, plain = read_settings(program, given.ssh_arguments(parsed.user, parsed.port), parsed.host)
+        return build_target(destination, settings, plain, given)
+
+    return read
+
+
+def _reader_without_ssh(options: LoginOptions, note: Note) -> _Read:
+    text, line = paramiko_config.remove_unknown(paramiko_config.read_text(options.ssh_config))
+    if line:
+        note(f"This computer has no ssh, and dls can't follow this line of the SSH configuration by itself: {line}")
+
+    def read(destination: str, given: LoginOptions) -> Target:
+        parsed = parse_destination(destination)
+        source = str(options.ssh_config or "~/.ssh/config")
+        user, port = given.user or parsed.user, given.ssh_port or parsed.port
+        first = (*([f"User={user}"] if user else []), *([f"Port={port}"] if port else []), *given.ssh_options)
+        settings = dict(paramiko_config.read_settings(text, first, parsed.host, source))
+        if given.jump:
+            settings["proxyjump"] = (given.jump,)
+        if given.address_family:
+            settings["addressfamily"] = (given.address_family,)
+        return build_target(destination, settings, {}, given)
+
+    return read
+
+
+def build_target(
+    destination: str,
+    settings: Settings,
+    plain: Settings,
+    options: LoginOptions,
     *,
-    identities: tuple[Path, ...] = (),
-    port: int | None = None,
     home: Path | None = None,
     local_user: str | None = None,
 ) -> Target:
-    """Return the target that the text `[user@]host[:port]`, the options and the configuration define together.
+    """Return the target that the destination, the options and the settings of the host define together.
 
-    Options win over the text, the text over the configuration, that over the defaults, as in OpenSSH. Raises
-    TargetError when one of them makes no sense.
+    Options win over the destination, that over the settings, as in OpenSSH. `plain` are the settings without any
+    configuration: what equals them was not chosen. Raises TargetError for values that make no sense.
     """
-    destination = parse_destination(text)
-    for identity in identities:
-        if not identity.is_file():
-            raise TargetError(f"There is no key file {identity}.", "Check the path given with -i.")
-    home = home or Path.home()
-    host = destination.host
-    fields = _lookup(config, host)
+    parsed, home = parse_destination(destination), home or Path.home()
+    get = _getter(settings)
+    me = local_user or getpass.getuser()
+    host = get("hostname", parsed.host)
+    port = options.ssh_port or parsed.port or parse_port(get("port", "22"), f"Port of {parsed.host}")
+    user = options.user or parsed.user or get("user") or me
+    jump = get("proxyjump")
+    tokens = Tokens(
+        parsed.host, host, port, user, me, str(home), socket.gethostname(), getattr(os, "getuid", int)(),
+        get("hostkeyalias"), jump,
+    )  # fmt: skip
+    identities, named = _identities(settings, plain, tokens, home)
     return Target(
-        label=host,
-        host=str(fields.get("hostname", host)),
-        port=port or destination.port or parse_port(str(fields.get("port", "22")), f"Port of {host}"),
-        user=destination.user or str(fields.get("user", "")) or local_user or getpass.getuser(),
-        identities=tuple(dict.fromkeys([*identities, *_identity_files(fields, home)])),
-        identities_only=str(fields.get("identitiesonly", "no")).lower() == "yes",
-        known_hosts=_known_hosts_files(fields, home),
-        host_key_alias=str(fields.get("hostkeyalias", "")),
-        jumps=_split_jumps(str(fields.get("proxyjump", "none"))),
+        label=parsed.host,
+        host=host,
+        port=port,
+        user=user,
+        identities=tuple(dict.fromkeys([*options.identities, *identities])),
+        named_identities=frozenset([*options.identities, *named]),
+        certificates=tuple(_paths(settings, "certificatefile", tokens, home)),
+        identities_only=get("identitiesonly", "no") == "yes",
+        identity_agent=_agent(settings.get("identityagent", ("SSH_AUTH_SOCK",))[0], tokens, home),
+        known_hosts=_known_hosts(get("userknownhostsfile", "~/.ssh/known_hosts"), tokens, home),
+        global_known_hosts=_known_hosts(get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts"), tokens, home),
+        host_key_alias=get("hostkeyalias"),
+        strict_host_key_checking=_strictness(get("stricthostkeychecking", "ask")),
+        hash_known_hosts=get("hashknownhosts", "no") == "yes",
+        jumps=tuple(part.strip() for part in jump.split(",")) if jump else (),
+        proxy_command=tokens.expand(get("proxycommand")),
+        methods=_methods(settings),
+        algorithms=_algorithms(settings, plain),
+        connect_timeout=_seconds(get("connecttimeout")),
+        alive_interval=int(_seconds(get("serveraliveinterval")) or 0),
+        batch_mode=get("batchmode", "no") == "yes",
+        password_prompts=int(_seconds(get("numberofpasswordprompts")) or 3),
+        address_family=get("addressfamily", "any"),
+        bind_address=get("bindaddress"),
+        control_path=get("controlpath"),
+        openssh_only=_openssh_only(settings),
     )
 
 
-def _lookup(config: paramiko.SSHConfig, host: str) -> dict[str, object]:
-    """Return the configuration's fields for a host, their names in lower case."""
-    try:
-        fields: dict[str, object] = dict(config.lookup(host))
-    except (paramiko.ConfigParseError, paramiko.CouldNotCanonicalize) as error:
-        raise configuration_error(f"of {host}", error) from error
-    if str(fields.get("proxycommand", "none")).lower() != "none":
-        raise TargetError(
-            f"The SSH configuration of {host} uses ProxyCommand, which dls does not run.",
-            "Use ProxyJump instead, or name another configuration with -F.",
-        )
-    return fields
+def _getter(settings: Settings) -> Callable[..., str]:
+    def get(name: str, default: str = "") -> str:
+        value = settings.get(name, ("",))[0]
+        return default if value == "" else "" if value.lower() == "none" else value
+
+    return get
 
 
-def _identity_files(fields: dict[str, object], home: Path) -> list[Path]:
-    names = fields.get("identityfile")
-    if isinstance(names, list) and names:
-        return [_expand_home(str(name), home) for name in names]
-    return [home / ".ssh" / name for name in DEFAULT_IDENTITIES]
+def _identities(settings: Settings, plain: Settings, tokens: Tokens, home: Path) -> tuple[list[Path], list[Path]]:
+    """Return the key files, and those of them that the configuration names."""
+    defaults = {expand_home(name, home) for name in plain.get("identityfile", paramiko_config.DEFAULT_IDENTITIES)}
+    paths = _paths(settings, "identityfile", tokens, home)
+    return paths, [] if set(paths) == defaults else paths
 
 
-def _known_hosts_files(fields: dict[str, object], home: Path) -> tuple[Path, ...]:
-    names = str(fields.get("userknownhostsfile", "~/.ssh/known_hosts")).split() or ["~/.ssh/known_hosts"]
-    return (*(_expand_home(name, home) for name in names), Path("/etc/ssh/ssh_known_hosts"))
+def _paths(settings: Settings, name: str, tokens: Tokens, home: Path) -> list[Path]:
+    values = [value for value in settings.get(name, ()) if value.lower() != "none"]
+    return [expand_home(tokens.expand(value, os.environ), home) for value in values]
 
 
-def _split_jumps(value: str) -> tuple[str, ...]:
-    return () if value.lower() == "none" else tuple(part.strip() for part in value.split(","))
+def _known_hosts(value: str, tokens: Tokens, home: Path) -> tuple[Path, ...]:
+    return tuple(expand_home(tokens.expand(name, os.environ), home) for name in split_paths(value))
 
 
-def _expand_home(name: str, home: Path) -> Path:
-    return home / name[2:] if name.startswith("~/") else Path(name.strip('"'))
+def _agent(value: str, tokens: Tokens, home: Path) -> str:
+    if value in ("none", "SSH_AUTH_SOCK"):
+        return value
+    if value.startswith("$"):
+        return os.environ.get(value.strip("${}"), "none")
+    return str(expand_home(tokens.expand(value, os.environ), home))
+
+
+def _strictness(value: str) -> str:
+    return {"true": "yes", "off": "no", "false": "no"}.get(value, value)
+
+
+def _methods(settings: Settings) -> tuple[str, ...]:
+    get = _getter(settings)
+    switches = {
+        "gssapi-with-mic": get("gssapiauthentication", "no"),
+        "hostbased": get("hostbasedauthentication", "no"),
+        "publickey": get("pubkeyauthentication", "yes"),
+        "keyboard-interactive": get("kbdinteractiveauthentication", get("challengeresponseauthentication", "yes")),
+        "password": get("passwordauthentication", "yes"),
+    }
+    preferred = [name for name in get("preferredauthentications", ",".join(METHODS)).split(",") if name in METHODS]
+    return tuple(name for name in preferred if switches[name] not in ("no", "false"))
+
+
+def _algorithms(settings: Settings, plain: Settings) -> Algorithms:
+    def chosen(name: str) -> tuple[str, ...]:
+        value = settings.get(name, ("",))[0]
+        is_default = not value or (bool(plain) and value == plain.get(name, ("",))[0])
+        return () if is_default or value[0] in "+-^" else tuple(value.split(","))
+
+    return Algorithms(**{field: chosen(name) for field, name in ALGORITHM_SETTINGS.items()})
+
+
+def _openssh_only(settings: Settings) -> str:
+    get = _getter(settings)
+    for name, written in OPENSSH_ONLY.items():
+        if get(name):
+            return written
+    for name, written in OPENSSH_ONLY_SWITCHES.items():
+        if get(name, "no") not in ("no", "false"):
+            return written
+    return ""
+
+
+def _seconds(value: str) -> float | None:
+    """Return a number of seconds as `ssh -G` prints it; None where there is none, or the number is 0."""
+    return float(value) or None if value.isascii() and value.isdigit() else None

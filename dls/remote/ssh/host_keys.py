@@ -38,7 +38,7 @@ class KnownKey:
 def known_keys(target: Target) -> list[KnownKey]:
     """Return the keys that the user's and the system's known_hosts files list for the target."""
     found = []
-    for file in target.known_hosts:
+    for file in (*target.known_hosts, *target.global_known_hosts):
         try:
             text = file.read_text(errors="replace")
         except OSError:

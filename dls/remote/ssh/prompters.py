@@ -47,6 +47,10 @@ class CachingPrompter:
         self._used.add(question)
         return self._answers[question]
 
+    def tell(self, text: str) -> None:
+        """Show the text."""
+        self._prompter.tell(text)
+
     def login_accepted(self) -> None:
         """End a login that the host accepted: passwords stay in memory, one-time codes are forgotten."""
         self._answers = {each: answer for each, answer in self._answers.items() if not is_one_time(each.prompt)}
@@ -101,6 +105,10 @@ class ThreadedPrompter:
     def answer(self, question: Question) -> str:
         """Ask in the foreground thread."""
         return str(self._relay(lambda: self._prompter.answer(question)))
+
+    def tell(self, text: str) -> None:
+        """Show the text at once: it needs no answer, so any thread may do it."""
+        self._prompter.tell(text)
 
     def _relay(self, ask: Callable[[], object]) -> object:
         if self._closing is not None:

@@ -53,6 +53,9 @@ class Prompter(Protocol):
     def answer(self, question: Question) -> str:
         """Ask for a passphrase, a password, or what the host wants to know, such as a one-time code."""
 
+    def tell(self, text: str) -> None:
+        """Show what the host or `ssh` says and needs no answer: a banner, "push sent", "wrong password"."""
+
 
 class NoPrompter:
     """Refuses every question, with an error that names the option that would have answered it."""
@@ -71,3 +74,6 @@ class NoPrompter:
             f"The login needs a secret ({question.prompt.rstrip(': ')}), and there is no terminal to ask at.",
             "Load the key into your SSH agent, or name a file that holds the password with --password-file.",
         )
+
+    def tell(self, text: str) -> None:
+        """Do nothing."""

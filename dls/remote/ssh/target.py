@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dls.errors import TargetError
+
+METHODS = ("gssapi-with-mic", "hostbased", "publickey", "keyboard-interactive", "password")
+"""Authentication methods in OpenSSH's order of preference (PreferredAuthentications)."""
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """The algorithms that the configuration allows, in its order; an empty tuple where it has OpenSSH's own list."""
+
+    host_keys: tuple[str, ...] = ()
+    kex: tuple[str, ...] = ()
+    ciphers: tuple[str, ...] = ()
+    macs: tuple[str, ...] = ()
+    public_keys: tuple[str, ...] = ()
+    """Signature algorithms for the user's keys (PubkeyAcceptedAlgorithms)."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +33,44 @@ class Target:
     port: int
     user: str
     identities: tuple[Path, ...] = ()
+    named_identities: frozenset[Path] = frozenset()
+    """Those of `identities` that an option or the configuration names; the others are OpenSSH's defaults."""
+    certificates: tuple[Path, ...] = ()
+    """Certificate files that are not beside their key (CertificateFile)."""
     identities_only: bool = False
+    identity_agent: str = "SSH_AUTH_SOCK"
+    """Path of the agent's socket (IdentityAgent); `SSH_AUTH_SOCK` for the one of the environment, `none` for none."""
     known_hosts: tuple[Path, ...] = ()
+    """The user's known_hosts files; a new key is added to the first one."""
+    global_known_hosts: tuple[Path, ...] = ()
+    """The system's known_hosts files."""
     host_key_alias: str = ""
+    strict_host_key_checking: str = "ask"
+    """`yes`, `accept-new`, `no` (or `off`), or `ask`."""
+    hash_known_hosts: bool = False
     jumps: tuple[str, ...] = ()
     """Jump hosts to go through, nearest to this computer first, each `[user@]host[:port]`."""
+    proxy_command: str = ""
+    """Command whose standard input and output lead to the host (ProxyCommand), its tokens replaced."""
+    methods: tuple[str, ...] = METHODS
+    """Authentication methods that may be tried, in order."""
+    algorithms: Algorithms = field(default_factory=Algorithms)
+    connect_timeout: float | None = None
+    """Seconds to wait for the connection and the host's greeting (ConnectTimeout); None for the default."""
+    alive_interval: int = 0
+    """Seconds between two keep-alive requests (ServerAliveInterval); 0 for the default."""
+    batch_mode: bool = False
+    """Whether nothing may be asked (BatchMode)."""
+    password_prompts: int = 3
+    """How often a secret may be typed (NumberOfPasswordPrompts)."""
+    address_family: str = "any"
+    """`any`, `inet` or `inet6`."""
+    bind_address: str = ""
+    """Address of this computer to connect from."""
+    control_path: str = ""
+    """Socket of a connection that `ssh` shares (ControlPath); empty for none."""
+    openssh_only: str = ""
+    """The first setting that only OpenSSH's own `ssh` can honour, as a phrase; empty where there is none."""
 
     @property
     def known_hosts_name(self) -> str:

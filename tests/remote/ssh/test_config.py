@@ -1,14 +1,16 @@
-"""The SSH configuration, and the target it defines together with the options."""
+"""The SSH configuration, and the targets that it defines together with the options: with `ssh` and without it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import paramiko
 import pytest
 
 from dls.errors import TargetError
-from dls.remote.ssh.config import load_config, resolve
+from dls.remote.ssh.config import build_target, resolve_hops
+from dls.remote.ssh.openssh_config import parse, split_paths
+from dls.remote.ssh.options import LoginOptions
+from dls.remote.ssh.target import Target
 
 CONFIG = """
 Host gpu
@@ -20,69 +22,128 @@ Host gpu
   IdentitiesOnly yes
 Host inner
   ProxyJump bob@bastion:2200,gpu
+Host bastion
+  ProxyJump outer
 Host odd
   ProxyCommand nc %h %p
 Host alias
   HostKeyAlias cluster
+Host loop
+  ProxyJump loop2
+Host loop2
+  ProxyJump loop
 """
 
 
+@pytest.fixture(params=["ssh", "paramiko"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The program that reads the configuration: `ssh`, or paramiko on a computer without it."""
+    if request.param == "paramiko":
+        monkeypatch.setenv("PATH", "/nowhere")
+    return str(request.param)
+
+
+def resolve(folder: Path, text: str, destination: str, **options: object) -> Target:
+    config = folder / "ssh_config"
+    config.write_text(text)
+    return resolve_hops(destination, LoginOptions(ssh_config=config, **options))[-1]  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("reader")
 def test_include_is_followed(tmp_path: Path) -> None:
-    """Patterns are relative to the file's folder; includes may be nested, and a file may include itself."""
-    (tmp_path / "config").write_text("Include d/*.conf\nHost *\n  User ann\n")
+    """Includes may be nested, and the first value counts."""
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a.conf").write_text("Host gpu\n  HostName gpu1.example.org\nInclude d/a.conf\n")
-    (tmp_path / "d" / "b.conf").write_text("Host cpu\n  HostName cpu1.example.org\n")
-    config = load_config(tmp_path / "config")
-    assert [resolve(name, config).host for name in ("gpu", "cpu")] == ["gpu1.example.org", "cpu1.example.org"]
+    (tmp_path / "d" / "a.conf").write_text(f"Include {tmp_path}/d/c.conf\nHost gpu\n  HostName gpu1.example.org\n")
+    (tmp_path / "d" / "c.conf").write_text("Host cpu\n  HostName cpu1.example.org\n")
+    text = f"Include {tmp_path}/d/a*.conf\nHost *\n  User ann\n"
+    assert [resolve(tmp_path, text, name).host for name in ("gpu", "cpu")] == ["gpu1.example.org", "cpu1.example.org"]
 
 
+@pytest.mark.usefixtures("reader")
 def test_options_win_over_the_destination_and_that_over_the_configuration(tmp_path: Path) -> None:
     """The order is OpenSSH's; a key file that is missing is an error."""
-    config = paramiko.SSHConfig.from_text(CONFIG)
-    home = Path("/home/ann")
-    target = resolve("gpu", config, home=home, local_user="me")
+    target = resolve(tmp_path, CONFIG, "gpu")
     assert (target.label, target.host, target.port, target.user) == ("gpu", "gpu1.example.org", 2222, "ann")
-    assert target.identities == (Path.home() / ".ssh/work",)  # paramiko replaces ~ itself
-    assert target.identities_only and target.known_hosts[-1] == Path("/etc/ssh/ssh_known_hosts")
-    assert [path.name for path in target.known_hosts] == ["work", "other", "ssh_known_hosts"]
+    assert target.identities == (Path.home() / ".ssh/work",)
+    assert target.identities_only and Path("/etc/ssh/ssh_known_hosts") in target.global_known_hosts
+    assert target.known_hosts == (Path.home() / ".ssh/hosts.d/work", Path("/etc/other"))
     assert target.known_hosts_name == "[gpu1.example.org]:2222"
     key = tmp_path / "k"
     key.touch()
-    other = resolve("bob@gpu:22", config, identities=(key,), port=2022, home=home)
+    other = resolve(tmp_path, CONFIG, "bob@gpu:22", identities=(key,), ssh_port=2022)
     assert (other.user, other.port, other.identities[0]) == ("bob", 2022, key)
+    assert resolve(tmp_path, CONFIG, "bob@gpu", user="eve").user == "eve"
+    assert resolve(tmp_path, CONFIG, "gpu", ssh_options=("User=dan",)).user == "dan"
     with pytest.raises(TargetError, match="no key file"):
-        resolve("gpu", config, identities=(tmp_path / "typo",))
+        resolve(tmp_path, CONFIG, "gpu", identities=(tmp_path / "typo",))
 
 
-def test_defaults() -> None:
+@pytest.mark.usefixtures("reader")
+def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The defaults are the local user, port 22, the default keys and the user's known_hosts."""
-    target = resolve("host", paramiko.SSHConfig(), home=Path("/h"), local_user="me")
-    assert (target.user, target.port, target.known_hosts_name) == ("me", 22, "host")
-    assert [path.name for path in target.identities] == ["id_ed25519", "id_ecdsa", "id_rsa"]
-    assert target.known_hosts[0] == Path("/h/.ssh/known_hosts")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    target = resolve_hops("host", LoginOptions())[-1]
+    assert (target.port, target.known_hosts_name, target.strict_host_key_checking) == (22, "host", "ask")
+    assert {path.name for path in target.identities} >= {"id_ed25519", "id_ecdsa", "id_rsa"}
+    assert target.known_hosts[0].name == "known_hosts" and not target.named_identities
+    assert target.methods[-3:] == ("publickey", "keyboard-interactive", "password")
 
 
-def test_jump_hosts_and_aliases() -> None:
-    """Jump hosts are in order, nearest first; HostKeyAlias is the name in known_hosts; ProxyCommand is refused."""
-    config = paramiko.SSHConfig.from_text(CONFIG)
-    assert resolve("inner", config).jumps == ("bob@bastion:2200", "gpu")
-    assert resolve("alias:2222", config).known_hosts_name == "cluster"
-    with pytest.raises(TargetError, match="ProxyCommand"):
-        resolve("odd", config)
+@pytest.mark.usefixtures("reader")
+def test_jump_hosts_and_aliases(tmp_path: Path) -> None:
+    """Jump hosts are in order, nearest first, with those of the first one before it; a loop has an end."""
+    assert resolve(tmp_path, CONFIG, "alias:2222").known_hosts_name == "cluster"
+    assert resolve(tmp_path, CONFIG, "odd:2022").proxy_command == "nc odd 2022"
+    config = LoginOptions(ssh_config=tmp_path / "ssh_config")
+    assert [str(hop) for hop in resolve_hops("ann@inner", config)][1:3] == ["bob@bastion:2200", "ann@gpu:2222"]
+    assert [hop.label for hop in resolve_hops("inner", config)] == ["outer", "bastion", "gpu", "inner"]
+    assert [hop.label for hop in resolve_hops("gpu", LoginOptions(config.ssh_config, jump="a,b"))] == ["a", "b", "gpu"]
+    with pytest.raises(TargetError, match="more than 16 jump hosts"):
+        resolve_hops("loop", config)
 
 
+@pytest.mark.usefixtures("reader")
 def test_a_configuration_that_can_not_be_read(tmp_path: Path) -> None:
     """The message names a file that is missing or invalid."""
     with pytest.raises(TargetError, match="nowhere"):
-        load_config(tmp_path / "nowhere")
-    broken = tmp_path / "broken"
-    broken.write_text("Host\nnonsense line without meaning = = =\n\0")
-    with pytest.raises(TargetError, match="broken can't be understood"):
-        load_config(broken)
+        resolve_hops("host", LoginOptions(ssh_config=tmp_path / "nowhere"))
+    with pytest.raises(TargetError, match="ssh_config"):
+        resolve(tmp_path, "Host\nnonsense line without meaning = = =\n\0", "host")
 
 
-def test_the_users_own_configuration_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without -F, a missing ~/.ssh/config is an empty configuration."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve("host", load_config(None)).host == "host"
+def test_an_option_that_ssh_does_not_know(tmp_path: Path) -> None:
+    """What `ssh` says of it is in the message."""
+    with pytest.raises(TargetError, match="Bad configuration option: nonsense"):
+        resolve(tmp_path, CONFIG, "gpu", ssh_options=("Nonsense=1",))
+
+
+def test_what_only_ssh_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `ssh`, the first line of the configuration that only it understands is named, and does not match."""
+    config = tmp_path / "config"
+    config.write_text("Match localnetwork 10.0.0.0/8\n  ProxyJump bastion\n")
+    monkeypatch.setenv("PATH", "/nowhere")
+    notes: list[str] = []
+    assert not resolve_hops("host", LoginOptions(ssh_config=config), notes.append)[0].jumps
+    assert len(notes) == 1 and "Match localnetwork 10.0.0.0/8" in notes[0]
+
+
+def test_tokens_and_settings(tmp_path: Path) -> None:
+    """Tokens are replaced where `ssh -G` leaves them; lists of algorithms count where they are not OpenSSH's own."""
+    text = parse(
+        "hostname gpu1\nuser ann\nidentityfile ~/.ssh/%h-%r-%p-%%\nidentityagent none\nciphers aes256-ctr,aes128-ctr\n"
+        "kexalgorithms a,b\nproxycommand none\npasswordauthentication no\nstricthostkeychecking false\n"
+        "userknownhostsfile /a b/kh /c\nconnecttimeout 7\nbatchmode yes\nknownhostscommand /bin/x\n"
+    )
+    plain = parse("kexalgorithms a,b\nciphers aes128-ctr\nidentityfile ~/.ssh/id_rsa\n")
+    target = build_target("gpu:2200", text, plain, LoginOptions(), home=Path("/h"), local_user="me")
+    assert target.identities == (Path("/h/.ssh/gpu1-ann-2200-%"),) == tuple(target.named_identities)
+    assert target.algorithms.ciphers == ("aes256-ctr", "aes128-ctr") and not target.algorithms.kex
+    assert (target.identity_agent, target.proxy_command, target.strict_host_key_checking) == ("none", "", "no")
+    assert target.known_hosts == (Path("/a b/kh"), Path("/c"))
+    assert (target.connect_timeout, target.batch_mode, target.openssh_only) == (7.0, True, "KnownHostsCommand")
+    assert "password" not in target.methods
+
+
+def test_paths_with_blanks() -> None:
+    """`ssh -G` prints several paths in one line, without quotes."""
+    assert split_paths(r"C:\Users\A B\kh C:\x") == [r"C:\Users\A B\kh", r"C:\x"]

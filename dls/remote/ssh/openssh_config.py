@@ -1,0 +1,110 @@
+"""The SSH configuration as OpenSSH itself reads it: `ssh -G` prints what `ssh` would do for a host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dls.errors import TargetError
+
+Settings = Mapping[str, tuple[str, ...]]
+"""The configuration of one host: the values of each option in order, by its name in lower case."""
+
+POLL_SECONDS = 0.2
+"""Seconds between two looks at `ssh -G`, so that Ctrl-C ends one whose `Match exec` hangs; Windows needs it too."""
+MATCH_EXEC_SECONDS = 60.0
+"""Longest time for `ssh -G`, whose `Match exec` commands may ask a network."""
+
+
+def find_ssh() -> str | None:
+    """Return the path of OpenSSH's `ssh` on this computer; None where it has none."""
+    windows = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "OpenSSH")  # noqa: PTH118 - no file
+    path = os.environ.get("PATH", "")
+    return shutil.which("ssh") or (
+        shutil.which("ssh", path=f"{path}{os.pathsep}{windows}") if os.name == "nt" else None
+    )
+
+
+def read_settings(program: str, arguments: Sequence[str], host: str) -> tuple[Settings, Settings]:
+    """Return the settings that `ssh` has for the host, and those that it would have without any configuration.
+
+    `arguments` are the options that the user gave, in `ssh`'s own form. Raises TargetError where `ssh` refuses them.
+    """
+    asked = _start([program, "-G", *arguments, "--", host])
+    plain = _start([program, "-G", "-F", "none", "--", "localhost"])
+    try:
+        return parse(_finish(asked, host)), parse(_finish(plain, host))
+    finally:
+        for process in (asked, plain):
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    # A Match exec must not read what is typed here, nor paint over the progress.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _finish(process: subprocess.Popen[bytes], host: str) -> str:
+    deadline = time.monotonic() + MATCH_EXEC_SECONDS
+    while True:
+        try:
+            output, errors = process.communicate(timeout=POLL_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise TargetError(
+                    f"ssh took more than {MATCH_EXEC_SECONDS:.0f} s to read the SSH configuration of {host}.",
+                    "Does a command of a `Match exec` in it hang? Name another configuration with -F.",
+                ) from None
+    if process.returncode:
+        raise configuration_refused(errors.decode(errors="replace"))
+    return output.decode(errors="replace")
+
+
+def configuration_refused(errors: str) -> TargetError:
+    """Return the error for an SSH configuration, or an option of its kind, that `ssh` refuses; `errors` is its text."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip() and "Pseudo-terminal" not in line]
+    reason = next((line for line in lines if "terminating" not in line), "it gave no reason").rstrip(".")
+    return TargetError(
+        f"ssh does not accept the SSH configuration: {reason}.",
+        "Correct that line or option, or name another configuration with -F.",
+    )
+
+
+def parse(text: str) -> Settings:
+    """Read the output of `ssh -G`: on each line a name and a value; options that may be repeated stand once a value."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name and value:
+            found[name.lower()].append(value)
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def split_paths(value: str) -> list[str]:
+    """Split the paths that `ssh -G` prints in one line, where a blank within a path is not marked.
+
+    A part that begins like a path begins one, and other parts belong to the path before them.
+    """
+    paths: list[str] = []
+    for part in value.split(" "):
+        if not paths or part[:1] in ("/", "~", "\\") or part[1:2] == ":" or part.lower() == "none":
+            paths.append(part)
+        else:
+            paths[-1] += f" {part}"
+    return [path for path in paths if path]
+
+
+def expand_home(name: str, home: Path) -> Path:
+    """Return the path with a leading `~` replaced by the home directory."""
+    bare = name.strip('"')
+    if bare == "~":
+        return home
+    return home / bare[2:] if bare.startswith(("~/", "~\\")) else Path(bare)

@@ -1,0 +1,94 @@
+"""The SSH configuration as paramiko reads it, for computers without `ssh`, in the form that `ssh -G` prints it in."""
+
+from __future__ import annotations
+
+import glob
+import re
+import shlex
+from pathlib import Path
+
+import paramiko
+
+from dls.errors import TargetError
+from dls.remote.ssh.exceptions import configuration_error
+from dls.remote.ssh.openssh_config import Settings
+
+DEFAULT_IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+"""Key files that OpenSSH tries by default and paramiko can read, in OpenSSH's order of strength."""
+NOT_UNDERSTOOD = re.compile(
+    r"^[ \t]*(?:match\b.*\b(?:localnetwork|tagged|version|command|sessiontype)\b|canonicalizehostname\s+(?!no\b)).*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Lines that only `ssh` itself understands; paramiko would count such a `Match` as one that always matches."""
+MATCHES_NOTHING = "Host !*"
+
+
+def read_text(path: Path | None) -> str:
+    """Return the text of an SSH configuration file with its includes; without a path the user's own, if any.
+
+    Raises TargetError for a file that can't be read.
+    """
+    chosen = path or Path.home() / ".ssh" / "config"
+    if path is None and not chosen.is_file():
+        return ""
+    try:
+        return _expand_includes(_decode(chosen.read_bytes()), chosen.parent)
+    except OSError as error:
+        raise TargetError(
+            f"The SSH configuration {chosen} can't be read: {error.strerror}.", "Name another one with -F."
+        ) from error
+
+
+def _decode(data: bytes) -> str:
+    # OpenSSH looks at bytes; a comment in Latin-1, or a byte order mark of a Windows editor, does not stop it.
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _expand_includes(text: str, folder: Path, parents: tuple[str, ...] = ()) -> str:
+    """Replace each `Include` line by the files it names, as ssh_config(5) defines; paramiko ignores such lines."""
+    lines = []
+    for line in text.splitlines():
+        words = line.replace("=", " ", 1).split()
+        if not words or words[0].lower() != "include":
+            lines.append(line)
+            continue
+        for word in words[1:]:
+            pattern = Path(word.strip('"')).expanduser()
+            for name in sorted(glob.glob(str(folder / pattern))):  # noqa: PTH207 - the pattern may be absolute
+                if name not in parents:
+                    lines.append(_expand_includes(_decode(Path(name).read_bytes()), folder, (*parents, name)))
+    return "\n".join(lines)
+
+
+def remove_unknown(text: str) -> tuple[str, str]:
+    """Return the configuration without what only `ssh` itself understands, and the first such line, if there is one.
+
+    What stands under such a `Match` is not applied.
+    """
+    found = NOT_UNDERSTOOD.search(text)
+
+    def replace(match: re.Match[str]) -> str:
+        return MATCHES_NOTHING if match[0].lstrip()[:5].lower() == "match" else ""
+
+    return NOT_UNDERSTOOD.sub(replace, text), found[0].strip() if found else ""
+
+
+def read_settings(text: str, options: tuple[str, ...], host: str, source: str) -> Settings:
+    """Return the host's settings in the configuration's text; `options` are settings that win, as `Key=Value`.
+
+    `source` names the file in an error. Raises TargetError for a text that paramiko can't understand.
+    """
+    first = "\n".join(option.replace("=", " ", 1) for option in options)
+    try:
+        found = paramiko.SSHConfig.from_text(f"{first}\n{text}").lookup(host)
+    except (paramiko.ConfigParseError, paramiko.CouldNotCanonicalize, KeyError, UnicodeError) as error:
+        raise configuration_error(source, error) from error
+    settings: dict[str, tuple[str, ...]] = {
+        name: tuple(value) if isinstance(value, list) else (str(value),) for name, value in found.items()
+    }
+    for name in ("userknownhostsfile", "globalknownhostsfile"):
+        if name in settings:
+            settings[name] = (" ".join(shlex.split(" ".join(settings[name]))),)
+    if "identityfile" not in settings:
+        settings["identityfile"] = DEFAULT_IDENTITIES
+    return settings
