@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dls.contract import ServerState
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions, resolve_hops
+from dls.remote.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Connected, Link

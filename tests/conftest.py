@@ -14,10 +14,10 @@ import pytest
 
 from dls.demo import sshd
 from dls.remote.commands import stop_server
+from dls.remote.login import LoginOptions, resolve_hops
 from dls.remote.progress import Silent
 from dls.remote.session import connect
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from dls.server import locks
 from tests.support.http_server import LiveServer, serving

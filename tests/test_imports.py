@@ -23,7 +23,7 @@ from tests.support.source import (
     roots,
 )
 
-LAYERS = {"progress": 0, "ssh": 1, "host": 2, "tunnel": 3, "session": 4, "commands": 4}
+LAYERS = {"progress": 0, "ssh": 1, "host": 2, "carriers": 3, "login": 4, "tunnel": 5, "session": 6, "commands": 6}
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
 SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.weights"}
 """Modules of the package that `remote/` and `server/` may both import."""
@@ -51,7 +51,7 @@ def level_of(name: str) -> int:
 
 @pytest.mark.parametrize("name", modules("dls.remote"))
 def test_a_lower_layer_imports_no_higher_one(name: str) -> None:
-    """In `remote/`: ssh < host < tunnel < session and commands."""
+    """In `remote/`: ssh < host < carriers < login < tunnel < session and commands."""
     for found in inside(all_imports(name), "dls.remote"):
         assert level_of(found) <= level_of(name), f"{name} imports {found}"
 

@@ -12,6 +12,7 @@ from dls.cli.options import (
     engine_options,
     login_options,
     session_options,
+    target_argument,
 )
 from dls.cli.signals import interrupt_on_termination
 from dls.contract import DEFAULT_IDLE
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@target_argument
 @login_options
 @engine_options
 @click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")

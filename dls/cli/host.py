@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from dls.cli.options import build_login_options, login_options
+from dls.cli.options import build_login_options, login_options, target_argument
 from dls.errors import TargetError
 
 
 @click.command()
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@target_argument
 @login_options
 def stop(target: str, **options: Any) -> None:
     """Stop the server on HOST."""
@@ -25,7 +25,7 @@ def stop(target: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@target_argument
 @login_options
 @click.option(
     "-n",
@@ -46,7 +46,7 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@target_argument
 @click.argument("names", metavar="[SESSION]...", nargs=-1)
 @login_options
 @click.option("--session-dir", metavar="FOLDER", help="Folder that was given as --session-dir to the server.")

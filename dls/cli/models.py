@@ -66,7 +66,7 @@ def model_path(model: str | None, **options: Any) -> None:
 
 
 @models.command()
-@click.argument("target", metavar="[USER@]HOST[:PORT]")
+@target_argument
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @login_options
 @click.option("-m", "--models-path", help="Folder for models on the host.")

@@ -33,6 +33,17 @@ def _add_options(command: Command, options: Sequence[Callable[[Command], Command
     return command
 
 
+def target_argument(command: Command) -> Command:
+    """Add the argument that names the host; with --via it may be left out."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+        if not value and not context.params.get("via"):
+            raise click.MissingParameter(ctx=context, param=parameter)
+        return value or ""
+
+    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=check)(command)
+
+
 def login_options(command: Command) -> Command:
     """Add the options of every command that logs in to a host."""
     options = [
@@ -73,6 +84,7 @@ def login_options(command: Command) -> Command:
         ),
         click.option(
             "--via",
+            is_eager=True,
             metavar="COMMAND",
             help='Reach the host by a command that runs another one there, as "docker exec -i NAME", without SSH.',
         ),

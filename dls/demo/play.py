@@ -19,8 +19,8 @@ from dls.demo.client import ItkSnapClient
 from dls.errors import DlsError
 from dls.remote import session as sessions
 from dls.remote.host.options import ServerOptions
+from dls.remote.login import LoginOptions
 from dls.remote.progress import Reporter
-from dls.remote.ssh.login import LoginOptions
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dls.errors import LaunchError
 from dls.remote.host import launch
 from dls.remote.host.probe import HostReport, probe
+from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import Prompter
 
 

@@ -14,9 +14,9 @@ from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
+from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.tunnel.endpoint import Endpoint
@@ -157,6 +157,8 @@ def connect(
     questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
+    if connection.kind == "openssh":
+        login = replace(login, carrier="openssh")  # a login that paramiko can't do is not tried again and again
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(connection.close)
         deployment = Deployment.probe(login, server, connection, phases)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dls.demo import sshd
-from dls.remote.ssh.login import LoginOptions, resolve_hops
+from dls.remote.login import LoginOptions, resolve_hops
 from dls.remote.ssh.target import Target
 
 PASSWORD = "tr0ub4dor"

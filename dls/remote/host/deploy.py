@@ -15,7 +15,7 @@ from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.host.proof import NotOurServer
 from dls.remote.progress import Phases
 from dls.remote.ssh.connection import Connection, Prohibited
-from dls.remote.ssh.login import LoginOptions
+from dls.remote.ssh.options import LoginOptions
 
 ENGINE_POLL_SECONDS = 0.1
 """Seconds between two questions whether the engine is ready."""
@@ -92,17 +92,14 @@ class Deployment:
         """
         try:
             return self._find() or self._set_up(self._options)
+        except Prohibited:
+            raise
         except ForwardError:
             # OpenSSH says "connect failed" both for a forbidden socket and for one where nobody listens.
             self._phases.reporter.note(
                 f"{self._connection.target.label} forwards no Unix sockets: using a loopback port and a secret there."
             )
-        try:
-            return self._set_up(replace(self._options, tcp=True))
-        except Prohibited as error:
-            raise ForwardError(
-                f"{self._connection.target.label} forbids every kind of forwarding.", error.hint
-            ) from error
+        return self._set_up(replace(self._options, tcp=True))
 
     def _find(self) -> ServerState | None:
         keys = {options.key for options in self._accepted}
@@ -134,6 +131,13 @@ class Deployment:
         return False
 
     def _set_up(self, options: ServerOptions) -> ServerState:
+        # Before anything is installed or ended there.
+        if self._connection.forbids_forwarding():
+            raise Prohibited(
+                f"{self._connection.target.label} forbids every kind of forwarding.",
+                "Ask whoever runs it for AllowTcpForwarding. If you may do without, --through-exec sends everything "
+                "through a command's input and output.",
+            )
         needed = requirements(options.engine)
         if not self.report.knows_gpus:
             self._probe_again(Depth.GPUS)

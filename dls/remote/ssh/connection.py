@@ -4,47 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 
 import paramiko
 
 from dls.errors import ConnectError, ForwardError, HostError, LinkError
 from dls.remote.ssh import host_keys
+from dls.remote.ssh.algorithms import propose
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.exceptions import SSH_EXCEPTIONS, Prohibited, connection_error, sftp_error, translate_errors
+from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.prompts import Prompter
-from dls.remote.ssh.shell import MAX_OUTPUT, OutputCollector, wrap_script
+from dls.remote.ssh.shell import MAX_OUTPUT, Completed, OutputCollector, wrap_script
+from dls.remote.ssh.streams import Carrier, Stream, open_stream, proxy_error, timeout_of
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
 
 __all__ = ["Completed", "Connection", "Prohibited"]
 
-CONNECT_TIMEOUT = 15.0
-"""Seconds to wait for the TCP connection and for the host's SSH banner."""
 POLL_SECONDS = 0.5
 """Seconds that one read of a script's output waits before it checks the connection and the time limit."""
 KEEPALIVE_SECONDS = 15
 """Seconds between keep-alive packets: an installation can be silent for minutes, and NATs drop silent connections."""
-PREFERRED_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
-"""Ciphers to propose first: paramiko puts AES-GCM last, behind 3DES; it has 1.5 to 2 times the throughput."""
+UNUSED_PORT = 1
+"""Port on which practically no host listens (tcpmux)."""
 SESSION_ATTEMPTS = 10
 """Maximum number of attempts to open a session channel."""
-
-
-@dataclass(frozen=True)
-class Completed:
-    """Exit status and output of a script that ran on the host."""
-
-    status: int
-    stdout: str
-    stderr: str
 
 
 class Connection:
@@ -56,8 +46,9 @@ class Connection:
         transport: HostTransport,
         *,
         credential: str,
-        new_host_key: bool,
-        jump_host: Connection | None = None,
+        new_host_key: bool = False,
+        carriers: Sequence[Carrier] = (),
+        kind: str = "paramiko",
     ) -> None:
         self.target = target
         self.transport = transport
@@ -65,8 +56,10 @@ class Connection:
         """The credential that the host accepted, in words: "the key id_ed25519", "a password"."""
         self.new_host_key = new_host_key
         """Whether the host key was added to known_hosts during this login."""
-        self.jump_host = jump_host
-        """The connection to the last jump host, which carries this one; None without jump hosts."""
+        self.kind = kind
+        """What logged in: `paramiko`, `openssh` (this computer's `ssh`) or `via` (another command)."""
+        self.carriers = carriers
+        """What carries this connection, the nearest to it first: the last jump host's connection, a child process."""
 
     @classmethod
     def open(
@@ -83,16 +76,21 @@ class Connection:
         Raises ConnectError, HostKeyError, LoginError or LinkError.
         """
         with translate_errors(partial(connection_error, target)):
-            sock = _open_jump_channel(jump_host, target) if jump_host else _connect_tcp(target)
-            transport = HostTransport(sock)
-            try:
-                new = _negotiate(transport, target, prompter, accept_new_host_key)
-                credential = Authenticator(target, transport, prompter, password).authenticate()
-            except BaseException:
-                transport.close()
-                raise
-        transport.set_keepalive(KEEPALIVE_SECONDS)
-        return cls(target, transport, credential=credential, new_host_key=new, jump_host=jump_host)
+            stream, carrier = open_stream(target, jump_host)
+        try:
+            transport, new, credential = _log_in(target, stream, prompter, accept_new_host_key, password)
+        except ConnectError as error:
+            if isinstance(carrier, Pipe):
+                carrier.close()
+                raise proxy_error(target, carrier, error) from error
+            raise
+        except BaseException:
+            if isinstance(carrier, Pipe):
+                carrier.close()
+            raise
+        transport.set_keepalive(target.alive_interval or KEEPALIVE_SECONDS)
+        carriers = () if carrier is None else (carrier,)
+        return cls(target, transport, credential=credential, new_host_key=new, carriers=carriers)
 
     def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_errors(partial(connection_error, self.target))
@@ -194,6 +192,13 @@ class Connection:
             for piece in pieces:
                 file.write(piece)
 
+    def open_shell(self) -> Stream:
+        """Run `sh` on the host and return its standard input and output as a stream."""
+        with self._translate_errors():
+            channel = _open_session(self.transport)
+            channel.exec_command("exec sh")
+            return channel
+
     def open_unix(self, path: str, timeout: float = 15.0) -> Channel:
         """Open a channel to a Unix socket on the host, or raise ForwardError.
 
@@ -209,39 +214,46 @@ class Connection:
             return Channel(self.transport.open_channel("direct-tcpip", (host, port), address, timeout=timeout))
 
     def close(self) -> None:
-        """Close the connection, and the connections to the jump hosts that carry it."""
+        """Close the connection and what carries it: the connections to jump hosts, child processes."""
         self.transport.close()
-        if self.jump_host is not None:
-            self.jump_host.close()
+        for carrier in self.carriers:
+            carrier.close()
+
+    def forbids_forwarding(self) -> bool:
+        """Ask whether the host forbids all forwarding, of TCP and of Unix sockets; costs a round trip.
+
+        OpenSSH that forbids the first forbids the second too, and says so for the first only.
+        """
+        try:
+            self.open_tcp("127.0.0.1", UNUSED_PORT).close()
+        except Prohibited:
+            return True
+        except ForwardError:
+            pass
+        return False
 
 
-def _connect_tcp(target: Target) -> socket.socket:
-    sock = socket.create_connection((target.host, target.port), timeout=CONNECT_TIMEOUT)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.settimeout(None)
-    return sock
-
-
-def _open_jump_channel(jump_host: Connection, target: Target) -> paramiko.Channel:
-    try:
-        return jump_host.open_tcp(target.host, target.port).raw
-    except Prohibited:
-        raise
-    except ForwardError as error:
-        # A wrong port, host or name all give "connect failed".
-        raise ConnectError(
-            f"{jump_host.target.label} can't reach {target.host} on port {target.port}.",
-            "Check the name and the port as the jump host knows them.",
-        ) from error
+def _log_in(
+    target: Target, stream: Stream, prompter: Prompter, accept_new: bool, password: str | None
+) -> tuple[HostTransport, bool, str]:
+    """Speak SSH over the stream; returns the transport, whether the host key is new, and the credential in words."""
+    with translate_errors(partial(connection_error, target)):
+        transport = HostTransport(stream)
+        try:
+            new = _negotiate(transport, target, prompter, accept_new)
+            return transport, new, Authenticator(target, transport, prompter, password).authenticate()
+        except BaseException:
+            transport.close()
+            raise
 
 
 def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> bool:
     """Exchange keys and check the host key; True when the key is new."""
-    transport.banner_timeout = CONNECT_TIMEOUT
+    transport.banner_timeout = timeout_of(target)
     options = transport.get_security_options()
-    options.ciphers = (*PREFERRED_CIPHERS, *(c for c in options.ciphers if c not in PREFERRED_CIPHERS))
+    propose(options, target.algorithms)
     options.key_types = host_keys.order_key_types(host_keys.known_keys(target), tuple(options.key_types))
-    transport.start_client(timeout=CONNECT_TIMEOUT)
+    transport.start_client(timeout=timeout_of(target))
     return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 
 

@@ -27,6 +27,17 @@ class Prohibited(ForwardError):
     """The host's SSH server forbids this kind of forwarding."""
 
 
+class NoCommonAlgorithm(ConnectError):
+    """The host and paramiko have no algorithm in common; OpenSSH's `ssh` may have one."""
+
+
+class NeedsOpenSsh(LoginError):
+    """The host refused the login, and OpenSSH's `ssh` could go on where paramiko can't."""
+
+    reason = ""
+    """What the login needs, as a phrase: "Kerberos (GSSAPI)"."""
+
+
 class ChannelError(LinkError):
     """The channel was closed, by the host or together with its connection, or it took too long."""
 
@@ -88,7 +99,7 @@ def _unreachable(target: Target, error: Exception) -> ConnectError:
 
 
 def _no_common_algorithm(target: Target, error: Exception) -> ConnectError:
-    return ConnectError(
+    return NoCommonAlgorithm(
         f"{target.label} speaks no SSH algorithm in common with us: {describe(error)}",
         "Its SSH server is very old; it has to be updated.",
     )

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 MAX_OUTPUT = 16 << 20
 """Bytes that a script may print, that one line may have, and that a login shell may print before the script."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Exit status and output of a script that ran on the host."""
+
+    status: int
+    stdout: str
+    stderr: str
 
 
 def wrap_script(script: str, marker: str) -> str:

@@ -12,9 +12,9 @@ from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginErr
 from dls.remote.host import launch
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
+from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.health import (

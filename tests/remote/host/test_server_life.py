@@ -22,9 +22,9 @@ from dls.remote.host import install, launch, status
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, probe
+from dls.remote.login import LoginOptions, resolve_hops
 from dls.remote.progress import Phase, Silent
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.login import LoginOptions, resolve_hops
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support.connecting import command, connected
 from tests.support.itksnap import ItkSnap

@@ -11,10 +11,10 @@ import pytest
 
 from dls.demo import sshd
 from dls.errors import ConnectError, ForwardError, HostError, LinkError
+from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import Prohibited
-from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.target import Target
 from tests.support.logins import target_of
@@ -167,8 +167,8 @@ def test_through_a_jump_host(host: sshd.Server, tmp_path: Path) -> None:
     phases = Phases(Silent())
     connection = log_in("inner", LoginOptions(ssh_config=config), NoPrompter(), phases)
     assert connection.run("echo $SSH_CONNECTION").stdout.split()[0] == "127.0.0.1"
-    jump_host = connection.jump_host
-    assert jump_host is not None and jump_host.target.label == "dls-demo" and jump_host.is_active()
+    [jump_host] = connection.carriers
+    assert isinstance(jump_host, Connection) and jump_host.target.label == "dls-demo" and jump_host.is_active()
     connection.close()
     assert not jump_host.is_active()
     config.write_text(

@@ -1,0 +1,62 @@
+"""A command of this computer that runs another one on the host, as `docker exec -i NAME` does, with SSH inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+
+from dls.errors import ConnectError, LinkError, TargetError
+from dls.remote.carriers.inner import open_inner
+from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.pipe import Pipe
+from dls.remote.ssh.pipe_shell import PipeShell
+from dls.remote.ssh.prompts import Prompter
+from dls.remote.ssh.target import Target
+
+
+def split(command: str) -> list[str]:
+    """Return the words of the command; raises TargetError for one that has none, or an open quote."""
+    try:
+        words = shlex.split(command, posix=os.name != "nt")
+    except ValueError as error:
+        raise TargetError(f"--via {command!r} can't be understood: {error}.", "Close the quote.") from None
+    if not words:
+        raise TargetError("--via names no command.", 'Name one, as "docker exec -i NAME".')
+    return [word.strip('"') for word in words] if os.name == "nt" else words
+
+
+def name_of(command: str) -> str:
+    """Return a name for the host that the command leads to: its last word that is no option."""
+    return next((word for word in reversed(split(command)) if not word.startswith("-")), "host")
+
+
+def open_via(label: str, command: str, prompter: Prompter) -> Connection:
+    """Run a shell on the host by the command and open a connection inside it; leaves nothing open when it fails."""
+    words = split(command)
+    pipe = Pipe([*words, "sh"], on_line=prompter.tell)
+    target = Target(label, label, 22, "")
+    shell = PipeShell(pipe.socket)
+    try:
+        shell.start()
+        connection = open_inner(target, pipe.socket, shell, kind="via", credential=words[0], carriers=(pipe,))
+    except (ConnectError, LinkError) as error:
+        pipe.close()
+        raise _failed(words, pipe, shell.noise) from error
+    except BaseException:
+        pipe.close()
+        raise
+    pipe.on_line = None
+    return connection
+
+
+def _failed(words: list[str], pipe: Pipe, said: str) -> ConnectError:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        pipe.process.wait(1.0)
+    detail = "\n".join(line for line in (said.strip(), pipe.errors.strip()) if line)
+    return ConnectError(
+        f"The command of --via ended with status {pipe.process.poll()} and ran no shell.",
+        f"It has to pass its input on to a command there. Run it by hand: {shlex.join(words)} sh",
+        detail[-2000:],
+    )
