@@ -17,8 +17,8 @@ import pytest
 
 from dls.cli.options import build_login_options, login_options
 from dls.errors import DlsError
+from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Silent
-from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support import secrecy
 from tests.support.askpass import Askpass
@@ -128,12 +128,9 @@ class Dls:
         accept_host_key: bool | None = None,
     ) -> Outcome:
         """Log in and run `echo hi` over the connection."""
-        prompter = (
-            NoPrompter()
-            if answers is None and accept_host_key is None
-            else ScriptedPrompter(answers, accept_host_keys=accept_host_key)
-        )
         transcript = Transcript()
+        nobody = answers is None and accept_host_key is None
+        prompter = Nobody(transcript) if nobody else Person(transcript, answers, accept_host_key)
         before = [server.logins for server in way.servers]
         output, code = "", 0
         with pytest.MonkeyPatch.context() as environment, secrecy.watching() as started:
@@ -148,7 +145,7 @@ class Dls:
             except DlsError as error:
                 transcript.texts += [error.message, error.hint, error.detail]
                 code = error.exit_code
-        asked = tuple(prompter.prompts) if isinstance(prompter, ScriptedPrompter) else ()
+        asked = tuple(prompter.prompts) if isinstance(prompter, Person) else ()
         assert_kept(_secrets(answers), [*transcript.texts, *started])
         said = "\n".join(transcript.texts)
         assert JARGON.search(said) is None, said
@@ -178,6 +175,27 @@ class Transcript(Silent):
 
     def link(self, is_open: bool, text: str) -> None:
         self.texts.append(text)
+
+
+class Nobody(NoPrompter):
+    """Can't be asked, as at a computer without a terminal; what the host says is kept."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
+
+    def tell(self, text: str) -> None:
+        self._transcript.texts.append(text)
+
+
+class Person(ScriptedPrompter):
+    """Answers from a script. What the host says is kept."""
+
+    def __init__(self, transcript: Transcript, answers: Answers | None, accept_host_key: bool | None) -> None:
+        super().__init__(answers, accept_host_keys=accept_host_key)
+        self._transcript = transcript
+
+    def tell(self, text: str) -> None:
+        self._transcript.texts.append(text)
 
 
 def parse_login(way: Way, *options: str) -> LoginOptions:
