@@ -11,7 +11,7 @@ from dls import gpus
 from dls.contract import DEFAULT_REMOTE_DIR, SOCKET_FILE, ServerState
 from dls.errors import HostError
 from dls.remote.host.scripts import render
-from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.shell import ScriptRunner
 
 SOCKET_PATH_LIMIT = 100
 """Maximum length of a socket's path in bytes; macOS allows 104, Linux 108, both with the final NUL."""
@@ -205,7 +205,7 @@ def _pythons(lines: list[str]) -> tuple[Python, ...]:
     return tuple(found.values())
 
 
-def probe(connection: Connection, remote_dir: str, depth: Depth = Depth.SERVER) -> HostReport:
+def probe(connection: ScriptRunner, remote_dir: str, depth: Depth = Depth.SERVER) -> HostReport:
     """Run the probe on the host, in one exec."""
     completed = connection.run(script(remote_dir, depth), timeout=60)
     return parse(completed.stdout, remote_dir)

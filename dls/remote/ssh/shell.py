@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from dls.remote.ssh.target import Target
 
 MAX_OUTPUT = 16 << 20
 """Bytes that a script may print, that one line may have, and that a login shell may print before the script."""
@@ -17,6 +20,22 @@ class Completed:
     status: int
     stdout: str
     stderr: str
+
+
+class ScriptRunner(Protocol):
+    """What runs scripts on a host: a connection, or a shell in a pipe."""
+
+    @property
+    def target(self) -> Target:
+        """The host."""
+
+    def run(
+        self, script: str, *, on_line: Callable[[str], None] | None = None, timeout: float | None = None
+    ) -> Completed:
+        """Run a POSIX shell script, call `on_line` with each line of its output, and return what it printed.
+
+        `timeout` is the longest silence in seconds; raises LinkError after it.
+        """
 
 
 def wrap_script(script: str, marker: str) -> str:
