@@ -56,7 +56,7 @@ class Connection:
         transport: HostTransport,
         *,
         credential: str,
-        new_host_key: bool,
+        new_host_key: str,
         jump_host: Connection | None = None,
     ) -> None:
         self.target = target
@@ -64,7 +64,7 @@ class Connection:
         self.credential = credential
         """The credential that the host accepted, in words: "the key id_ed25519", "a password"."""
         self.new_host_key = new_host_key
-        """Whether the host key was added to known_hosts during this login."""
+        """What became of a host key that was new, as the end of "its host key …"; empty for a known one."""
         self.jump_host = jump_host
         """The connection to the last jump host, which carries this one; None without jump hosts."""
 
@@ -86,13 +86,14 @@ class Connection:
             sock = _open_jump_channel(jump_host, target) if jump_host else _connect_tcp(target)
             transport = HostTransport(sock)
             try:
-                new = _negotiate(transport, target, prompter, accept_new_host_key)
-                credential = Authenticator(target, transport, prompter, password).authenticate()
+                accepted = _negotiate(transport, target, prompter, accept_new_host_key)
+                restricted, password = accepted.restrict(target, password)
+                credential = Authenticator(restricted, transport, prompter, password).authenticate()
             except BaseException:
                 transport.close()
                 raise
         transport.set_keepalive(KEEPALIVE_SECONDS)
-        return cls(target, transport, credential=credential, new_host_key=new, jump_host=jump_host)
+        return cls(target, transport, credential=credential, new_host_key=accepted.note, jump_host=jump_host)
 
     def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_errors(partial(connection_error, self.target))
@@ -235,12 +236,12 @@ def _open_jump_channel(jump_host: Connection, target: Target) -> paramiko.Channe
         ) from error
 
 
-def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> bool:
-    """Exchange keys and check the host key; True when the key is new."""
+def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> host_keys.Acceptance:
+    """Exchange keys and check the host key."""
     transport.banner_timeout = CONNECT_TIMEOUT
     options = transport.get_security_options()
     options.ciphers = (*PREFERRED_CIPHERS, *(c for c in options.ciphers if c not in PREFERRED_CIPHERS))
-    options.key_types = host_keys.order_key_types(host_keys.known_keys(target), tuple(options.key_types))
+    options.key_types = host_keys.order_algorithms(host_keys.known_keys(target), target.algorithms.host_keys)
     transport.start_client(timeout=CONNECT_TIMEOUT)
     return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 

@@ -23,7 +23,7 @@ def log_in(destination: str, options: LoginOptions, prompter: Prompter, phases: 
         phase.result = f"Going to {target}{via}"
     with phases("login", f"Logging in to {target}") as phase:
         connection = _log_in_hop_by_hop(hops, options, prompter, phase.update)
-        new = ", its host key is now known" if connection.new_host_key else ""
+        new = f", its host key {connection.new_host_key}" if connection.new_host_key else ""
         phase.result = f"Logged in to {target} with {connection.credential}{new}"
     return connection
 
@@ -51,5 +51,7 @@ def _log_in_hop_by_hop(
             if connection is not None:
                 connection.close()
             raise
+        if connection.new_host_key and hop is not hops[-1]:
+            prompter.tell(f"The host key of {hop.label} {connection.new_host_key}.")
     assert connection is not None
     return connection
