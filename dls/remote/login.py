@@ -46,7 +46,7 @@ def log_in(destination: str, options: LoginOptions, prompter: Prompter, phases: 
         phases.reporter.note(f"dls can't honour {choice.reason} of the SSH configuration by itself.")
     with phases("login", f"Logging in to {target}") as phase:
         connection = _log_in_as_chosen(destination, hops, options, choice, prompter, phase)
-        new = ", its host key is now known" if connection.new_host_key else ""
+        new = f", its host key {connection.new_host_key}" if connection.new_host_key else ""
         phase.result = f"Logged in to {target} with {connection.credential}{new}"
     return connection
 
@@ -122,6 +122,8 @@ def _log_in_hop_by_hop(hops: tuple[Target, ...], options: LoginOptions, prompter
                 password=options.password if hop is hops[-1] else None,
                 jump_host=connection,
             )
+            if connection.new_host_key and hop is not hops[-1]:
+                prompter.tell(f"The host key of {hop.label} {connection.new_host_key}.")
             if options.through_exec and connection.forbids_forwarding():
                 connection = open_through_exec(connection, options.remote_dir, phase)
     except BaseException:

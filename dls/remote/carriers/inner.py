@@ -34,7 +34,7 @@ class InnerServer:
     """The credential with which the stream was opened, in words."""
     carriers: Sequence[Carrier]
     """What is closed with the connection; it stays open in an error."""
-    new_host_key: bool = False
+    new_host_key: str = ""
     remote_dir: str = DEFAULT_REMOTE_DIR
     """Where asyncssh is installed on a host without sshd."""
     phase: Phase = field(default_factory=lambda: Phase(Silent()))

@@ -46,7 +46,7 @@ class Connection:
         transport: HostTransport,
         *,
         credential: str,
-        new_host_key: bool = False,
+        new_host_key: str = "",
         carriers: Sequence[Carrier] = (),
         kind: str = "paramiko",
     ) -> None:
@@ -55,7 +55,7 @@ class Connection:
         self.credential = credential
         """The credential that the host accepted, in words: "the key id_ed25519", "a password"."""
         self.new_host_key = new_host_key
-        """Whether the host key was added to known_hosts during this login."""
+        """What became of a host key that was new, as the end of "its host key …"; empty for a known one."""
         self.kind = kind
         """What logged in: `paramiko`, `openssh` (this computer's `ssh`) or `via` (another command)."""
         self.carriers = carriers
@@ -235,24 +235,25 @@ class Connection:
 
 def _log_in(
     target: Target, stream: Stream, prompter: Prompter, accept_new: bool, password: str | None
-) -> tuple[HostTransport, bool, str]:
-    """Speak SSH over the stream; returns the transport, whether the host key is new, and the credential in words."""
+) -> tuple[HostTransport, str, str]:
+    """Speak SSH over the stream; returns the transport, what became of a new host key, and the credential in words."""
     with translate_errors(partial(connection_error, target)):
         transport = HostTransport(stream)
         try:
-            new = _negotiate(transport, target, prompter, accept_new)
-            return transport, new, Authenticator(target, transport, prompter, password).authenticate()
+            accepted = _negotiate(transport, target, prompter, accept_new)
+            restricted, password = accepted.restrict(target, password)
+            return transport, accepted.note, Authenticator(restricted, transport, prompter, password).authenticate()
         except BaseException:
             transport.close()
             raise
 
 
-def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> bool:
-    """Exchange keys and check the host key; True when the key is new."""
+def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> host_keys.Acceptance:
+    """Exchange keys and check the host key."""
     transport.banner_timeout = timeout_of(target)
     options = transport.get_security_options()
     propose(options, target.algorithms)
-    options.key_types = host_keys.order_key_types(host_keys.known_keys(target), tuple(options.key_types))
+    options.key_types = host_keys.order_algorithms(host_keys.known_keys(target), target.algorithms.host_keys)
     transport.start_client(timeout=timeout_of(target))
     return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 
