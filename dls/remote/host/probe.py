@@ -164,7 +164,10 @@ def _fact(values: dict[str, list[str]], name: str) -> str:
     raise HostError(
         f"The host did not say its {name}.",
         "Log in by hand and check whether `sh` works there.",
-        "\n".join(f"{key}\t{value}" for key, found in values.items() for value in found)[:DETAIL_LENGTH],
+        # Never a state file: it holds the server's secret.
+        "\n".join(f"{key}\t{value}" for key, found in values.items() if key != "state" for value in found)[
+            :DETAIL_LENGTH
+        ],
     )
 
 

@@ -70,11 +70,15 @@ def asked(folder: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
+def gpu_script(seconds: int) -> str:
+    """Return the library that asks nvidia-smi, which may take so many seconds."""
+    return render("gpus", QUERY=gpus.query(), OLD_QUERY=gpus.query(gpus.FIELDS[:-1]), GPU_SECONDS=seconds)
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_driver_that_hangs_is_waited_for_within_a_limit(shell: str, hanging: Path, short_folder: Path) -> None:
     """The answer comes although nvidia-smi ignores SIGTERM and its output stays open; then it is killed."""
-    values = {"QUERY": gpus.query(), "OLD_QUERY": gpus.query(gpus.FIELDS[:-1]), "GPU_SECONDS": 1}
-    text = render("gpus", **values) + "say_gpus\nsay after 1\n"
+    text = gpu_script(seconds=1) + "say_gpus\nsay after 1\n"
     words = [shell, "sh"] if shell == "busybox" else [shell]
     environment = {**os.environ, "PATH": f"{hanging}:{os.environ['PATH']}"}
     done = subprocess.run(
@@ -99,10 +103,9 @@ def test_a_driver_that_hangs_is_waited_for_within_a_limit(shell: str, hanging: P
 def test_the_gpus_of_a_driver_that_answers(shell: str, text: str, expected: list[str], short_folder: Path) -> None:
     """Each line is handed on; an old driver is asked again without what it does not know."""
     folder = program(short_folder, "nvidia-smi", text)
-    values = {"QUERY": gpus.query(), "OLD_QUERY": gpus.query(gpus.FIELDS[:-1]), "GPU_SECONDS": 60}
     words = [shell, "sh"] if shell == "busybox" else [shell]
     done = subprocess.run(
-        [*words, "-s"], input=render("gpus", **values) + "say_gpus\n", capture_output=True, text=True, check=True,
+        [*words, "-s"], input=gpu_script(seconds=60) + "say_gpus\n", capture_output=True, text=True, check=True,
         env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}, timeout=30,
     )  # fmt: skip
     said = [line.partition("\t")[2] for line in done.stdout.splitlines() if line.startswith("gpu\t")]
