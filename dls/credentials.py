@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import secrets
 
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -16,6 +17,14 @@ LENGTH = 24
 """Number of those characters: 120 bits."""
 USER = "snap"
 """User name of the credentials; only the password, which is the secret, is looked at."""
+
+_SECRET_FIELD = re.compile(r'(\\*"secret\\*"\s*:\s*\\*")[^"\\]*')
+"""The field of a server's state file, or of its answer, that holds the server's secret, in JSON."""
+
+
+def redact(text: str) -> str:
+    """Return the text without the secrets of servers' state files in it, fit to be shown."""
+    return _SECRET_FIELD.sub(r"\1…", text)
 
 
 def make_secret() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
+LIMIT_SECONDS = 10
+"""Seconds that `nvidia-smi` may take on this machine."""
 FIELDS = ("index", "name", "memory.total", "memory.free", "driver_version", "compute_cap")
 """Fields of the query; drivers before 510 do not know `compute_cap` and refuse the whole query."""
 
@@ -65,9 +67,26 @@ def local() -> tuple[Gpu, ...]:
     """Return this machine's GPUs; none where `nvidia-smi` is missing or does not answer."""
     for fields in (FIELDS, FIELDS[:-1]):
         try:
-            done = subprocess.run(query(fields).split(), capture_output=True, text=True, timeout=10, check=False)
+            status, output = _run(query(fields).split())
         except (OSError, subprocess.TimeoutExpired):
             return ()
-        if done.returncode == 0:
-            return parse(done.stdout)
+        if status == 0:
+            return parse(output)
     return ()
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run a command and return its status and its output; raises TimeoutExpired for one that takes too long.
+
+    `subprocess.run` would then wait for it without a limit: a process that waits for its driver can't even be killed.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        output, _ = process.communicate(timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        if process.stdout is not None:
+            process.stdout.close()
+        process.wait(1)
+        raise
+    return process.returncode, output

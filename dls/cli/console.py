@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from dls.remote.host.stored_sessions import StoredSession
     from dls.remote.session import Session
 
+MAX_OTHER_NAMES = 8
+"""Maximum number of a host key's other names that are shown, as in OpenSSH."""
+
 
 @contextlib.contextmanager
 def terminal(as_json: bool = False) -> Iterator[tuple[Console, ConsoleReporter | JsonReporter, Prompter]]:
@@ -120,11 +123,14 @@ class TerminalPrompter:
         sys.stderr.write(
             f"The authenticity of host '{printable(f'{key.known_hosts_name} ({key.address})')}' can't be established.\n"
             f"{printable(key.key_type)} key fingerprint is {printable(key.fingerprint)}.\n"
+            f"{_describe_other_names(key)}\n"
         )
-        while True:
-            answer = _read_line("Are you sure you want to continue connecting (yes/no)? ").lower()
-            if answer in ("yes", "no"):
-                return answer == "yes"
+        answer = _read_line("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
+        while (accepted := key.read_answer(answer)) is None:
+            if answer.startswith("SHA256:"):
+                sys.stderr.write("That is not the fingerprint of this key.\n")
+            answer = _read_line("Please type 'yes', 'no' or the fingerprint: ")
+        return accepted
 
     def answer(self, question: Question) -> str:
         """Ask for a secret, without echo, or what the host wants to know (keyboard-interactive, RFC 4256)."""
@@ -146,6 +152,15 @@ class UnattendedPrompter(NoPrompter):
     def tell(self, text: str) -> None:
         """Show what the host says."""
         tell(self._reporter, text)
+
+
+def _describe_other_names(key: NewHostKey) -> str:
+    if not key.other_names:
+        return "This key is not known by any other names."
+    names = [f"    {printable(name)}" for name in key.other_names[:MAX_OTHER_NAMES]]
+    left = len(key.other_names) - len(names)
+    more = [f"    ({left} additional names omitted)"] if left else []
+    return "\n".join(["This host key is known by the following other names/addresses:", *names, *more])
 
 
 def tell(reporter: ConsoleReporter, text: str) -> None:

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from dls.cli.options import INSECURE_NOTE, build_login_options, build_model_spec, login_options, model_options
+from dls.cli.options import (
+    INSECURE_NOTE,
+    build_login_options,
+    build_model_spec,
+    login_options,
+    model_options,
+    target_argument,
+)
 
 
 @click.group()

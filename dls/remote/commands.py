@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from dls.errors import LaunchError
 from dls.remote.host import launch
-from dls.remote.host.probe import HostReport, probe
+from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter
 from dls.remote.ssh.connection import Connection
@@ -18,9 +18,9 @@ from dls.remote.ssh.prompts import Prompter
 def host(
     target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter
 ) -> Iterator[tuple[Connection, HostReport]]:
-    """Log in to the host and probe it; yields the connection, which is closed at the end, and the report."""
+    """Log in to the host and look for its servers; yields the connection, closed at the end, and the report."""
     with contextlib.closing(log_in(target, login, prompter, Phases(reporter))) as connection:
-        yield connection, probe(connection, login.remote_dir)
+        yield connection, probe(connection, login.remote_dir, Depth.SERVERS)
 
 
 def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:

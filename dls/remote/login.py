@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from dls.errors import ConnectError, DlsError, TargetError
 from dls.remote.carriers.openssh import has_master, open_through_ssh
 from dls.remote.carriers.through_exec import open_through_exec
 from dls.remote.carriers.via import name_of, open_via
-from dls.remote.progress import Phases
+from dls.remote.progress import Phase, Phases
 from dls.remote.ssh.algorithms import unsupported
 from dls.remote.ssh.config import resolve_hops
 from dls.remote.ssh.connection import Connection
@@ -20,8 +19,6 @@ from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.ssh.target import Target
 
 __all__ = ["LoginOptions", "log_in", "resolve_hops"]
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ def log_in(destination: str, options: LoginOptions, prompter: Prompter, phases: 
     if choice.reason and choice.carrier == "paramiko":
         phases.reporter.note(f"dls can't honour {choice.reason} of the SSH configuration by itself.")
     with phases("login", f"Logging in to {target}") as phase:
-        connection = _log_in_as_chosen(destination, hops, options, choice, prompter, phase.update, phases.reporter.note)
-        new = ", its host key is now known" if connection.new_host_key else ""
+        connection = _log_in_as_chosen(destination, hops, options, choice, prompter, phase)
+        new = f", its host key {connection.new_host_key}" if connection.new_host_key else ""
         phase.result = f"Logged in to {target} with {connection.credential}{new}"
     return connection
 
@@ -78,7 +75,7 @@ def _log_in_via(
         )
     label = destination or name_of(command)
     with phases("login", f"Starting a shell on {label}") as phase:
-        connection = open_via(label, command, prompter)
+        connection = open_via(label, command, options.remote_dir, prompter, phase)
         phase.result = f"Logged in to {connection.target} by {connection.credential}"
     return connection
 
@@ -89,20 +86,19 @@ def _log_in_as_chosen(
     options: LoginOptions,
     choice: Choice,
     prompter: Prompter,
-    update: Show,
-    note: Show,
+    phase: Phase,
 ) -> Connection:
     """Log in by the carrier that was chosen, or by `ssh` where it turns out that paramiko can't."""
     if choice.carrier == "paramiko":
         try:
-            return _log_in_hop_by_hop(hops, options, prompter, update)
+            return _log_in_hop_by_hop(hops, options, prompter, phase)
         except (NeedsOpenSsh, NoCommonAlgorithm) as error:
             if options.carrier == "paramiko" or find_ssh() is None:
                 raise
-            note(_explain(error))
+            phase.reporter.note(_explain(error))
     program = find_ssh()
     assert program is not None
-    return open_through_ssh(program, destination, hops[-1], options, prompter, shared=choice.shared)
+    return open_through_ssh(program, destination, hops[-1], options, prompter, phase, shared=choice.shared)
 
 
 def _explain(error: DlsError) -> str:
@@ -111,13 +107,13 @@ def _explain(error: DlsError) -> str:
     return "The host has no algorithm in common with paramiko: this computer's ssh logs in."
 
 
-def _log_in_hop_by_hop(hops: tuple[Target, ...], options: LoginOptions, prompter: Prompter, update: Show) -> Connection:
+def _log_in_hop_by_hop(hops: tuple[Target, ...], options: LoginOptions, prompter: Prompter, phase: Phase) -> Connection:
     """Log in to each host through the one before it, and return the connection to the last one."""
     connection: Connection | None = None
     try:
         for hop in hops:
             if len(hops) > 1:
-                update(f"connecting to {hop.label}")
+                phase.update(f"connecting to {hop.label}")
             # The password option is for the target only; for a jump host the person is asked.
             connection = Connection.open(
                 hop,
@@ -126,8 +122,10 @@ def _log_in_hop_by_hop(hops: tuple[Target, ...], options: LoginOptions, prompter
                 password=options.password if hop is hops[-1] else None,
                 jump_host=connection,
             )
+            if connection.new_host_key and hop is not hops[-1]:
+                prompter.tell(f"The host key of {hop.label} {connection.new_host_key}.")
             if options.through_exec and connection.forbids_forwarding():
-                connection = open_through_exec(connection)
+                connection = open_through_exec(connection, options.remote_dir, phase)
     except BaseException:
         if connection is not None:
             connection.close()

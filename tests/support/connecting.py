@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 import dls
 from dls.demo import sshd
 from dls.remote.progress import Silent
+from tests.support.itksnap import ItkSnap
 from tests.support.processes import free_port
+from tests.support.synthetic import ellipsoid, noisy
 
 ANY_PORT = -1
 """Lets `connected` choose a free local port."""
@@ -39,19 +44,30 @@ def connected(
     *,
     local_port: int | None = ANY_PORT,
     local_secret: bool | str = False,
+    login: Mapping[str, Any] | None = None,
     **server: Any,
 ) -> tuple[dls.Session, RecordingReporter]:
-    """Connect to the host with these options of the server; returns the session and what it reported."""
+    """Connect to the host with these options of the login and of the server; returns the session and its reporter."""
     reporter = RecordingReporter()
     session = dls.connect(
         "dls-demo",
         server=dls.ServerOptions(**server),
-        login=dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir),
+        login=dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir, **(login or {})),
         local_port=free_port() if local_port == ANY_PORT else local_port,
         local_secret=local_secret,
         reporter=reporter,
     )
     return session, reporter
+
+
+def click_once(port: int) -> None:
+    """Ask for the status, upload an image and click in it, as ITK-SNAP does, through a local port."""
+    truth = ellipsoid((30, 40, 50), (15, 20, 25), (8, 9, 10))
+    snap = ItkSnap(port)
+    assert snap.get("/status").json["status"] == "ok"
+    snap.start()
+    assert snap.upload(noisy(truth, 5, np.random.default_rng(0))).status == 200
+    assert snap.mask(snap.point(15, 20, 25))[15, 20, 25] == 1
 
 
 def cut(session: dls.Session) -> None:

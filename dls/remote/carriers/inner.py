@@ -1,16 +1,22 @@
-"""SSH inside a stream that leads to a shell: the host's own sshd, run by its user for this one connection.
+"""SSH inside a stream that leads to a shell, with a server that the host's user runs for this one connection.
 
-Both keys are made here, live in memory for as long as the connection, and travel through the stream, which is as
-trusted as what is done over it: nothing is asked and nothing is added to known_hosts.
+It is the host's own sshd, or asyncssh where there is none. Both keys are made here, live in memory for as long as the
+connection, and travel through the stream, which is as trusted as what is done over it: nothing is asked and nothing is
+added to known_hosts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+from dls.contract import DEFAULT_REMOTE_DIR
 from dls.errors import HostError
-from dls.remote.host.scripts import render
+from dls.remote.host import install
+from dls.remote.host.packages import SSH_SERVER, Code
+from dls.remote.host.probe import Depth, probe
+from dls.remote.host.scripts import read_ssh_server, render
+from dls.remote.progress import Phase, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.pinned import KeyPair, open_pinned
 from dls.remote.ssh.pipe_shell import PipeShell
@@ -18,34 +24,55 @@ from dls.remote.ssh.streams import Carrier, Stream
 from dls.remote.ssh.target import Target
 
 
-def open_inner(
-    target: Target,
-    stream: Stream,
-    shell: PipeShell,
-    *,
-    kind: str,
-    credential: str,
-    carriers: Sequence[Carrier],
-    new_host_key: bool = False,
-) -> Connection:
-    """Let the shell become an SSH server and log in to it.
+@dataclass(frozen=True)
+class InnerServer:
+    """How the server inside a stream is started, and what its connection says of itself."""
 
-    Raises HostError where the host has no server that can do it; the carriers stay open then, and in each error.
-    """
-    host_key, client_key = KeyPair.generate(), KeyPair.generate()
-    user = shell.become(render("inner_sshd", HOST_KEY=host_key.private, CLIENT_KEY=client_key.public))
-    if not user:
-        raise HostError(
-            f"{target.label} has no sshd that its user can run.",
-            "Install OpenSSH's server there; it need not be started.",
+    kind: str
+    """What carries it: `openssh`, `via` or `paramiko`."""
+    credential: str
+    """The credential with which the stream was opened, in words."""
+    carriers: Sequence[Carrier]
+    """What is closed with the connection; it stays open in an error."""
+    new_host_key: str = ""
+    remote_dir: str = DEFAULT_REMOTE_DIR
+    """Where asyncssh is installed on a host without sshd."""
+    phase: Phase = field(default_factory=lambda: Phase(Silent()))
+    """Shows the installation."""
+
+    def open(self, target: Target, stream: Stream, shell: PipeShell) -> Connection:
+        """Let the shell become an SSH server and log in to it.
+
+        Raises HostError or InstallError where the host has no server and none can be installed.
+        """
+        host_key, client_key = KeyPair.generate(), KeyPair.generate()
+        keys = {"HOST_KEY": host_key.private, "CLIENT_KEY": client_key.public}
+        user = shell.become(render("inner_sshd", **keys))
+        if not user:
+            python = self._install(shell)
+            user = shell.become(render("inner_server", PYTHON=python, PROGRAM=read_ssh_server(), **keys))
+        if not user:
+            raise HostError(
+                f"{target.label} has no sshd that its user can run, and asyncssh does not start there.",
+                "Install OpenSSH's server there; it need not be started.",
+            )
+        return open_pinned(
+            replace(target, user=user),
+            stream,
+            host_key,
+            client_key,
+            kind=self.kind,
+            credential=self.credential,
+            carriers=self.carriers,
+            new_host_key=self.new_host_key,
         )
-    return open_pinned(
-        replace(target, user=user),
-        stream,
-        host_key,
-        client_key,
-        kind=kind,
-        credential=credential,
-        carriers=carriers,
-        new_host_key=new_host_key,
-    )
+
+    def _install(self, shell: PipeShell) -> str:
+        """Install asyncssh where it is missing; returns the path of the environment's Python."""
+        report = probe(shell, self.remote_dir, Depth.ALL)
+        plan = replace(install.plan(report, SSH_SERVER, ""), send_code=False)
+        if not plan.nothing_to_do:
+            self.phase.update("no sshd there: installing asyncssh")
+            own_caches = self.remote_dir != DEFAULT_REMOTE_DIR
+            install.install(shell, plan, Code(()), self.phase, own_caches=own_caches)
+        return plan.interpreter

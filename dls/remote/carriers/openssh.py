@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dls.errors import ConnectError, DlsError, LinkError
-from dls.remote.carriers.askpass import Asked, AskpassServer
-from dls.remote.carriers.inner import open_inner
+from dls.errors import ConnectError, LinkError
+from dls.remote.carriers.askpass import AskpassServer
+from dls.remote.carriers.dialogue import Dialogue
+from dls.remote.carriers.inner import InnerServer
 from dls.remote.carriers.ssh_errors import NOISE, read_errors
-from dls.remote.carriers.ssh_questions import TYPE_YES, PasswordQuestion, read_host_key, read_question
+from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.pipe import Pipe
@@ -65,6 +65,7 @@ def open_through_ssh(
     target: Target,
     options: LoginOptions,
     prompter: Prompter,
+    phase: Phase,
     *,
     shared: bool = False,
 ) -> Connection:
@@ -75,18 +76,21 @@ def open_through_ssh(
     with contextlib.ExitStack() as cleanup:
         askpass = cleanup.enter_context(AskpassServer()) if AskpassServer.is_possible() else None
         environment = {**os.environ, **(askpass.environment if askpass else {})}
-        pipe = Pipe(
-            command(program, destination, options), environment=environment, on_line=_teller(prompter, options.verbose)
+        tell = _teller(prompter, options.verbose)
+        pipe = Pipe(command(program, destination, options), environment=environment, on_line=tell)
+        inner = InnerServer(
+            kind="openssh",
+            credential="the connection that ssh shares" if shared else "this computer's ssh",
+            carriers=(pipe,),
+            remote_dir=options.remote_dir,
+            phase=phase,
         )
         try:
             dialogue = Dialogue(target, prompter, options.password)
-            shell = PipeShell(pipe.socket, idle=lambda: dialogue.answer(askpass, prompter))
-            credential = "the connection that ssh shares" if shared else "this computer's ssh"
+            shell = PipeShell(target, pipe.socket, idle=lambda: dialogue.answer(askpass))
             with _explained(target, pipe, shell):
                 shell.start()
-                connection = open_inner(
-                    target, pipe.socket, shell, kind="openssh", credential=credential, carriers=(pipe,)
-                )
+                connection = inner.open(target, pipe.socket, shell)
         except BaseException:
             pipe.close()
             raise
@@ -112,45 +116,3 @@ def _teller(prompter: Prompter, verbose: int) -> Callable[[str], None]:
             prompter.tell(line)
 
     return tell
-
-
-class Dialogue:
-    """Answers the questions of `ssh` in the thread that waits for it, so that Ctrl-C ends them."""
-
-    def __init__(self, target: Target, prompter: Prompter, password: str | None) -> None:
-        self._target = target
-        self._prompter = prompter
-        self._password = password
-
-    def answer(self, askpass: AskpassServer | None, prompter: Prompter) -> None:
-        """Ask the person what `ssh` asks at the moment, if anything; raises what the prompter raises."""
-        if askpass is None:
-            return
-        with contextlib.suppress(queue.Empty):
-            asked = askpass.questions.get_nowait()
-            try:
-                answer = self._ask(asked)
-            except DlsError:
-                asked.answer(None)
-                raise
-            if asked.kind != "none":
-                asked.answer(answer)
-
-    def _ask(self, asked: Asked) -> str | None:
-        if asked.kind == "none":
-            self._prompter.tell(asked.prompt)
-            return None
-        if (key := read_host_key(asked.prompt)) is not None:
-            return "yes" if self._prompter.accept_host_key(key) else "no"
-        if asked.prompt.startswith(TYPE_YES):
-            return "no"
-        found = read_question(self._target, asked.prompt)
-        if isinstance(found, PasswordQuestion):
-            if found.is_target and self._password is not None:
-                password, self._password = self._password, None
-                return password
-            found = found.question
-        answer = self._prompter.answer(found)
-        if asked.kind == "confirm":
-            return "" if answer.strip().lower() in ("y", "yes") else None
-        return answer

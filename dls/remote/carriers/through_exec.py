@@ -6,15 +6,16 @@ This walks around what whoever runs the host has forbidden, so that it happens o
 from __future__ import annotations
 
 from dls.errors import ConnectError, HostError
-from dls.remote.carriers.inner import open_inner
+from dls.remote.carriers.inner import InnerServer
+from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.pipe_shell import PipeShell
 
 
-def open_through_exec(outer: Connection) -> Connection:
+def open_through_exec(outer: Connection, remote_dir: str, phase: Phase) -> Connection:
     """Return a connection inside a command of the outer one, which it closes too; the outer stays open in an error."""
     channel = outer.open_shell()
-    shell = PipeShell(channel)
+    shell = PipeShell(outer.target, channel)
     try:
         shell.start()
     except ConnectError as error:
@@ -23,12 +24,12 @@ def open_through_exec(outer: Connection) -> Connection:
             "Log in by hand and check whether `sh` works there.",
             error.detail,
         ) from error
-    return open_inner(
-        outer.target,
-        channel,
-        shell,
+    inner = InnerServer(
         kind=outer.kind,
         credential=outer.credential,
         carriers=(outer,),
         new_host_key=outer.new_host_key,
+        remote_dir=remote_dir,
+        phase=phase,
     )
+    return inner.open(outer.target, channel, shell)

@@ -8,7 +8,8 @@ import shlex
 import subprocess
 
 from dls.errors import ConnectError, LinkError, TargetError
-from dls.remote.carriers.inner import open_inner
+from dls.remote.carriers.inner import InnerServer
+from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.pipe_shell import PipeShell
@@ -32,18 +33,20 @@ def name_of(command: str) -> str:
     return next((word for word in reversed(split(command)) if not word.startswith("-")), "host")
 
 
-def open_via(label: str, command: str, prompter: Prompter) -> Connection:
+def open_via(label: str, command: str, remote_dir: str, prompter: Prompter, phase: Phase) -> Connection:
     """Run a shell on the host by the command and open a connection inside it; leaves nothing open when it fails."""
     words = split(command)
     pipe = Pipe([*words, "sh"], on_line=prompter.tell)
     target = Target(label, label, 22, "")
-    shell = PipeShell(pipe.socket)
+    shell = PipeShell(target, pipe.socket)
+    inner = InnerServer(kind="via", credential=words[0], carriers=(pipe,), remote_dir=remote_dir, phase=phase)
     try:
         shell.start()
-        connection = open_inner(target, pipe.socket, shell, kind="via", credential=words[0], carriers=(pipe,))
+        connection = inner.open(target, pipe.socket, shell)
     except (ConnectError, LinkError) as error:
+        failure = _failed(words, pipe, shell.noise)
         pipe.close()
-        raise _failed(words, pipe, shell.noise) from error
+        raise failure from error
     except BaseException:
         pipe.close()
         raise
@@ -55,8 +58,10 @@ def _failed(words: list[str], pipe: Pipe, said: str) -> ConnectError:
     with contextlib.suppress(subprocess.TimeoutExpired):
         pipe.process.wait(1.0)
     detail = "\n".join(line for line in (said.strip(), pipe.errors.strip()) if line)
+    status = pipe.process.poll()
+    ended = "" if status is None else f"ended with status {status} and "
     return ConnectError(
-        f"The command of --via ended with status {pipe.process.poll()} and ran no shell.",
+        f"The command of --via {ended}ran no shell.",
         f"It has to pass its input on to a command there. Run it by hand: {shlex.join(words)} sh",
         detail[-2000:],
     )

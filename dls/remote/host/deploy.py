@@ -65,7 +65,7 @@ class Deployment:
         reconnecting: bool = False,
     ) -> Deployment:
         """Probe the host. Set `reconnecting` after a lost link: a server that runs another release is then accepted."""
-        report = _probe(connection, login, phases, Depth.SERVER)
+        report = _probe(connection, login, options, phases, Depth.SERVER)
         return cls(login, options, connection, phases, Code.installed(), report, reconnecting=reconnecting)
 
     @property
@@ -139,7 +139,7 @@ class Deployment:
                 "through a command's input and output.",
             )
         needed = requirements(options.engine)
-        if not self.report.knows_gpus:
+        if options.needs_gpus and not self.report.knows_gpus:
             self._probe_again(Depth.GPUS)
         if not (self.report.full or install.has_environment(self.report, needed)):
             self._probe_again(Depth.ALL)
@@ -162,7 +162,7 @@ class Deployment:
         return self._reinstall(options)
 
     def _probe_again(self, depth: Depth) -> None:
-        self.report = _probe(self._connection, self._login, self._phases, depth)
+        self.report = _probe(self._connection, self._login, self._options, self._phases, depth)
 
     def _reinstall(self, options: ServerOptions, replaced: ServerState | None = None) -> ServerState:
         self._phases.reporter.note("The installation there is damaged: installing it again.")
@@ -281,10 +281,17 @@ class Deployment:
         return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
 
 
-def _probe(connection: Connection, login: LoginOptions, phases: Phases, depth: Depth) -> HostReport:
+def _probe(
+    connection: Connection, login: LoginOptions, options: ServerOptions, phases: Phases, depth: Depth
+) -> HostReport:
     with phases("probe", f"Looking at {connection.target.label}") as phase:
-        report = probe(connection, login.remote_dir, depth)
+        report = probe(connection, login.remote_dir, depth, with_gpus=options.needs_gpus)
         phase.result = _describe(report)
+    if report.gpus_hang:
+        phases.reporter.note(
+            f"nvidia-smi on {connection.target.label} does not answer: its GPU driver hangs, and whoever runs the host "
+            "has to restart it. The GPUs are left out."
+        )
     return report
 
 
@@ -296,7 +303,7 @@ def _describe(report: HostReport) -> str:
     parts = [f"{report.hostname}, {report.system} {report.machine}"]
     if report.gpus:
         parts.append("; ".join(str(gpu) for gpu in report.gpus))
-    elif report.knows_gpus:
+    elif report.knows_gpus and not report.gpus_hang:
         parts.append("no NVIDIA GPU")
     if report.servers:
         parts.append("a server is running")

@@ -15,7 +15,7 @@ from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.refusals import HASH_MISMATCH, raise_refusal
 from dls.remote.host.scripts import read_verifier, render
 from dls.remote.progress import Phase
-from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.shell import ScriptRunner
 
 PREFERRED = ((3, 12), (3, 13), (3, 11), (3, 10), (3, 14))
 """Python versions on which the server runs; those for which most packages have wheels come first."""
@@ -239,7 +239,7 @@ def code_script(plan: InstallPlan, archive: bytes) -> str:
     )
 
 
-def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase, *, own_caches: bool) -> str:
+def install(connection: ScriptRunner, plan: InstallPlan, code: Code, phase: Phase, *, own_caches: bool) -> str:
     """Run the missing steps of the plan, show each line of the installer as it comes, and return what was installed.
 
     Raises HostError for a directory that another user made or can change, and InstallError.
@@ -253,13 +253,13 @@ def install(connection: Connection, plan: InstallPlan, code: Code, phase: Phase,
     return result
 
 
-def mark_incomplete(connection: Connection, plan: InstallPlan) -> None:
+def mark_incomplete(connection: ScriptRunner, plan: InstallPlan) -> None:
     """Mark a damaged installation as incomplete; raises HostError for a directory that another user can change."""
     script = render("mark_incomplete", "trusted", ROOT=plan.root, ENVIRONMENT=plan.environment, CODE=plan.code)
     raise_refusal(connection.target.label, connection.run(script), plan.run_dir)
 
 
-def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, own_caches: bool) -> str:
+def _make_environment(connection: ScriptRunner, plan: InstallPlan, phase: Phase, own_caches: bool) -> str:
     lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def show(line: str) -> None:
@@ -285,7 +285,7 @@ def _make_environment(connection: Connection, plan: InstallPlan, phase: Phase, o
     return NO_LOCK_FITS if installed == "ranges" and not plan.lock else RESULTS.get(installed, RESULTS["ranges"])
 
 
-def _send_code(connection: Connection, plan: InstallPlan, code: Code) -> None:
+def _send_code(connection: ScriptRunner, plan: InstallPlan, code: Code) -> None:
     completed = connection.run(code_script(plan, code.archive()))
     raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status:

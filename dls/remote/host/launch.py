@@ -15,6 +15,7 @@ from dls.contract import (
     ServerState,
     dump_ended,
 )
+from dls.credentials import redact
 from dls.errors import LaunchError
 from dls.gpus import Gpu
 from dls.remote.host.install import InstallPlan
@@ -142,7 +143,9 @@ def launch(
     state = ServerState.parse(completed.stdout.strip().rpartition("\n")[2], file.run_dir)
     if state is None:
         raise LaunchError(
-            f"The server on {where} wrote a state file that can't be read.", f"Its log: {file.log}", completed.stdout
+            f"The server on {where} wrote a state file that can't be read.",
+            f"Its log: {file.log}",
+            redact(completed.stdout),
         )
     return state
 

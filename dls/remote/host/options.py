@@ -65,6 +65,11 @@ class ServerOptions:
         }
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def needs_gpus(self) -> bool:
+        """Whether the host's GPUs decide how the server is installed and started; the region engine uses none."""
+        return self.engine != "region" or self.gpu is not None or self.device.startswith("cuda:")
+
     def run_dir(self, base: str) -> str:
         """Return the run directory of a server with these options, in the host's directory for all of them."""
         return f"{base}/{self.key}"

@@ -45,6 +45,9 @@ class Requirements:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+SSH_SERVER = Requirements(("asyncssh>=2.21",), disk_mib=150, lock="ssh_server")
+"""What a host without sshd needs to serve SSH inside a command's input and output."""
+
 NNINTERACTIVE = (*SERVER, "nninteractive>=2.6,<3", "torch>=2.6,!=2.9.*")
 """Packages of the extra `nninteractive`, which excludes torch 2.9: its conv3d takes too much memory."""
 

@@ -11,12 +11,14 @@ from dls import gpus
 from dls.contract import DEFAULT_REMOTE_DIR, SOCKET_FILE, ServerState
 from dls.errors import HostError
 from dls.remote.host.scripts import render
-from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.shell import ScriptRunner
 
 SOCKET_PATH_LIMIT = 100
 """Maximum length of a socket's path in bytes; macOS allows 104, Linux 108, both with the final NUL."""
 NUMBER = re.compile(r"[0-9]{1,18}")
 """A number as programs print it; int() also takes other alphabets' digits, and str.isdigit() even `²`."""
+GPU_SECONDS = 8
+"""Seconds that `nvidia-smi` may take: a driver that is not kept loaded needs about one for each GPU."""
 DETAIL_LENGTH = 1000
 """Maximum length of an odd answer in an error."""
 NETWORK_FILESYSTEMS = (
@@ -73,6 +75,8 @@ class HostReport:
     pythons: tuple[Python, ...] = ()
     uv: str = ""
     gpus: tuple[gpus.Gpu, ...] = ()
+    gpus_hang: bool = False
+    """Whether `nvidia-smi` was asked and did not answer."""
 
     @property
     def platform(self) -> str:
@@ -83,6 +87,8 @@ class HostReport:
 class Depth(enum.IntEnum):
     """Depth of a probe; each one stops early when it finds what makes the rest unnecessary."""
 
+    SERVERS = 0
+    """Look for running servers and for nothing else."""
     SERVER = 1
     """Look for a running server; without one, go on to the GPUs."""
     GPUS = 2
@@ -91,7 +97,7 @@ class Depth(enum.IntEnum):
     """Look for everything."""
 
 
-def script(remote_dir: str, depth: Depth) -> str:
+def script(remote_dir: str, depth: Depth, *, with_gpus: bool = True) -> str:
     """Return the probe's script; each line of its output is a name, a tab and a value.
 
     The search for Pythons and GPUs takes most of its time (`nvidia-smi` alone up to a second).
@@ -101,9 +107,12 @@ def script(remote_dir: str, depth: Depth) -> str:
         "process",
         "paths",
         "trusted",
+        "gpus",
         REMOTE_DIR=remote_dir,
         KEY=_key(remote_dir),
         DEPTH=int(depth),
+        WITH_GPUS="1" if with_gpus else "",
+        GPU_SECONDS=GPU_SECONDS,
         QUERY=gpus.query(),
         OLD_QUERY=gpus.query(gpus.FIELDS[:-1]),
     )
@@ -145,6 +154,7 @@ def parse(text: str, remote_dir: str) -> HostReport:
         pythons=_pythons(values.get("python", [])),
         uv=values.get("uv", [""])[0],
         gpus=gpus.parse("\n".join(values.get("gpu", []))),
+        gpus_hang="hangs" in values,
     )
 
 
@@ -154,7 +164,10 @@ def _fact(values: dict[str, list[str]], name: str) -> str:
     raise HostError(
         f"The host did not say its {name}.",
         "Log in by hand and check whether `sh` works there.",
-        "\n".join(f"{key}\t{value}" for key, found in values.items() for value in found)[:DETAIL_LENGTH],
+        # Never a state file: it holds the server's secret.
+        "\n".join(f"{key}\t{value}" for key, found in values.items() if key != "state" for value in found)[
+            :DETAIL_LENGTH
+        ],
     )
 
 
@@ -205,7 +218,9 @@ def _pythons(lines: list[str]) -> tuple[Python, ...]:
     return tuple(found.values())
 
 
-def probe(connection: Connection, remote_dir: str, depth: Depth = Depth.SERVER) -> HostReport:
-    """Run the probe on the host, in one exec."""
-    completed = connection.run(script(remote_dir, depth), timeout=60)
+def probe(
+    connection: ScriptRunner, remote_dir: str, depth: Depth = Depth.SERVER, *, with_gpus: bool = True
+) -> HostReport:
+    """Run the probe on the host, in one exec; `with_gpus` lets it ask for the GPUs, where the depth reaches them."""
+    completed = connection.run(script(remote_dir, depth, with_gpus=with_gpus), timeout=60)
     return parse(completed.stdout, remote_dir)

@@ -70,7 +70,7 @@ class Authenticator:
             "password": self._try_password,
         }
         while allowed:
-            method = choose_method(allowed, spent)
+            method = choose_method([each for each in allowed if each in self.target.methods], spent)
             if method is None:
                 raise self._unanswered or self._refusal_error(allowed, spent)
             further = steps[method]()

@@ -12,15 +12,16 @@ from functools import partial
 
 import paramiko
 
-from dls.errors import ConnectError, ForwardError, HostError, LinkError
-from dls.remote.ssh import host_keys
+from dls.credentials import redact
+from dls.errors import ConnectError, DlsError, ForwardError, LinkError
+from dls.remote.ssh import host_keys, login_files
 from dls.remote.ssh.algorithms import propose
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.exceptions import SSH_EXCEPTIONS, Prohibited, connection_error, sftp_error, translate_errors
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.prompts import Prompter
-from dls.remote.ssh.shell import MAX_OUTPUT, Completed, OutputCollector, wrap_script
+from dls.remote.ssh.shell import Completed, OutputCollector, shell_command, wrap_script
 from dls.remote.ssh.streams import Carrier, Stream, open_stream, proxy_error, timeout_of
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
@@ -33,6 +34,8 @@ KEEPALIVE_SECONDS = 15
 """Seconds between keep-alive packets: an installation can be silent for minutes, and NATs drop silent connections."""
 UNUSED_PORT = 1
 """Port on which practically no host listens (tcpmux)."""
+ALIVE_SECONDS = 10.0
+"""Seconds that the host's SSH server may take to answer, when its login shell says nothing."""
 SESSION_ATTEMPTS = 10
 """Maximum number of attempts to open a session channel."""
 
@@ -46,7 +49,7 @@ class Connection:
         transport: HostTransport,
         *,
         credential: str,
-        new_host_key: bool = False,
+        new_host_key: str = "",
         carriers: Sequence[Carrier] = (),
         kind: str = "paramiko",
     ) -> None:
@@ -55,7 +58,7 @@ class Connection:
         self.credential = credential
         """The credential that the host accepted, in words: "the key id_ed25519", "a password"."""
         self.new_host_key = new_host_key
-        """Whether the host key was added to known_hosts during this login."""
+        """What became of a host key that was new, as the end of "its host key …"; empty for a known one."""
         self.kind = kind
         """What logged in: `paramiko`, `openssh` (this computer's `ssh`) or `via` (another command)."""
         self.carriers = carriers
@@ -128,40 +131,40 @@ class Connection:
         marker = secrets.token_hex(12)
         collector = OutputCollector(marker, on_line)
         with self._translate_errors(), contextlib.closing(_open_session(self.transport)) as channel:
-            status, stderr = self._execute(channel, wrap_script(script, marker), collector, timeout)
+            channel.exec_command(shell_command(marker))
+            text = wrap_script(script, marker)
+            status, stderr = self._execute(channel, text, collector, timeout)
         if collector.status is None and not self.is_active():
             raise LinkError(f"The connection to {self.target.label} was lost.", "Run the command again.")
         if collector.status is None:
-            raise HostError(
-                f"{self.target.label} does not run commands as it should (its shell ended with status {status}).",
-                "Log in by hand and check whether `sh` works there.",
-                detail=(stderr or collector.noise)[-2000:],
-            )
-        return Completed(collector.status, collector.text, stderr)
+            raise login_files.shell_error(self.target.label, collector, status, stderr, text)
+        return Completed(collector.status, collector.text, redact(stderr))
 
     def _execute(
-        self, channel: paramiko.Channel, script: str, collector: OutputCollector, timeout: float | None
+        self, channel: paramiko.Channel, text: str, collector: OutputCollector, timeout: float | None
     ) -> tuple[int, str]:
-        """Run `sh` on the channel, feed its output to the collector, and return its status and standard error."""
-        channel.exec_command("exec sh -s")
+        """Send the text to the shell, feed its output to the collector, and return its status and standard error."""
         stderr = _StderrReader(channel)
         stderr.start()
+        begin_by = time.monotonic() + min(login_files.LOGIN_SECONDS, timeout or login_files.LOGIN_SECONDS)
         with contextlib.suppress(OSError):  # a login shell that ends at once closes the channel while we send
-            channel.sendall(script.encode())
+            channel.sendall(text.encode())
             channel.shutdown_write()
         channel.settimeout(POLL_SECONDS)
-        while data := self._receive(channel, timeout):
+        while True:
+            data = self._receive(channel, timeout if collector.has_begun else begin_by - time.monotonic())
+            if data is None or (not collector.has_begun and time.monotonic() > begin_by):
+                raise self._silence(collector, text, timeout)
+            if not data:
+                break
             collector.feed(data)
             if collector.is_too_large:
-                raise HostError(
-                    f"{self.target.label} answers a script with more than {MAX_OUTPUT >> 20} MiB.",
-                    "Log in by hand and check what its shell prints there.",
-                    detail=collector.noise[-2000:],
-                )
+                raise login_files.endless_error(self.target.label, collector, text)
         stderr.join()
         return channel.recv_exit_status(), stderr.text
 
-    def _receive(self, channel: paramiko.Channel, timeout: float | None) -> bytes:
+    def _receive(self, channel: paramiko.Channel, timeout: float | None) -> bytes | None:
+        """Return the next output, b"" at its end, and None when none came within so many seconds."""
         # Waits in short steps: on Windows Ctrl-C can't interrupt an unbounded wait, and a lost link must be noticed.
         started = time.monotonic()
         while True:
@@ -169,12 +172,29 @@ class Connection:
                 return channel.recv(65536)
             except TimeoutError:
                 if timeout is not None and time.monotonic() - started >= timeout:
-                    raise LinkError(
-                        f"{self.target.label} said nothing for {timeout:.0f} s.",
-                        "Is the host very busy? Run the command again.",
-                    ) from None
+                    return None
                 if not self.is_active():
                     return b""
+
+    def _silence(self, collector: OutputCollector, text: str, timeout: float | None) -> DlsError:
+        """Return the error for a script that says nothing: a login file waits, or the host or the link is busy."""
+        seconds = login_files.LOGIN_SECONDS if timeout is None else timeout
+        if not collector.has_begun and seconds >= login_files.LOGIN_SECONDS and self._is_alive():
+            return login_files.waiting_error(self.target.label, collector, text)
+        return LinkError(
+            f"{self.target.label} said nothing for {seconds:.0f} s.", "Is the host very busy? Run the command again."
+        )
+
+    def _is_alive(self) -> bool:
+        """Return whether the host's SSH server answers within ALIVE_SECONDS."""
+        answered = threading.Event()
+
+        def ask() -> None:
+            if self.answers_keepalive():
+                answered.set()
+
+        threading.Thread(target=ask, name="dls-alive", daemon=True).start()
+        return answered.wait(ALIVE_SECONDS)
 
     def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
         """Write pieces to a file on the host from an offset on, over SFTP; only its user can read the file.
@@ -235,24 +255,25 @@ class Connection:
 
 def _log_in(
     target: Target, stream: Stream, prompter: Prompter, accept_new: bool, password: str | None
-) -> tuple[HostTransport, bool, str]:
-    """Speak SSH over the stream; returns the transport, whether the host key is new, and the credential in words."""
+) -> tuple[HostTransport, str, str]:
+    """Speak SSH over the stream; returns the transport, what became of a new host key, and the credential in words."""
     with translate_errors(partial(connection_error, target)):
         transport = HostTransport(stream)
         try:
-            new = _negotiate(transport, target, prompter, accept_new)
-            return transport, new, Authenticator(target, transport, prompter, password).authenticate()
+            accepted = _negotiate(transport, target, prompter, accept_new)
+            restricted, password = accepted.restrict(target, password)
+            return transport, accepted.note, Authenticator(restricted, transport, prompter, password).authenticate()
         except BaseException:
             transport.close()
             raise
 
 
-def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> bool:
-    """Exchange keys and check the host key; True when the key is new."""
+def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> host_keys.Acceptance:
+    """Exchange keys and check the host key."""
     transport.banner_timeout = timeout_of(target)
     options = transport.get_security_options()
     propose(options, target.algorithms)
-    options.key_types = host_keys.order_key_types(host_keys.known_keys(target), tuple(options.key_types))
+    options.key_types = host_keys.order_algorithms(host_keys.known_keys(target), target.algorithms.host_keys)
     transport.start_client(timeout=timeout_of(target))
     return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 

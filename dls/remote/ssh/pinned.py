@@ -57,7 +57,7 @@ def open_pinned(
     kind: str,
     credential: str,
     carriers: Sequence[Carrier],
-    new_host_key: bool = False,
+    new_host_key: str = "",
 ) -> Connection:
     """Log in over the stream as the target's user; raises HostKeyError where another server answers.
 

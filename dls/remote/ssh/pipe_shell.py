@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dls.errors import ConnectError, LinkError
 from dls.remote.ssh.shell import MAX_OUTPUT, Completed, OutputCollector
 from dls.remote.ssh.streams import Stream
+from dls.remote.ssh.target import Target
 
 POLL_SECONDS = 0.1
 """Seconds that one read waits before the caller's `idle` runs, in which questions are asked and Ctrl-C arrives."""
@@ -24,8 +25,9 @@ NOISE_SECONDS = 600.0
 class PipeShell:
     """`sh` at the other end of a stream, to which scripts are sent and whose output is read between markers."""
 
-    def __init__(self, stream: Stream, idle: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, target: Target, stream: Stream, idle: Callable[[], None] = lambda: None) -> None:
         """`idle` is called while nothing comes; an exception that it raises ends the wait."""
+        self.target = target
         self._stream = stream
         self._idle = idle
         self._rest = b""
@@ -34,13 +36,14 @@ class PipeShell:
 
     def start(self) -> None:
         """Wait until the shell answers; raises ConnectError when the stream ends before."""
-        marker = secrets.token_hex(12)
-        self._send(f"printf '\\n%s\\n' {marker}-ready\n")
+        ready = f"{secrets.token_hex(12)}-ready"
+        self._send(f"printf '\\n%s\\n' {ready}\n")
         lines: list[str] = []
-        while (line := self._read_line(NOISE_SECONDS)) != f"{marker}-ready":
-            if line is None:
+        while (line := self._read_line(NOISE_SECONDS)) != ready:
+            # What only repeats its input, as `cat` does, would never say more.
+            if line is None or line.endswith(ready):
                 self.noise = "\n".join(lines)
-                raise ConnectError("The stream ended before a shell answered.", "", "\n".join(lines)[-2000:])
+                raise ConnectError("The stream leads to no shell.", "", self.noise[-2000:])
             lines.append(line)
         self.noise = "\n".join(lines)
 

@@ -17,6 +17,18 @@ class NewHostKey:
     address: str
     key_type: str
     fingerprint: str
+    other_names: tuple[str, ...] = ()
+    """Where known_hosts lists the same key under other names, each as FILE:LINE: NAMES."""
+
+    def read_answer(self, answer: str) -> bool | None:
+        """Return whether the answer accepts the key, as OpenSSH reads it; None where it is no answer.
+
+        "yes" or the fingerprint accepts it; "no" or nothing refuses it.
+        """
+        word = (answer.split() or [""])[0]
+        if word.lower() in ("", "no"):
+            return False
+        return True if word.lower() == "yes" or word == self.fingerprint else None
 
 
 class CannotAsk(LoginError):

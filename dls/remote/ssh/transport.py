@@ -80,6 +80,11 @@ class HostTransport(paramiko.Transport):
 
         self.packetizer.read_message = read_and_time  # type: ignore[method-assign]
 
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """The host key algorithms to propose, as they were set: paramiko adds those of certificates at the end."""
+        return tuple(self._filter_algorithm("keys"))  # type: ignore[attr-defined]
+
     def open_channel(
         self,
         kind: str,

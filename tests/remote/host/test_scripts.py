@@ -45,7 +45,7 @@ SCRIPTS = {
     "wake": launch.wake_script(STATE),
 }
 """Every script as it goes to a host."""
-LIBRARIES = {"checksums", "end_server", "lock", "paths", "private", "process", "trusted"}
+LIBRARIES = {"checksums", "end_server", "gpus", "lock", "paths", "private", "process", "trusted"}
 OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR"}
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")

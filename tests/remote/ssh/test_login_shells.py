@@ -1,8 +1,9 @@
-"""Scripts run the same whatever the account's login shell is and prints."""
+"""Scripts run the same whatever the account's login shell is and prints, and what its login files do wrong is named."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -53,3 +54,90 @@ def test_a_login_shell_that_runs_nothing(account: tuple[str, Path], short_folder
         with pytest.raises(HostError, match="does not run commands"):
             connection.run("echo hello")
         connection.close()
+
+
+BASH, TCSH = "/bin/bash", "/usr/bin/tcsh"
+SECRET = '{"format": 1, "pid": 7, "secret": "s3cr3t-of-the-server", "code": "c"}'
+SCRIPT = f"printf 'state\\t/run\\t%s\\n' '{SECRET}'"
+"""A script that prints a server's secret, as the probe does."""
+
+
+def run_under(name: str, home: Path, folder: Path, **login_files: str) -> HostError:
+    """Run the script as the account with these login files, and return the error."""
+    for file, text in login_files.items():
+        (home / f".{file}").write_text(f"{text}\n")
+    folder.chmod(0o755)
+    with sshd.running(folder, options="PasswordAuthentication yes") as server:
+        connection = open_connection(server, name)
+        with pytest.raises(HostError) as caught:
+            connection.run(SCRIPT, timeout=60)
+        connection.close()
+    assert caught.value.exit_code == 14 and caught.value.hint
+    assert "s3cr3t" not in caught.value.message + caught.value.hint + caught.value.detail
+    assert "printf" not in caught.value.detail
+    return caught.value
+
+
+@pytest.mark.parametrize("account", [BASH], indirect=True)
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("read answer", "reads the input"),
+        ("read a; read b; read c", "reads the input"),
+        ("read -n 1 a", "reads the input"),
+        ("while read line; do echo $line; done", "reads the input"),
+        ("cat", "reads the input"),
+        ("cat; exit 3", "status 3"),
+        ("exit 1", "ended with status 1 before"),
+        ("exec true", "ended with status 0 before"),
+        ("exec cat", "ended with status 0 before"),
+        ("kill -9 $$", "ended with status -1 before"),
+        ('[ -n "$AGAIN" ] || AGAIN=1 exec bash', "starts another shell"),
+        ("exec dash", "starts another shell"),
+        ("exec zsh", "starts another shell"),
+        ("yes", "prints without end"),
+    ],
+)
+def test_a_login_file_that_gets_in_the_way(account: tuple[str, Path], short_folder: Path, text: str, what: str) -> None:
+    """The error names it, and shows neither our script nor what that prints: nothing of it was run."""
+    if "zsh" in text and not Path("/bin/zsh").exists():
+        pytest.skip("zsh is not installed")
+    name, home = account
+    error = run_under(name, home, short_folder, bashrc=text)
+    assert what in error.message and "~/.bashrc" in error.message
+
+
+@pytest.mark.parametrize("account", [TCSH], indirect=True)
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("set answer = $<", "reads the input"), ("exec false", "status 1 before"), ("exec dash", "starts another shell")],
+)
+def test_a_login_file_of_csh_that_gets_in_the_way(
+    account: tuple[str, Path], short_folder: Path, text: str, what: str
+) -> None:
+    """It is named too."""
+    name, home = account
+    error = run_under(name, home, short_folder, cshrc=text)
+    assert what in error.message and "~/.cshrc" in error.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("account", [BASH], indirect=True)
+@pytest.mark.parametrize("text", ["sleep 600", "while sleep 1; do echo .; done"])
+def test_a_login_file_that_waits(account: tuple[str, Path], short_folder: Path, text: str) -> None:
+    """It is named instead of the link, since the host's SSH server answers; output does not lengthen the wait."""
+    name, home = account
+    assert "waits for something" in run_under(name, home, short_folder, bashrc=text).message
+
+
+@pytest.mark.parametrize("account", [BASH], indirect=True)
+def test_a_traced_shell_prints_no_secret(account: tuple[str, Path], short_folder: Path) -> None:
+    """Standard error, which errors show, has what a shell with tracing on ran, without the secret."""
+    name, home = account
+    (home / ".bashrc").write_text("set -x; export SHELLOPTS\n")
+    short_folder.chmod(0o755)
+    with sshd.running(short_folder, options="PasswordAuthentication yes") as server:
+        connection = open_connection(server, name)
+        done = connection.run(f"exec bash -c {shlex.quote(SCRIPT)}")
+        connection.close()
+    assert "s3cr3t" in done.stdout and "printf" in done.stderr and "s3cr3t" not in done.stderr

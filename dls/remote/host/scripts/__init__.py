@@ -38,5 +38,11 @@ def read_verifier() -> str:
 
 
 @functools.cache
+def read_ssh_server() -> str:
+    """Return the text of ssh_server.py, which a script hands to the Python of an environment with asyncssh."""
+    return resources.files(__name__).joinpath("ssh_server.py").read_text(encoding="utf-8")
+
+
+@functools.cache
 def _read(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.sh").read_text(encoding="utf-8")

@@ -1,10 +1,9 @@
-# Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh and
-# trusted.sh.
-# Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (1: stop at a running server; 2: stop at an
-# environment; 3: look for everything), QUERY and OLD_QUERY (command lines of nvidia-smi; old drivers refuse the first).
+# Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh, trusted.sh and
+# gpus.sh with its values.
+# Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (0: look for servers alone; 1: stop at a running
+# server; 2: stop at an environment; 3: look for everything), WITH_GPUS (1 to ask for GPUs, or empty).
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
 # shellcheck shell=sh disable=SC3067
-say() { printf '%s\t%s\n' "$1" "$2"; }
 TAB=$(printf '\t')
 ROOT=$(absolute "$REMOTE_DIR")
 SERVER_FOUND=
@@ -84,20 +83,9 @@ for package in "$ROOT"/code/*/dls; do
   code=${package%/dls}
   [ ! -d "$package" ] || say code "${code##*/}"
 done
-if [ "$DEPTH" -eq 1 ] && [ -n "$SERVER_FOUND" ]; then exit 0; fi
+if [ "$DEPTH" -eq 0 ] || { [ "$DEPTH" -eq 1 ] && [ -n "$SERVER_FOUND" ]; }; then exit 0; fi
 
-# nvidia-smi alone takes up to a second.
-say gpus 1
-if command -v nvidia-smi >/dev/null 2>&1; then
-  limit=
-  if command -v timeout >/dev/null 2>&1; then limit='timeout 20'; fi
-  # A command and its arguments need no quotes; an endless answer is cut off.
-  # shellcheck disable=SC2086
-  gpus=$({ $limit $QUERY 2>/dev/null || echo failed; } | head -c 20000)
-  # shellcheck disable=SC2086
-  case $gpus in *failed) gpus=$($limit $OLD_QUERY 2>/dev/null | head -c 20000) ;; esac
-  printf '%s\n' "$gpus" | while IFS= read -r gpu; do say gpu "$gpu"; done
-fi
+if [ -n "$WITH_GPUS" ]; then say_gpus; fi
 if [ "$DEPTH" -lt 3 ] && [ -n "$ENVIRONMENT_FOUND" ]; then exit 0; fi
 
 say full 1

@@ -1,0 +1,54 @@
+"""The dialogue between a child `ssh` and the person: its questions, asked in our words, and their answers."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+
+from dls.errors import DlsError
+from dls.remote.carriers.askpass import Asked, AskpassServer
+from dls.remote.carriers.ssh_questions import TYPE_YES, PasswordQuestion, read_host_key, read_question
+from dls.remote.ssh.prompts import Prompter
+from dls.remote.ssh.target import Target
+
+
+class Dialogue:
+    """Answers the questions of `ssh` in the thread that waits for it, so that Ctrl-C ends them."""
+
+    def __init__(self, target: Target, prompter: Prompter, password: str | None) -> None:
+        self._target = target
+        self._prompter = prompter
+        self._password = password
+
+    def answer(self, askpass: AskpassServer | None) -> None:
+        """Ask the person what `ssh` asks at the moment, if anything; raises what the prompter raises."""
+        if askpass is None:
+            return
+        with contextlib.suppress(queue.Empty):
+            asked = askpass.questions.get_nowait()
+            try:
+                answer = self._ask(asked)
+            except DlsError:
+                asked.answer(None)
+                raise
+            if asked.kind != "none":
+                asked.answer(answer)
+
+    def _ask(self, asked: Asked) -> str | None:
+        if asked.kind == "none":
+            self._prompter.tell(asked.prompt)
+            return None
+        if (key := read_host_key(asked.prompt)) is not None:
+            return "yes" if self._prompter.accept_host_key(key) else "no"
+        if asked.prompt.startswith(TYPE_YES):
+            return "no"
+        found = read_question(self._target, asked.prompt)
+        if isinstance(found, PasswordQuestion):
+            if found.is_target and self._password is not None:
+                password, self._password = self._password, None
+                return password
+            found = found.question
+        answer = self._prompter.answer(found)
+        if asked.kind == "confirm":
+            return "" if answer.strip().lower() in ("y", "yes") else None
+        return answer
