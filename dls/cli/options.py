@@ -33,15 +33,20 @@ def _add_options(command: Command, options: Sequence[Callable[[Command], Command
     return command
 
 
+def _target(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if not value and not context.params.get("via"):
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return value or ""
+
+
 def target_argument(command: Command) -> Command:
     """Add the argument that names the host; with --via it may be left out."""
+    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target)(command)
 
-    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
-        if not value and not context.params.get("via"):
-            raise click.MissingParameter(ctx=context, param=parameter)
-        return value or ""
 
-    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=check)(command)
+def optional_target_argument(command: Command) -> Command:
+    """Add the argument that names the host; without it, the target is an empty text."""
+    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(command)
 
 
 def login_options(command: Command) -> Command:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from dataclasses import replace
 from types import TracebackType
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import server_field
+from dls.remote import web_proxy
 from dls.remote.host import launch
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
@@ -153,6 +155,8 @@ def connect(
     requirements(server.engine)
     secret = choose_secret(local_secret)
     phases = Phases(reporter or Silent())
+    if variable := web_proxy.catching_variable(os.environ):
+        phases.reporter.note(web_proxy.warning(variable))
     cache = CachingPrompter(prompter or NoPrompter())
     questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)
