@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SAME_NAMES = ("ssh_options", "user", "jump", "address_family", "carrier", "via", "through_exec", "verbose")
+SAME_NAMES = (
+    "ssh_options",
+    "user",
+    "jump",
+    "address_family",
+    "carrier",
+    "via",
+    "through_exec",
+    "verbose",
+    "save_password",
+)
 """Login options that have one name on the command line and in `LoginOptions`."""
 INSECURE_NOTE = "Certificates are not checked (--insecure); --ca-bundle FILE is safer."
 """Shown whenever --insecure is used."""
@@ -107,6 +117,11 @@ def login_options(command: Command) -> Command:
             "--password-file",
             type=click.Path(allow_dash=True),
             help="File whose first line is the password; - for standard input.",
+        ),
+        click.option(
+            "--save-password",
+            is_flag=True,
+            help="Keep the password that is typed in this computer's keychain; dls forget removes it.",
         ),
         click.option(
             "--remote-dir",

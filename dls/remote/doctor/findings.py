@@ -56,7 +56,8 @@ class Findings:
 
     def fail(self, subject: str, error: DlsError) -> None:
         """Add what makes `dls connect` fail."""
-        self.items.append(Finding(subject, Verdict.FAILED, error.message, error.hint, error.exit_code))
+        text = f"{error.message}\n{error.detail.strip()}".strip()
+        self.items.append(Finding(subject, Verdict.FAILED, text, error.hint, error.exit_code))
 
     @property
     def exit_code(self) -> int:

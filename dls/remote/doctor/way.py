@@ -27,7 +27,7 @@ def examine(destination: str, options: LoginOptions, findings: Findings) -> bool
     _describe(hops, choice, notes, findings)
     first = hops[0]
     if first.proxy_command:
-        findings.ok("name", f"Left to the ProxyCommand: {first.proxy_command}")
+        findings.ok("name", f"Left to the ProxyCommand, {first.proxy_command.split()[0]}.")
     elif not _look_up(first, findings):
         return False
     if choice.carrier == "openssh":
