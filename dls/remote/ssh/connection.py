@@ -241,7 +241,7 @@ def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, acc
     options = transport.get_security_options()
     options.ciphers = (*PREFERRED_CIPHERS, *(c for c in options.ciphers if c not in PREFERRED_CIPHERS))
     options.key_types = host_keys.order_key_types(host_keys.known_keys(target), tuple(options.key_types))
-    transport.start_client(timeout=CONNECT_TIMEOUT)
+    transport.start_client()  # ends by itself: the greeting and the key exchange have time limits of their own
     return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 
 

@@ -8,7 +8,8 @@ from dls.remote.progress import Phases
 from dls.remote.ssh.config import resolve_hops
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.options import LoginOptions
-from dls.remote.ssh.prompts import NoPrompter, Prompter
+from dls.remote.ssh.prompters import BatchPrompter
+from dls.remote.ssh.prompts import Prompter
 from dls.remote.ssh.target import Target
 
 __all__ = ["LoginOptions", "log_in", "resolve_hops"]
@@ -38,7 +39,7 @@ def _log_in_hop_by_hop(
             update(f"connecting to {hop.label}")
         # The password option is for the target only; for a jump host the person is asked.
         password = options.password if hop is hops[-1] else None
-        asked = NoPrompter() if hop.batch_mode else prompter
+        asked = BatchPrompter(prompter) if hop.batch_mode else prompter
         try:
             connection = Connection.open(
                 hop,

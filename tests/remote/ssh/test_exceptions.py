@@ -26,6 +26,7 @@ from dls.errors import (
 from dls.remote.ssh.exceptions import (
     CONVERTERS,
     ChannelError,
+    NoCommonAlgorithm,
     Prohibited,
     channel_error,
     connection_error,
@@ -84,7 +85,7 @@ def test_each_exception_of_paramiko_becomes_one_sentence(kind: type[Exception]) 
         (paramiko.SSHException("No existing session"), LinkError),
         (paramiko.AuthenticationException(), LoginError),
         (ssh_exception.BadHostKeyException("gpu", KEY, KEY), HostKeyError),
-        (ssh_exception.IncompatiblePeer("no acceptable ciphers"), ConnectError),
+        (ssh_exception.IncompatiblePeer("no acceptable ciphers"), NoCommonAlgorithm),
         (paramiko.ChannelException(2, "Connect failed"), ForwardError),
         (paramiko.ChannelException(1, "Administratively prohibited"), Prohibited),
         (paramiko.ConfigParseError("line 3"), TargetError),
