@@ -13,7 +13,7 @@ from keyring.errors import PasswordDeleteError
 class FileKeychain(KeyringBackend):
     """Keeps passwords in the file that `DLS_TEST_KEYCHAIN` names."""
 
-    priority = 1.0  # type: ignore[assignment]
+    priority = 1.0
 
     @property
     def _file(self) -> Path:

@@ -282,7 +282,7 @@ def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, acc
     options = transport.get_security_options()
     propose(options, target.algorithms)
     options.key_types = host_keys.order_algorithms(host_keys.known_keys(target), target.algorithms.host_keys)
-    transport.start_client(timeout=timeout_of(target))
+    transport.start_client()  # ends by itself: the greeting and the key exchange have time limits of their own
     return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 
 
