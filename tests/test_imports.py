@@ -23,7 +23,10 @@ from tests.support.source import (
     roots,
 )
 
-LAYERS = {"progress": 0, "ssh": 1, "host": 2, "carriers": 3, "login": 4, "tunnel": 5, "session": 6, "commands": 6}
+LAYERS = {
+    "progress": 0, "web_proxy": 0, "ssh": 1, "host": 2, "carriers": 3, "login": 4, "keychain": 4,
+    "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
+}  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
 SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.weights"}
 """Modules of the package that `remote/` and `server/` may both import."""

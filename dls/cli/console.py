@@ -24,6 +24,7 @@ from rich.text import Text
 from dls.cli.text import printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
+from dls.remote.doctor.findings import Findings, Verdict
 from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
 
 if TYPE_CHECKING:
@@ -335,6 +336,34 @@ def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[s
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
+
+
+VERDICTS = {
+    Verdict.OK: ("ok", "green"),
+    Verdict.WARNING: ("look", "yellow"),
+    Verdict.FAILED: ("FAILED", "bold red"),
+    Verdict.UNKNOWN: ("?", "dim"),
+}
+"""How each verdict of `dls doctor` is shown."""
+
+
+def show_findings(findings: Findings, *, as_json: bool) -> None:
+    """Print what `dls doctor` found to standard output, as a table or as JSON lines."""
+    if as_json:
+        for finding in findings:
+            fields = {"subject": finding.subject, "verdict": finding.verdict.value, "text": finding.text}
+            write_event("finding", **fields, advice=finding.advice, exit_code=finding.exit_code)
+        return
+    table = Table("what", "", "finding", "what to do", box=None, pad_edge=False, header_style="dim")
+    for finding in findings:
+        word, style = VERDICTS[finding.verdict]
+        table.add_row(
+            printable(finding.subject),
+            Text(word, style),
+            Text(printable(finding.text)),
+            Text(printable(finding.advice)),
+        )
+    Console().print(table)
 
 
 def show_banner(console: Console, gpu: str, engine: str, rows: list[tuple[str, int, bool]], notes: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`dls stop`, `dls logs` and `dls sessions`: commands for a host that has been connected to before."""
+"""`dls stop`, `dls logs`, `dls sessions` and `dls forget`: commands for a host that has been connected to before."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ def stop(target: str, **options: Any) -> None:
     with terminal() as (_, reporter, prompter):
         if not stop_server(target, build_login_options(options), prompter, reporter):
             reporter.note("No server was running there.")
+
+
+@click.command()
+@target_argument
+@login_options
+def forget(target: str, **options: Any) -> None:
+    """Remove the password of HOST from this computer's keychain."""
+    from dls.cli.console import terminal
+    from dls.remote.commands import forget_passwords
+
+    with terminal() as (_, reporter, _prompter):
+        accounts = forget_passwords(target, build_login_options(options))
+        for account in accounts:
+            reporter.note(f"The password of {account} is no longer in the keychain.")
+        if not accounts:
+            reporter.note("No password was kept for it.")
 
 
 @click.command()

@@ -32,6 +32,8 @@ class Entry(NamedTuple):
 COMMANDS = {
     "connect": Entry("dls.cli.connect", "Start a segmentation server on HOST and open a local port to it."),
     "demo": Entry("dls.cli.demo", "Try everything on this computer, without a host."),
+    "doctor": Entry("dls.cli.doctor", "Look at the way to HOST from end to end, and change nothing."),
+    "forget": Entry("dls.cli.host", "Remove the password of HOST from this computer's keychain."),
     "logs": Entry("dls.cli.host", "Print the log of the server on HOST."),
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
     "serve": Entry("dls.cli.serve", "Run the segmentation server on this computer."),

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SAME_NAMES = ("ssh_options", "user", "jump", "address_family", "carrier", "via", "through_exec", "verbose")
+SAME_NAMES = (
+    "ssh_options",
+    "user",
+    "jump",
+    "address_family",
+    "carrier",
+    "via",
+    "through_exec",
+    "verbose",
+    "save_password",
+)
 """Login options that have one name on the command line and in `LoginOptions`."""
 INSECURE_NOTE = "Certificates are not checked (--insecure); --ca-bundle FILE is safer."
 """Shown whenever --insecure is used."""
@@ -33,15 +43,20 @@ def _add_options(command: Command, options: Sequence[Callable[[Command], Command
     return command
 
 
+def _target(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if not value and not context.params.get("via"):
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return value or ""
+
+
 def target_argument(command: Command) -> Command:
     """Add the argument that names the host; with --via it may be left out."""
+    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target)(command)
 
-    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
-        if not value and not context.params.get("via"):
-            raise click.MissingParameter(ctx=context, param=parameter)
-        return value or ""
 
-    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=check)(command)
+def optional_target_argument(command: Command) -> Command:
+    """Add the argument that names the host; without it, the target is an empty text."""
+    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(command)
 
 
 def login_options(command: Command) -> Command:
@@ -102,6 +117,11 @@ def login_options(command: Command) -> Command:
             "--password-file",
             type=click.Path(allow_dash=True),
             help="File whose first line is the password; - for standard input.",
+        ),
+        click.option(
+            "--save-password",
+            is_flag=True,
+            help="Keep the password that is typed in this computer's keychain; dls forget removes it.",
         ),
         click.option(
             "--remote-dir",

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dls.errors import LaunchError
 from dls.remote.host import launch
 from dls.remote.host.probe import Depth, HostReport, probe
-from dls.remote.login import LoginOptions, log_in
+from dls.remote.keychain import KeychainPrompter, check_available, forget
+from dls.remote.login import LoginOptions, log_in, resolve_hops
 from dls.remote.progress import Phases, Reporter
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import Prompter
@@ -19,7 +20,11 @@ def host(
     target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter
 ) -> Iterator[tuple[Connection, HostReport]]:
     """Log in to the host and look for its servers; yields the connection, closed at the end, and the report."""
-    with contextlib.closing(log_in(target, login, prompter, Phases(reporter))) as connection:
+    if login.save_password:
+        check_available()
+    keychain = KeychainPrompter(prompter, saves=login.save_password)
+    with contextlib.closing(log_in(target, login, keychain, Phases(reporter))) as connection:
+        keychain.login_accepted()
         yield connection, probe(connection, login.remote_dir, Depth.SERVERS)
 
 
@@ -54,4 +59,9 @@ def read_log(
         raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")
 
 
-__all__ = ["host", "read_log", "stop_server"]
+def forget_passwords(target: str, login: LoginOptions) -> list[str]:
+    """Remove the passwords of the host and of its jump hosts from the keychain; returns the accounts that had one."""
+    return [str(hop) for hop in resolve_hops(target, login) if forget(hop)]
+
+
+__all__ = ["forget_passwords", "host", "read_log", "stop_server"]

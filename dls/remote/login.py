@@ -15,7 +15,8 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import NeedsOpenSsh, NoCommonAlgorithm
 from dls.remote.ssh.openssh_config import find_ssh
 from dls.remote.ssh.options import LoginOptions
-from dls.remote.ssh.prompts import NoPrompter, Prompter
+from dls.remote.ssh.prompters import BatchPrompter
+from dls.remote.ssh.prompts import Prompter
 from dls.remote.ssh.target import Target
 
 __all__ = ["LoginOptions", "log_in", "resolve_hops"]
@@ -117,7 +118,7 @@ def _log_in_hop_by_hop(hops: tuple[Target, ...], options: LoginOptions, prompter
             # The password option is for the target only; for a jump host the person is asked.
             connection = Connection.open(
                 hop,
-                NoPrompter() if hop.batch_mode else prompter,
+                BatchPrompter(prompter) if hop.batch_mode else prompter,
                 accept_new_host_key=options.accept_new_host_key,
                 password=options.password if hop is hops[-1] else None,
                 jump_host=connection,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from dataclasses import replace
 from types import TracebackType
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import server_field
+from dls.remote import web_proxy
 from dls.remote.host import launch
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
+from dls.remote.keychain import KeychainPrompter, check_available
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
@@ -152,11 +155,17 @@ def connect(
     """
     requirements(server.engine)
     secret = choose_secret(local_secret)
+    if login.save_password:
+        check_available()
     phases = Phases(reporter or Silent())
-    cache = CachingPrompter(prompter or NoPrompter())
+    if variable := web_proxy.catching_variable(os.environ):
+        phases.reporter.note(web_proxy.warning(variable))
+    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
+    cache = CachingPrompter(keychain)
     questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
+    keychain.login_accepted()
     if connection.kind == "openssh":
         login = replace(login, carrier="openssh")  # a login that paramiko can't do is not tried again and again
     with contextlib.ExitStack() as cleanup:

@@ -11,7 +11,7 @@ import pytest
 
 import dls
 from dls.demo import sshd
-from dls.remote.ssh.auth import host_question
+from dls.remote.ssh.dialogue import host_question
 from dls.remote.ssh.prompters import CachingPrompter
 from dls.remote.ssh.prompts import Question, QuestionKind
 from dls.remote.ssh.target import Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dls.remote.ssh.auth import host_question
+from dls.remote.ssh.dialogue import host_question
 from dls.remote.ssh.prompts import NewHostKey, Question, QuestionKind
 from dls.remote.ssh.target import Target
 

@@ -1,230 +1,168 @@
-"""Authentication (RFC 4252): which credentials are offered, in which order, and when a person is asked."""
+"""Authentication (RFC 4252): which methods are tried, in which order, until the host accepts the login."""
 
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeVar
-
-import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
-from paramiko.pkey import UnknownKeyType
 
 from dls.errors import LoginError
-from dls.remote.ssh.prompts import CannotAsk, Prompter, Question, QuestionKind
+from dls.remote.ssh.dialogue import Dialogue, account
+from dls.remote.ssh.exceptions import NeedsOpenSsh
+from dls.remote.ssh.kerberos import has_ticket
+from dls.remote.ssh.keyboard_interactive import Rounds
+from dls.remote.ssh.prompts import Prompter, Question, QuestionKind
+from dls.remote.ssh.publickey import PublicKeys
+from dls.remote.ssh.refusals import closed_error, password_expired, password_refused, refusal_table, refused
 from dls.remote.ssh.target import Target
+from dls.remote.ssh.transport import HostTransport
+from dls.remote.ssh.userauth import ConnectionClosed, Failure, PasswordChangeRequest, Reply, Success, UserAuth
 
-METHODS = ("publickey", "keyboard-interactive", "password")
-"""Authentication methods in the order in which they are tried: first the one that asks no question."""
-ATTEMPTS = 3
-"""Maximum number of attempts to type a secret, as in OpenSSH (NumberOfPasswordPrompts)."""
-AUTH_TIMEOUT = 300.0
-"""Seconds that one answer may take, for people who have to find their phone; paramiko's default is 30 s."""
-
-KeyboardQuestion = tuple[str, bool]
-"""One question of a keyboard-interactive round (RFC 4256): its text, and whether to show what is typed."""
+OURS = ("publickey", "keyboard-interactive", "password")
+"""The authentication methods that are implemented here; OpenSSH's `ssh` has more."""
+GSSAPI, HOSTBASED = "gssapi-with-mic", "hostbased"
+MAX_STEPS = 20
+"""Most credentials that a host may demand one after the other; one that wants more would never end."""
 
 
-def host_question(target: Target, prompt: str, *, echo: bool) -> Question:
-    """Return a question in the host's words, each line with the host's name: it could ask in our words for a secret."""
-    lines = [line for line in prompt.splitlines() if line.strip()] or [""]
-    text = "\n".join(f"{target} asks: {line}" for line in lines)
-    return Question(QuestionKind.HOST, _account(target), text, echo)
-
-
-def _account(target: Target) -> str:
-    return f"{target.user}@{target.host}:{target.port}"
-
-
-def choose_method(allowed: Sequence[str], spent: set[str]) -> str | None:
-    """Return the method to try next: the first that the host allows and that has not been tried; None at the end."""
-    return next((method for method in METHODS if method in allowed and method not in spent), None)
+def choose_method(preferred: Sequence[str], allowed: Sequence[str], spent: set[str]) -> str | None:
+    """Return the method to try next: the first preferred one that the host allows and that has not been tried."""
+    return next((each for each in preferred if each in OURS and each in allowed and each not in spent), None)
 
 
 @dataclass
 class Authenticator:
-    """Tries the host's authentication methods in order until the host accepts the login."""
+    """Tries the authentication methods in the configuration's order until the host accepts the login."""
 
     target: Target
-    transport: paramiko.Transport
+    transport: HostTransport
     prompter: Prompter
     password: str | None = None
     """Answer to the first question for a password, so that the person is not asked."""
+    may_use_openssh: bool = True
+    """Whether the caller can go on with OpenSSH's `ssh` when NeedsOpenSsh is raised."""
     accepted: list[str] = field(default_factory=list)
     """The credentials that the host has accepted, in words."""
-    _unanswered: LoginError | None = None
-    """Why a key's passphrase could not be asked for."""
+    _allowed: tuple[str, ...] = ()
+    _spent: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._dialogue = Dialogue(self.target, self.prompter, self._before_question)
+        self._userauth = UserAuth(self.transport, self.target.user, self._dialogue.hear)
+        self._keys = PublicKeys(self._dialogue, self._userauth, self.transport, may_use_openssh=self.may_use_openssh)
 
     def authenticate(self) -> str:
-        """Log in and return in words which credentials the host accepted, or raise LoginError."""
-        self.transport.auth_timeout = AUTH_TIMEOUT
-        allowed = self._query_methods()
-        spent: set[str] = set()
-        steps: dict[str, Callable[[], list[str] | None]] = {
+        """Log in and return in words which credentials the host accepted.
+
+        Raises LoginError, with a table of what was offered as its detail; NeedsOpenSsh when OpenSSH's `ssh` can go on.
+        """
+        try:
+            with contextlib.closing(self._keys):
+                self._try_methods()
+        except ConnectionClosed as closed:
+            error = closed_error(self.target, closed, self._dialogue.checking, self._dialogue.attempts)
+            if self._dialogue.checking:
+                self._dialogue.record(self._dialogue.checking, "no answer, the connection was closed")
+            raise self._with_table(error) from None
+        except LoginError as error:
+            self._with_table(error)
+            raise
+        return " and ".join(self.accepted) or "no credential asked for"
+
+    def _with_table(self, error: LoginError) -> LoginError:
+        dialogue = self._dialogue
+        error.detail = error.detail or refusal_table(dialogue.attempts, self._allowed, dialogue.words)
+        return error
+
+    def _try_methods(self) -> None:
+        self._userauth.start()
+        reply = self._userauth.request("none")
+        steps: dict[str, Callable[[], Reply | None]] = {
             "publickey": self._try_public_keys,
             "keyboard-interactive": self._try_keyboard_interactive,
             "password": self._try_password,
         }
-        while allowed:
-            method = choose_method([each for each in allowed if each in self.target.methods], spent)
+        for _ in range(MAX_STEPS):
+            if isinstance(reply, Success):
+                return
+            assert isinstance(reply, Failure)
+            self._allowed = reply.methods
+            method = choose_method(self.target.methods, self._allowed, self._spent)
             if method is None:
-                raise self._unanswered or self._refusal_error(allowed, spent)
+                break
             further = steps[method]()
-            spent.add(method)
-            if further is not None:
-                allowed = further
-        return " and ".join(self.accepted) or "no credential asked for"
-
-    def _query_methods(self) -> list[str]:
-        try:
-            return list(self.transport.auth_none(self.target.user))
-        except paramiko.BadAuthenticationType as answer:
-            return list(answer.allowed_types)
-
-    def _try_public_keys(self) -> list[str] | None:
-        for name, key in self._keys():
-            try:
-                further = self.transport.auth_publickey(self.target.user, key)
-            except paramiko.AuthenticationException:
-                if not self.transport.is_active():
-                    raise LoginError(
-                        f"{self.target} refused the login after too many keys were tried.",
-                        "Name the right key with -i, and set IdentitiesOnly yes for this host in ~/.ssh/config.",
-                    ) from None
-                continue
-            self.accepted.append(name)
-            return list(further)
-        return None
-
-    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        """Yield the agent's keys, then the key files without a passphrase, then those with one, unlocked."""
-        if not self.target.identities_only:
-            with contextlib.closing(paramiko.Agent()) as agent:
-                for key in agent.get_keys():
-                    yield "a key of the SSH agent", key
-        locked = []
-        for path in filter(Path.is_file, self.target.identities):
-            try:
-                yield f"the key {path.name}", paramiko.PKey.from_path(path)
-            except (TypeError, paramiko.PasswordRequiredException):  # cryptography raises TypeError for a locked key
-                locked.append(path)
-            except (OSError, ValueError, paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm):
-                continue  # paramiko can't read a key on a FIDO token, for example; the agent can use it
-        for path in locked:
-            unlocked = self._unlock(path)
-            if unlocked is not None:
-                yield f"the key {path.name}", unlocked
-
-    def _unlock(self, path: Path) -> paramiko.PKey | None:
-        for _ in range(ATTEMPTS):
-            question = Question(QuestionKind.PASSPHRASE, str(path), f"Passphrase of the key {path}: ")
-            try:
-                passphrase = self.prompter.answer(question)
-            except CannotAsk as error:  # another method may need no question
-                self._unanswered = error
-                return None
-            if not passphrase:
-                return None
-            try:
-                # paramiko 5.1 needs bytes, whatever its annotation says: it passes them to cryptography unchanged.
-                return paramiko.PKey.from_path(path, password=passphrase.encode())  # type: ignore[arg-type]
-            except (paramiko.SSHException, ValueError, UnsupportedAlgorithm):
-                continue
-        return None
-
-    def _try_password(self) -> list[str] | None:
-        for attempt in range(ATTEMPTS):
-            prompt = f"{self.target.user}@{self.target.label}'s password: "
-            question = Question(QuestionKind.PASSWORD, _account(self.target), prompt)
-            password = self._next_password(question, attempt)
-            try:
-                further = self.transport.auth_password(self.target.user, password, fallback=False)
-            except paramiko.AuthenticationException:
-                if not self.transport.is_active():
-                    break
-                continue
-            self.accepted.append("a password")
-            return list(further)
-        return None
-
-    def _next_password(self, question: Question, attempt: int) -> str:
-        if self.password is not None and attempt == 0:
-            return self.password
-        return self.prompter.answer(question)
-
-    def _try_keyboard_interactive(self) -> list[str] | None:
-        for attempt in range(ATTEMPTS):
-            try:
-                further = self._authenticate_interactively(attempt)
-            except paramiko.AuthenticationException:
-                if not self.transport.is_active():
-                    break
-                continue
-            self.accepted.append("the host's questions")
-            return list(further)
-        return None
-
-    def _authenticate_interactively(self, attempt: int) -> list[str]:
-        # paramiko calls the handler in its own thread, where Ctrl-C does not arrive. So the login runs in a second
-        # thread, and the handler passes the questions to this one.
-        questions: queue.Queue[list[KeyboardQuestion] | None] = queue.Queue()
-        answers: queue.Queue[list[str]] = queue.Queue()
-        outcome: list[list[str] | BaseException] = []
-
-        def handle_questions(title: str, instructions: str, prompts: list[KeyboardQuestion]) -> list[str]:
-            questions.put(list(prompts))
-            return answers.get()
-
-        def authenticate() -> None:
-            try:
-                outcome.append(list(self.transport.auth_interactive(self.target.user, handle_questions)))
-            except Exception as error:
-                outcome.append(error)
-            questions.put(None)
-
-        threading.Thread(target=authenticate, name="dls-login", daemon=True).start()
-        try:
-            while (batch := _get(questions)) is not None:
-                answers.put(self._answer(batch, attempt))
-        except BaseException:
-            answers.put([])  # lets the transport's thread continue
-            self.transport.close()
-            raise
-        [result] = outcome
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-    def _answer(self, questions: list[KeyboardQuestion], attempt: int) -> list[str]:
-        # The host asks in rounds; the last round is often empty and needs an empty answer.
-        answers = []
-        for prompt, echo in questions:
-            question = host_question(self.target, prompt, echo=echo)
-            if "password" in prompt.lower() and not echo:
-                answers.append(self._next_password(question, attempt))
+            if further is None:
+                self._spent.add(method)
             else:
-                answers.append(self.prompter.answer(question))
-        return answers
+                self._spent.clear()  # the host has accepted something, and may want the same method again
+                reply = further
+        raise self._refusal()
 
-    def _refusal_error(self, allowed: Sequence[str], spent: set[str]) -> LoginError:
-        tried = ", ".join(method for method in METHODS if method in spent) or "nothing that dls knows"
-        hint = "Check the user name and the key; name a key with -i."
-        if not self.transport.is_active():
-            hint = "The host closed the connection: too many attempts, or the account may not log in here."
-        return LoginError(f"{self.target} accepted no login (it takes {', '.join(allowed)}; tried: {tried}).", hint)
+    def _try_public_keys(self) -> Reply | None:
+        reply = self._keys.attempt()
+        if reply is not None:
+            self.accepted.append(self._keys.accepted)
+        return reply
 
+    def _try_keyboard_interactive(self) -> Reply | None:
+        for attempt in range(self.target.password_prompts):
+            given = None if attempt or self._dialogue.is_password_refused else self.password
+            rounds = Rounds(self._dialogue, given)
+            reply = rounds.run(self._userauth)
+            if self._is_accepted(reply, "the host's questions"):
+                return reply
+            self._note_refusal(rounds.in_words, is_given=rounds.in_words == "the given password")
+            if not rounds.asked or not isinstance(reply, Failure) or "keyboard-interactive" not in reply.methods:
+                return None
+        return None
 
-T = TypeVar("T")
+    def _try_password(self) -> Reply | None:
+        prompt = f"{self.target.user}@{self.target.label}'s password: "
+        question = Question(QuestionKind.PASSWORD, account(self.target), prompt)
+        for attempt in range(self.target.password_prompts):
+            given = None if attempt or self._dialogue.is_password_refused else self.password
+            password = self._dialogue.ask(question) if given is None else given
+            words = "a password" if given is None else "the given password"
+            self._dialogue.checking = words
+            reply = self._userauth.request("password", False, password)
+            if isinstance(reply, PasswordChangeRequest):
+                raise password_expired(self.target)
+            if self._is_accepted(reply, "a password"):
+                return reply
+            self._note_refusal(words, is_given=given is not None)
+            if not isinstance(reply, Failure) or "password" not in reply.methods:
+                return None
+        return None
 
+    def _is_accepted(self, reply: Reply, words: str) -> bool:
+        self._dialogue.checking = ""
+        if isinstance(reply, Success) or (isinstance(reply, Failure) and reply.partial):
+            self.accepted.append(words)
+            self._dialogue.record(words, "accepted")
+            return True
+        return False
 
-def _get(source: queue.Queue[T]) -> T:
-    """Wait for the queue's next item in short steps: on Windows Ctrl-C can't interrupt an unbounded wait."""
-    while True:
-        try:
-            return source.get(timeout=0.2)
-        except queue.Empty:
-            continue
+    def _note_refusal(self, words: str, *, is_given: bool) -> None:
+        self._dialogue.record(words)
+        self._dialogue.is_password_refused = self._dialogue.is_password_refused or is_given
+        self._dialogue.tell(f"{self.target} did not accept {words.replace('a password', 'that password')}.")
+
+    def _before_question(self) -> None:
+        if self.may_use_openssh and self._could_use(GSSAPI) and has_ticket():
+            raise NeedsOpenSsh(self.target, "Kerberos (GSSAPI)")
+
+    def _could_use(self, method: str) -> bool:
+        return method in self._allowed and method in self.target.methods
+
+    def _refusal(self) -> LoginError:
+        # A ticket is wanted here too: without one, `ssh` would only ask for the same passwords again.
+        if self.may_use_openssh and self._could_use(GSSAPI) and has_ticket():
+            return NeedsOpenSsh(self.target, "Kerberos (GSSAPI)")
+        if self.may_use_openssh and self._could_use(HOSTBASED):
+            return NeedsOpenSsh(self.target, "host-based authentication")
+        if self._dialogue.is_password_refused and not self._dialogue.has_asked:
+            return password_refused(self.target)
+        if self._keys.unanswered is not None:
+            return self._keys.unanswered
+        tried = [method for method in OURS if method in self._spent]
+        return refused(self.target, self._allowed, tried, self._dialogue.attempts)

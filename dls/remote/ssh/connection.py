@@ -252,6 +252,14 @@ class Connection:
             pass
         return False
 
+    def allows_reverse_forwarding(self) -> bool:
+        """Ask whether the host would listen on a loopback port for this computer; costs two round trips."""
+        with contextlib.suppress(*SSH_EXCEPTIONS):
+            port = self.transport.request_port_forward("127.0.0.1", 0)
+            self.transport.cancel_port_forward("127.0.0.1", port)
+            return True
+        return False
+
 
 def _log_in(
     target: Target, stream: Stream, prompter: Prompter, accept_new: bool, password: str | None
@@ -274,7 +282,7 @@ def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, acc
     options = transport.get_security_options()
     propose(options, target.algorithms)
     options.key_types = host_keys.order_algorithms(host_keys.known_keys(target), target.algorithms.host_keys)
-    transport.start_client(timeout=timeout_of(target))
+    transport.start_client()  # ends by itself: the greeting and the key exchange have time limits of their own
     return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 
 

@@ -15,6 +15,7 @@ from paramiko import ssh_exception
 
 from dls.errors import ConnectError, DlsError, ForwardError, HostError, HostKeyError, LinkError, LoginError, TargetError
 from dls.remote.ssh.target import Target
+from dls.remote.ssh.transport import NoGreeting, NothingInCommon
 
 SSH_EXCEPTIONS = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
 """Base classes of everything that paramiko and the socket module raise; `TimeoutError` is an `OSError`."""
@@ -23,19 +24,35 @@ PROHIBITED_CODES = (1, 3)
 the extension)."""
 
 
+PURPOSES = {
+    "kex algorithm": ("key exchange", "kex_algo_list"),
+    "host key": ("kind of host key", "server_key_algo_list"),
+    "ciphers": ("cipher", "server_encrypt_algo_list"),
+    "macs": ("MAC", "server_mac_algo_list"),
+    "compression": ("compression", "server_compress_algo_list"),
+}
+"""What an algorithm is for, by paramiko's words: in words of ours, and paramiko's name for the host's list."""
+REFUSING_WORDS = ("not allowed at this time", "exceeded maxstartups")
+"""What OpenSSH's server says in place of a greeting when it takes no more connections."""
+
+
 class Prohibited(ForwardError):
     """The host's SSH server forbids this kind of forwarding."""
 
 
 class NoCommonAlgorithm(ConnectError):
-    """The host and paramiko have no algorithm in common; OpenSSH's `ssh` may have one."""
+    """The host's SSH server and paramiko have no algorithm in common; OpenSSH's `ssh` may have one."""
 
 
 class NeedsOpenSsh(LoginError):
-    """The host refused the login, and OpenSSH's `ssh` could go on where paramiko can't."""
+    """The host accepts none of what we can do, and OpenSSH's `ssh` can do more."""
 
-    reason = ""
-    """What the login needs, as a phrase: "Kerberos (GSSAPI)"."""
+    def __init__(self, target: Target, reason: str) -> None:
+        super().__init__(
+            f"{target} wants {reason}, which only OpenSSH's ssh can do.", "Install OpenSSH's ssh on this computer."
+        )
+        self.reason = reason
+        """What `ssh` is needed for, as a phrase: "Kerberos (GSSAPI)", "the security key id_ed25519_sk"."""
 
 
 class ChannelError(LinkError):
@@ -98,10 +115,15 @@ def _unreachable(target: Target, error: Exception) -> ConnectError:
     )
 
 
-def _no_common_algorithm(target: Target, error: Exception) -> ConnectError:
+def _no_common_algorithm(target: Target, error: Exception) -> NoCommonAlgorithm:
+    hint = "This computer's ssh may know one: --carrier openssh. An old server has to be updated."
+    purpose = next((PURPOSES[words] for words in PURPOSES if words in str(error)), None)
+    if purpose is None or not isinstance(error, NothingInCommon):
+        return NoCommonAlgorithm(f"{target.label} speaks no SSH that dls can: {describe(error)}", hint)
+    what, name = purpose
+    offered = [each for each in error.offer.get(name, []) if not each.startswith(("ext-info-", "kex-strict-"))]
     return NoCommonAlgorithm(
-        f"{target.label} speaks no SSH algorithm in common with us: {describe(error)}",
-        "Its SSH server is very old; it has to be updated.",
+        f"{target.label} and dls have no {what} in common: the host has only {', '.join(offered) or 'none'}.", hint
     )
 
 
@@ -131,12 +153,32 @@ def _bad_configuration(target: Target, error: Exception) -> TargetError:
     return configuration_error(f"of {target.label}", error)
 
 
+def _no_greeting(target: Target, error: Exception) -> ConnectError:
+    lines = error.lines if isinstance(error, NoGreeting) else []
+    where = f"{target.host} port {target.port}"
+    if lines and not any(word in lines[-1].lower() for word in REFUSING_WORDS):
+        return _no_ssh_server(target)
+    if isinstance(error, NoGreeting) and error.is_late:
+        return ConnectError(
+            f"{where} accepts connections, but no SSH greeting came in time.",
+            "Its SSH server may be overloaded, or another program answers there: check the port, -p.",
+        )
+    said = f" ({lines[-1].strip()})" if lines else ""
+    return ConnectError(
+        f"{where} closed the connection before its SSH greeting{said}.",
+        "It may take no logins now, or none from here after failed ones: wait some minutes, and check the port, -p.",
+    )
+
+
+def _no_ssh_server(target: Target) -> ConnectError:
+    return ConnectError(
+        f"What answers at {target.host} port {target.port} is no SSH server.", "Check the port: --ssh-port."
+    )
+
+
 def _connection_lost(target: Target, error: Exception) -> DlsError:
     if any(word in str(error).lower() for word in ("banner", "protocol version")):
-        return ConnectError(
-            f"What answers at {target.host} port {target.port} is no SSH server.",
-            "Check the port: --ssh-port.",
-        )
+        return _no_ssh_server(target)
     return LinkError(f"The connection to {target.label} was lost: {describe(error)}", "Run the command again.")
 
 
@@ -154,6 +196,7 @@ CONVERTERS: dict[type[Exception], Callable[[Target, Exception], DlsError]] = {
     ssh_exception.ChannelException: _channel_refused,
     ssh_exception.BadHostKeyException: _wrong_host_key,
     ssh_exception.IncompatiblePeer: _no_common_algorithm,
+    NoGreeting: _no_greeting,
     ssh_exception.ProxyCommandFailure: _connection_lost,
     ssh_exception.NoValidConnectionsError: _unreachable,
     ssh_exception.CouldNotCanonicalize: _bad_configuration,

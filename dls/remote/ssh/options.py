@@ -35,6 +35,8 @@ class LoginOptions:
     """Command that runs the command appended to it on the host, in place of SSH: `docker exec -i NAME`."""
     through_exec: bool = False
     """Whether a host that forbids forwarding may be served through a command's standard input and output."""
+    save_password: bool = False
+    """Whether a password that is typed is kept in the system's keychain."""
     verbose: int = 0
     """How much `ssh` tells of its work on standard error: 0 to 3."""
 

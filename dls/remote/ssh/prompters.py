@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dls.errors import DlsError
-from dls.remote.ssh.prompts import CannotAsk, NewHostKey, Prompter, Question
+from dls.remote.ssh.prompts import CannotAsk, NewHostKey, NoPrompter, Prompter, Question
 
 ONE_TIME_WORDS = ("code", "token", "otp", "one-time", "passcode", "verification", "duo")
 """Words in a question that show that its answer can be used only once."""
@@ -20,6 +20,19 @@ POLL_SECONDS = 0.2
 def is_one_time(prompt: str) -> bool:
     """Whether the answer to a host's question can be used only once."""
     return any(word in prompt.lower() for word in ONE_TIME_WORDS)
+
+
+class BatchPrompter(NoPrompter):
+    """Asks nothing, since the configuration says BatchMode, and shows what the host says."""
+
+    reason = "BatchMode forbids to ask"
+
+    def __init__(self, prompter: Prompter) -> None:
+        self._prompter = prompter
+
+    def tell(self, text: str) -> None:
+        """Show the text."""
+        self._prompter.tell(text)
 
 
 class CachingPrompter:

@@ -72,18 +72,21 @@ class Prompter(Protocol):
 class NoPrompter:
     """Refuses every question, with an error that names the option that would have answered it."""
 
+    reason = "there is no terminal to ask at"
+    """Why nobody can be asked."""
+
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Raise HostKeyError."""
         raise HostKeyError(
             f"The host key of {key.known_hosts_name} is not known ({key.key_type} {key.fingerprint}), "
-            "and there is no terminal to ask at.",
+            f"and {self.reason}.",
             "If that is the right key, run again with --accept-new-host-key.",
         )
 
     def answer(self, question: Question) -> str:
         """Raise CannotAsk."""
         raise CannotAsk(
-            f"The login needs a secret ({question.prompt.rstrip(': ')}), and there is no terminal to ask at.",
+            f"The login needs a secret ({question.prompt.rstrip(': ')}), and {self.reason}.",
             "Load the key into your SSH agent, or name a file that holds the password with --password-file.",
         )
 

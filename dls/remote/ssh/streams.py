@@ -71,7 +71,7 @@ def proxy_error(target: Target, pipe: Pipe, error: Exception) -> ConnectError:
     said = f" It said: {lines[0].rstrip('.')}." if lines else ""
     return ConnectError(
         f"The ProxyCommand of {target.label} {ended}.{said}",
-        f"Run it by hand and look for the greeting SSH-2.0: {target.proxy_command}",
+        "Run that command by hand, and look for a greeting that begins with SSH-2.0.",
         detail="\n".join(lines[-20:]) if len(lines) > 1 else "",
     )
 

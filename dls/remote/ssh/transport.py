@@ -1,4 +1,4 @@
-"""paramiko's transport with three additions: Unix-socket channels, one service request for several logins, speed."""
+"""paramiko's transport, with Unix-socket channels, more speed, and what the host said that an error should tell."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import paramiko
 from paramiko.common import MSG_SERVICE_ACCEPT, cMSG_SERVICE_REQUEST
+from paramiko.ssh_exception import IncompatiblePeer
 
 # The logging module prints paramiko's tracebacks to standard error as long as its logger has no handler.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -34,6 +35,25 @@ def optimal_window(round_trip: float) -> int:
     return min(MAX_WINDOW, max(MIN_WINDOW, int(round_trip * LINE_RATE)))
 
 
+class NoGreeting(paramiko.SSHException):
+    """No SSH server's greeting came: the connection was closed first, or the time for it was over."""
+
+    def __init__(self, lines: list[str], cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.lines = list(lines)
+        """What came in its place."""
+        self.is_late = isinstance(cause, TimeoutError)
+
+
+class NothingInCommon(IncompatiblePeer):
+    """We and the host have no algorithm in common for one of the purposes."""
+
+    def __init__(self, message: str, offer: dict[str, list[str]]) -> None:
+        super().__init__(message)
+        self.offer = offer
+        """The names that the host offers for each purpose, by paramiko's name for it."""
+
+
 class BufferedSocket:
     """A socket read in large pieces: paramiko reads twice per packet, and each read lets other threads run."""
 
@@ -56,9 +76,7 @@ class BufferedSocket:
 
 
 class HostTransport(paramiko.Transport):
-    """A transport that can open `direct-streamlocal@openssh.com` channels and log in with several methods in turn."""
-
-    _service_requested = False
+    """A transport that opens `direct-streamlocal@openssh.com` channels and remembers what errors and agents need."""
 
     def __init__(self, sock: socket.socket | paramiko.Channel) -> None:
         # One for each transport: a transport through a jump host writes to the outer transport in the same thread.
@@ -69,6 +87,20 @@ class HostTransport(paramiko.Transport):
         self.round_trip = 0.0
         """Round-trip time in seconds, measured at the login's service request, which the host answers at once."""
         self._requested_at = self.last_heard
+        self.greeting: list[str] = []
+        """The lines that came before the key exchange; the last one is an SSH server's own (RFC 4253, section 4.2)."""
+        self.disconnect_reason = ""
+        """What the host gave as its reason for ending the connection."""
+        self.host_proof: tuple[bytes, bytes] | None = None
+        """The host key, and its signature of the first key exchange, whose hash is the session's identifier."""
+        read_line = self.packetizer.readline
+
+        def read_and_keep_line(timeout: float) -> str:
+            line = read_line(timeout)
+            self.greeting.append(line)
+            return line
+
+        self.packetizer.readline = read_and_keep_line  # type: ignore[method-assign]
         read_message = self.packetizer.read_message
 
         def read_and_time() -> tuple[int, paramiko.Message]:
@@ -84,6 +116,12 @@ class HostTransport(paramiko.Transport):
     def preferred_keys(self) -> tuple[str, ...]:
         """The host key algorithms to propose, as they were set: paramiko adds those of certificates at the end."""
         return tuple(self._filter_algorithm("keys"))  # type: ignore[attr-defined]
+
+    @property
+    def signature_algorithms(self) -> list[str]:
+        """The algorithms that the host announced for the user's keys (RFC 8308); an empty list where it did not."""
+        announced: bytes = self.server_extensions.get("server-sig-algs", b"")  # type: ignore[attr-defined]
+        return announced.decode(errors="replace").split(",") if announced else []
 
     def open_channel(
         self,
@@ -117,15 +155,30 @@ class HostTransport(paramiko.Transport):
         super()._send_user_message(data)  # type: ignore[misc]
 
     def _send_message(self, data: paramiko.Message) -> None:
-        # paramiko requests the authentication service again before each attempt. That costs a round trip, and some
-        # servers (asyncssh) answer by disconnecting; RFC 4252 wants one request. Later ones are answered here.
         if data.asbytes()[:1] == cMSG_SERVICE_REQUEST:
-            if self._service_requested and self.auth_handler is not None:
-                accepted = paramiko.Message()
-                accepted.add_string("ssh-userauth")
-                accepted.rewind()
-                self.auth_handler._parse_service_accept(accepted)  # type: ignore[attr-defined]
-                return
-            self._service_requested = True
             self._requested_at = time.monotonic()
         super()._send_message(data)  # type: ignore[misc]
+
+    def _check_banner(self) -> None:
+        try:
+            super()._check_banner()  # type: ignore[misc]
+        except paramiko.SSHException as error:
+            if isinstance(error.__context__, (EOFError, OSError)):
+                raise NoGreeting(self.greeting, error.__context__) from error
+            raise
+
+    def _parse_kex_init(self, message: paramiko.Message) -> None:
+        position = message.packet.tell()
+        try:
+            super()._parse_kex_init(message)  # type: ignore[misc]
+        except IncompatiblePeer as error:
+            message.packet.seek(position)
+            raise NothingInCommon(str(error), self._really_parse_kex_init(message)) from error  # type: ignore[attr-defined]
+
+    def _verify_key(self, host_key: bytes, signature: bytes) -> None:
+        super()._verify_key(host_key, signature)  # type: ignore[misc]
+        self.host_proof = self.host_proof or (host_key, signature)
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        message.get_int()
+        self.disconnect_reason = message.get_binary().decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""The data types of RFC 4251, section 5, as far as keys and certificates consist of them: pure."""
+"""The data types of RFC 4251, section 5, of which keys, certificates and messages consist: pure."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ class Reader:
         return found
 
 
+def string(data: bytes) -> bytes:
+    """Return the data with their length before them, as a `string` is written."""
+    return len(data).to_bytes(4, "big") + data
+
+
+def mpint(number: int) -> bytes:
+    """Return a number that is not negative as an `mpint` is written."""
+    return string(number.to_bytes(number.bit_length() // 8 + 1, "big") if number else b"")
+
+
 def join_strings(*strings: bytes) -> bytes:
     """Return the strings as fields, each after its length."""
-    return b"".join(len(each).to_bytes(4, "big") + each for each in strings)
+    return b"".join(string(each) for each in strings)

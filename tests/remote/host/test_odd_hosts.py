@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dls.remote.login import LoginOptions, log_in
 
 from dls import gpus
 from dls.demo import sshd
@@ -19,6 +18,7 @@ from dls.remote.commands import read_log, stop_server
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.scripts import render
+from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Silent
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support.connecting import connected

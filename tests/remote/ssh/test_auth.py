@@ -18,7 +18,7 @@ from dls.errors import LoginError
 from dls.remote.ssh.auth import choose_method
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
-from dls.remote.ssh.target import Target
+from dls.remote.ssh.target import METHODS, Target
 from tests.support.logins import PASSWORD, target_of
 from tests.support.processes import until
 from tests.support.prompters import ScriptedPrompter
@@ -93,9 +93,10 @@ def test_questions_without_a_terminal(two_rounds: Target) -> None:
 
 def test_methods_without_questions_come_first() -> None:
     """Keys are tried before passwords, each method once, and unknown methods never."""
-    assert choose_method(["password", "publickey"], set()) == "publickey"
-    assert choose_method(["password", "publickey"], {"publickey"}) == "password"
-    assert choose_method(["gssapi-with-mic"], set()) is None
+    assert choose_method(METHODS, ["password", "publickey"], set()) == "publickey"
+    assert choose_method(METHODS, ["password", "publickey"], {"publickey"}) == "password"
+    assert choose_method(METHODS, ["gssapi-with-mic"], set()) is None
+    assert choose_method(["password", "publickey"], ["publickey", "password"], set()) == "password"
 
 
 def test_a_key_that_is_not_accepted(target: Target, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""`dls doctor`: what stands between this computer and a server on a host, in a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dls.cli.options import build_login_options, engine_options, login_options, optional_target_argument
+
+
+@click.command()
+@optional_target_argument
+@login_options
+@engine_options
+@click.option("--gpu", type=click.IntRange(0), help="Number of the GPU that would be used.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
+def doctor(target: str, gpu: int | None, as_json: bool, **options: Any) -> None:
+    """Look at the way to HOST from end to end, and change nothing.
+
+    Exits with 0 if `dls connect` with the same options would succeed. Without HOST, only this computer is looked at.
+    """
+    from dls.cli.connect import build_server_options
+    from dls.cli.console import show_findings, terminal
+    from dls.remote.doctor.examination import examine
+
+    server = build_server_options(gpu, {**options, "session_dir": None, "session_ttl": 7.0, "idle": 30.0})
+    with terminal() as (_, reporter, prompter):
+        findings = examine(target, build_login_options(options), server, prompter, reporter)
+    show_findings(findings, as_json=as_json)
+    click.get_current_context().exit(findings.exit_code)

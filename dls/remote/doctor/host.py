@@ -1,0 +1,142 @@
+"""The host, after the login: its shell, what it has, each kind of forwarding, its way out, and the server."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from dls.errors import DlsError, ForwardError, HostError
+from dls.remote.doctor.findings import Findings
+from dls.remote.host import install, status
+from dls.remote.host.options import ServerOptions, choose_gpu
+from dls.remote.host.packages import Code, requirements
+from dls.remote.host.probe import Depth, HostReport, probe
+from dls.remote.host.scripts import render
+from dls.remote.ssh.connection import Connection
+
+SOCKET_SECONDS = 10.0
+"""Seconds that the host may take to offer a socket to try the forwarding with."""
+WAY_OUT_SECONDS = 15.0
+"""Seconds that the host may take to say whether it reaches the package index."""
+
+
+def examine(connection: Connection, remote_dir: str, server: ServerOptions, findings: Findings) -> None:
+    """Look at the host over a connection that is logged in."""
+    started = time.monotonic()
+    try:
+        report = probe(connection, remote_dir, Depth.ALL)
+    except DlsError as error:
+        findings.fail("shell", error)
+        return
+    took = (time.monotonic() - started) * 1000
+    findings.ok("shell", f"{report.hostname}, {report.system} {report.machine}: answered in {took:.0f} ms.")
+    _describe(report, findings)
+    is_installed = _plan(report, server, findings)
+    _try_forwarding(connection, report, findings)
+    _try_way_out(connection, report, is_installed, findings)
+    _ask_servers(connection, report, findings)
+
+
+def _describe(report: HostReport, findings: Findings) -> None:
+    pythons = ", ".join(f"{'.'.join(map(str, python.version))} at {python.path}" for python in report.pythons)
+    findings.ok("Python", pythons or "None that the probe found.")
+    findings.ok("disk", f"{report.free_mib} MiB free for {report.root} ({report.filesystem or 'unknown file system'}).")
+    for gpu in report.gpus:
+        findings.ok("GPU", f"{gpu.index}: {gpu}, driver {gpu.driver}")
+    if not report.gpus:
+        findings.warn(
+            "GPU", "nvidia-smi shows none: nnInteractive would compute on the CPU.", "--engine region needs none."
+        )
+
+
+def _plan(report: HostReport, server: ServerOptions, findings: Findings) -> bool:
+    """Find what dls connect would install; returns whether the packages are there."""
+    try:
+        plan = install.plan(report, requirements(server.engine), Code.installed().key)
+        choose_gpu(report.gpus, server)
+    except DlsError as error:
+        findings.fail("installation", error)
+        return False
+    if plan.make_environment:
+        findings.ok(
+            "installation", f"dls connect would install the packages of {server.engine} with {plan.tool.value}."
+        )
+    else:
+        findings.ok("installation", f"The packages of {server.engine} are there.")
+    return not plan.make_environment
+
+
+def _try_forwarding(connection: Connection, report: HostReport, findings: Findings) -> None:
+    if connection.forbids_forwarding():
+        error = ForwardError(
+            f"{connection.target.label} forbids every kind of forwarding.",
+            "Ask for AllowTcpForwarding; if you may do without, --through-exec.",
+        )
+        findings.fail("forwarding", error)
+        return
+    findings.ok("forwarding", "Ports of the host can be forwarded.")
+    is_possible = _forwards_sockets(connection, report)
+    if is_possible is None:
+        findings.unknown("forwarding", "Unix sockets: not tried, since the host has no Python to make one with.")
+    elif is_possible:
+        findings.ok("forwarding", "Unix sockets of the host can be forwarded.")
+    else:
+        findings.warn("forwarding", "Unix sockets can't be forwarded: a loopback port with a secret is used instead.")
+    if connection.allows_reverse_forwarding():
+        findings.ok("forwarding", "Ports of this computer can be offered to the host.")
+    else:
+        findings.warn("forwarding", "Ports of this computer can't be offered to the host; dls connect needs none.")
+
+
+def _forwards_sockets(connection: Connection, report: HostReport) -> bool | None:
+    """Let the host listen on a socket in a directory of its own for some seconds, and connect to it."""
+    if not report.pythons:
+        return None
+    script = render("offer_socket", PYTHON=report.pythons[0].path, LIMIT=int(SOCKET_SECONDS))
+    path = connection.run(script, timeout=SOCKET_SECONDS).stdout.strip()
+    if not path:
+        return None
+    try:
+        connection.open_unix(path).close()
+    except ForwardError:
+        return False
+    return True
+
+
+def _try_way_out(connection: Connection, report: HostReport, is_installed: bool, findings: Findings) -> None:
+    able = next((python for python in report.pythons if python.has_pip), None)
+    if able is None:
+        findings.unknown("way out", "Not tried: the host has no pip that knows its package index.")
+        return
+    completed = connection.run(
+        render("reach_index", PYTHON=able.path, LIMIT=int(WAY_OUT_SECONDS)), timeout=WAY_OUT_SECONDS + 5
+    )
+    if completed.status == 0:
+        findings.ok("way out", "The host reaches its package index.")
+    elif completed.status == 2:
+        findings.unknown("way out", "Not tried: the host's pip is too old to ask its package index.")
+    elif is_installed:
+        findings.warn("way out", "The host does not reach its package index; what is needed is installed.")
+    else:
+        error = HostError(
+            f"{report.hostname} does not reach its package index.",
+            "The packages can't be installed there. Does it need a proxy (https_proxy), or a mirror (pip config)?",
+        )
+        findings.fail("way out", error)
+
+
+def _ask_servers(connection: Connection, report: HostReport, findings: Findings) -> None:
+    if not report.servers:
+        findings.ok("server", "None runs; dls connect starts one.")
+    for state in report.servers:
+        fields: dict[str, object] = {}
+        started = time.monotonic()
+        with contextlib.suppress(DlsError):
+            fields = status.identify(connection, state)
+        took = (time.monotonic() - started) * 1000
+        if fields:
+            protocol = fields.get("version", "unknown")
+            which = f"{state.engine} on {state.device}, dls {state.version}, protocol {protocol}"
+            findings.ok("server", f"{which}: answered in {took:.0f} ms.")
+        else:
+            findings.warn("server", f"The one with {state.engine} does not answer.", "dls connect starts another.")

@@ -1,0 +1,138 @@
+"""Passwords in the system's keychain, by the keyring library: macOS' Keychain, Windows' Credential Locker, libsecret.
+
+The library is an extra; without it, or without a keychain, nothing is found there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dls.errors import TargetError
+from dls.remote.ssh.prompters import is_one_time
+from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
+from dls.remote.ssh.target import Target
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+SERVICE = "dls"
+"""Name under which the passwords are in the keychain; the account is `user@host:port`."""
+
+
+def _load() -> ModuleType | None:
+    try:
+        import keyring
+    except ImportError:
+        return None
+    return keyring
+
+
+def check_available() -> None:
+    """Raise TargetError where a password could not be saved."""
+    keyring = _load()
+    if keyring is None:
+        raise TargetError("--save-password needs the keyring library.", "Install it: pip install 'dls[keychain]'")
+    if keyring.get_keyring().priority <= 0:
+        raise TargetError("This computer has no keychain that keyring can use.", "Leave --save-password out.")
+
+
+def find(account: str) -> str | None:
+    """Return the account's password; None where there is none, or no keychain."""
+    keyring = _load()
+    if keyring is None:
+        return None
+    try:
+        found: Any = keyring.get_password(SERVICE, account)
+    except keyring.errors.KeyringError:  # locked, or its unlocking was refused
+        return None
+    return None if found is None else str(found)
+
+
+def save(account: str, password: str) -> bool:
+    """Keep the account's password; False where the keychain refuses it."""
+    keyring = _load()
+    if keyring is None:
+        return False
+    try:
+        keyring.set_password(SERVICE, account, password)
+    except keyring.errors.KeyringError:
+        return False
+    return True
+
+
+def forget(target: Target) -> bool:
+    """Remove the password of the target's account; False where there was none."""
+    keyring = _load()
+    if keyring is None:
+        return False
+    found = False
+    for account in accounts(target):
+        try:
+            keyring.delete_password(SERVICE, account)
+        except keyring.errors.KeyringError:
+            continue
+        found = True
+    return found
+
+
+def accounts(target: Target) -> tuple[str, ...]:
+    """Return the names under which the target's password may have been kept; `ssh` asks without the port."""
+    names = (
+        f"{target.user}@{target.host}:{target.port}",
+        f"{target.user}@{target.host}",
+        f"{target.user}@{target.label}",
+    )
+    return tuple(dict.fromkeys(names))
+
+
+class KeychainPrompter:
+    """Answers questions for a password from the keychain, and keeps those that were typed and accepted."""
+
+    def __init__(self, prompter: Prompter, *, saves: bool) -> None:
+        """With `saves`, a password that the person types is kept once `login_accepted` is called."""
+        self._prompter = prompter
+        self._saves = saves
+        self._offered: set[str] = set()
+        self._found: set[str] = set()
+        self._typed: dict[str, str] = {}
+
+    def accept_host_key(self, key: NewHostKey) -> bool:
+        """Ask the person."""
+        return self._prompter.accept_host_key(key)
+
+    def tell(self, text: str) -> None:
+        """Show the text."""
+        self._prompter.tell(text)
+
+    def answer(self, question: Question) -> str:
+        """Return the password in the keychain, once for each account; else ask the person."""
+        if not _is_password(question):
+            return self._prompter.answer(question)
+        account = question.subject
+        if account not in self._offered:
+            self._offered.add(account)
+            if (password := find(account)) is not None:
+                self._found.add(account)
+                return password
+        if account in self._found:
+            self._prompter.tell("The host did not take the password in the keychain.")
+            self._found.discard(account)
+        self._typed[account] = self._prompter.answer(question)
+        return self._typed[account]
+
+    def login_accepted(self) -> None:
+        """Keep what was typed; a later login may use the keychain again."""
+        for account, password in self._typed.items():
+            if self._saves and not save(account, password):
+                self._prompter.tell("The keychain did not take the password.")
+        self._typed.clear()
+        self._offered.clear()
+        self._found.clear()
+
+
+def _is_password(question: Question) -> bool:
+    if question.kind is QuestionKind.PASSWORD:
+        return True
+    prompt = question.prompt.lower()
+    is_asked = question.kind is QuestionKind.HOST and "password" in prompt and not question.echo
+    return is_asked and not is_one_time(prompt) and not any(word in prompt for word in ("new ", "retype", "again"))
