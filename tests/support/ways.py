@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import click
 import pytest
+from _pytest.mark import ParameterSet
 
 from dls.cli.options import build_login_options, login_options
 from dls.errors import DlsError
@@ -28,7 +29,7 @@ from tests.support.prompters import ScriptedPrompter
 Answers = Mapping[str, str | Sequence[str]]
 """What a person types, by a part of the question that both clients' questions have."""
 
-JARGON = re.compile(r"Traceback|paramiko|\b\w*(Error|Exception)\b|NoneType|dls made a mistake")
+JARGON = re.compile(r"Traceback|\b\w*(Error|Exception)\b|NoneType|dls made a mistake")
 """Words of the library or of Python, which tell a person nothing."""
 
 
@@ -114,10 +115,13 @@ class OpenSsh:
 class Dls:
     """Our client: the login under every command, with the options as the command line takes them.
 
-    Each login is watched: no secret stands in what is shown or in the arguments of a program that is started.
+    The name stands in the tests' names, and the options are added to those of each login. Every login is watched: no
+    secret stands in what is shown or in the arguments of a program that is started.
     """
 
-    name = "dls"
+    def __init__(self, name: str = "dls", *options: str) -> None:
+        self.name = name
+        self._options = options
 
     def enter(
         self,
@@ -137,7 +141,7 @@ class Dls:
             for name, value in way.env.items():
                 environment.setenv(name, value)
             try:
-                connection = log_in(host, parse_login(way, *options), prompter, Phases(transcript))
+                connection = log_in(host, parse_login(way, *self._options, *options), prompter, Phases(transcript))
                 try:
                     output = connection.run("echo hi").stdout
                 finally:
@@ -152,7 +156,15 @@ class Dls:
         return Outcome(output.strip() == "hi", said, asked, _since(way, before), code)
 
 
-CLIENTS: tuple[Client, ...] = (OpenSsh(), Dls())
+CARRIED = Dls("carried", "--carrier", "openssh")
+"""Our client with OpenSSH's as its carrier, which it chooses by itself where paramiko does not suffice."""
+
+
+def parameters(*clients: Client) -> list[ParameterSet]:
+    """Return the clients as parameters of a fixture; quick runs do with ours, since others prove that a lab is right."""
+    return [
+        pytest.param(each, id=each.name, marks=[] if each.name == "dls" else [pytest.mark.slow]) for each in clients
+    ]
 
 
 class Transcript(Silent):

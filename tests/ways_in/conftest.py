@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.openssh import Server, serving
-from tests.support.ways import CLIENTS, Client
+from tests.support.ways import Client, Dls, OpenSsh, parameters
 
 
-@pytest.fixture(params=CLIENTS, ids=lambda client: str(client.name))
+@pytest.fixture(params=parameters(OpenSsh(), Dls()))
 def client(request: pytest.FixtureRequest) -> Client:
-    """OpenSSH's client and ours, one after the other: what a test says is true of both."""
+    """OpenSSH's client and ours, one after the other: what a test says is true of both.
+
+    Where it matters which of our carriers logs in, a module has CARRIED as the third.
+    """
     found: Client = request.param
     return found
 

@@ -9,7 +9,14 @@ import pytest
 
 from tests.support.agents import agent, other_keys, silent_agent
 from tests.support.openssh import Server, allow, make_key, serving, write
-from tests.support.ways import Client, Dls, Way
+from tests.support.ways import CARRIED, Client, Dls, OpenSsh, Way, parameters
+
+
+@pytest.fixture(params=parameters(OpenSsh(), Dls(), CARRIED))
+def client(request: pytest.FixtureRequest) -> Client:
+    """OpenSSH's client, and ours by both of its carriers."""
+    found: Client = request.param
+    return found
 
 
 def test_a_key_of_the_agent(client: Client, server: Server, lab: Path) -> None:

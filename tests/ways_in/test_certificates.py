@@ -12,7 +12,15 @@ import pytest
 from tests.support.agents import agent
 from tests.support.certificates import Authority, revocation_list
 from tests.support.openssh import Server, make_key, public_key, serving, write
-from tests.support.ways import Client, Way
+from tests.support.ways import CARRIED, Client, Dls, OpenSsh, Way, parameters
+
+
+@pytest.fixture(params=parameters(OpenSsh(), Dls(), CARRIED))
+def client(request: pytest.FixtureRequest) -> Client:
+    """OpenSSH's client, and ours by both of its carriers."""
+    found: Client = request.param
+    return found
+
 
 ANY = "[127.0.0.1]:*"
 """Pattern of known_hosts for all servers of ours."""

@@ -206,13 +206,10 @@ IDENTITIES = {
 
 
 @pytest.mark.parametrize("name", IDENTITIES)
-@pytest.mark.parametrize("keyword", ["IdentityFile", "CertificateFile"])
-def test_tokens_in_identities(client: Client, server: Server, lab: Path, keyword: str, name: str) -> None:
-    """IdentityFile and CertificateFile may have tokens and variables."""
+def test_tokens_in_identities(client: Client, server: Server, lab: Path, name: str) -> None:
+    """IdentityFile may have tokens and variables."""
     shutil.copy(server.key, lab / f"key-{IDENTITIES[name]}")
     lines = [f"IdentityFile {lab}/key-{name}", "IdentitiesOnly yes"]
-    if keyword == "CertificateFile":  # the key itself gets in: the certificate's name must not break anything
-        lines = [f"CertificateFile {lab}/key-{name}-cert.pub", f"IdentityFile {server.key}", "IdentitiesOnly yes"]
     config = write(lab, server.section("lab", *lines, key=False))
     outcome = client.enter(Way(config, (server,), {"LAB_KEY": "work"}))
     assert outcome.entered and outcome.logins == (1,), outcome
@@ -362,11 +359,9 @@ ODD = [
 
 
 @pytest.mark.parametrize("line", ODD)
-@pytest.mark.parametrize("carrier", ["ours", "ssh's"])
+@pytest.mark.parametrize("carrier", ["paramiko", "openssh"])
 def test_lines_for_sessions_at_a_terminal(server: Server, lab: Path, line: str, carrier: str) -> None:
-    """Neither our own login nor one that OpenSSH makes for us, as KnownHostsCommand requires, is disturbed."""
-    lines = line.format(**fields(server, lab))
-    if carrier == "ssh's":
-        lines += f"\n  KnownHostsCommand /bin/cat {server.known_hosts}"
-    outcome = Dls().enter(Way(write(lab, server.section("lab", lines)), (server,)))
+    """Neither our own login nor one that OpenSSH makes for us is disturbed."""
+    config = write(lab, server.section("lab", line.format(**fields(server, lab))))
+    outcome = Dls().enter(Way(config, (server,)), "--carrier", carrier)
     assert outcome.entered and outcome.logins == (1,), outcome

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.openssh import Server, make_key, public_key, write
-from tests.support.ways import Client, Way
+from tests.support.ways import CARRIED, Client, Dls, OpenSsh, Way, parameters
+
+
+@pytest.fixture(params=parameters(OpenSsh(), Dls(), CARRIED))
+def client(request: pytest.FixtureRequest) -> Client:
+    """OpenSSH's client, and ours by both of its carriers."""
+    found: Client = request.param
+    return found
+
 
 FILES = {
     "several": "{lab}/none {lab}/known",

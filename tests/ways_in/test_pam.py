@@ -20,7 +20,15 @@ from tests.support.pam_lab import (
     script_line,
     write_secret,
 )
-from tests.support.ways import Client, Way
+from tests.support.ways import CARRIED, Client, Dls, OpenSsh, Way, parameters
+
+
+@pytest.fixture(params=parameters(OpenSsh(), Dls(), CARRIED))
+def client(request: pytest.FixtureRequest) -> Client:
+    """OpenSSH's client, and ours by both of its carriers."""
+    found: Client = request.param
+    return found
+
 
 pytestmark = needs_root
 needs_codes = pytest.mark.skipif(
