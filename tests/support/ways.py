@@ -161,10 +161,9 @@ CARRIED = Dls("carried", "--carrier", "openssh")
 
 
 def parameters(*clients: Client) -> list[ParameterSet]:
-    """Return the clients as parameters of a fixture; quick runs do with ours, since others prove that a lab is right."""
-    return [
-        pytest.param(each, id=each.name, marks=[] if each.name == "dls" else [pytest.mark.slow]) for each in clients
-    ]
+    """Return the clients as parameters of a fixture; all but ours are for full runs: they prove that a lab is right."""
+    slow = [pytest.mark.slow]
+    return [pytest.param(client, id=client.name, marks=[] if client.name == "dls" else slow) for client in clients]
 
 
 class Transcript(Silent):

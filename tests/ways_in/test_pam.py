@@ -22,20 +22,19 @@ from tests.support.pam_lab import (
 )
 from tests.support.ways import CARRIED, Client, Dls, OpenSsh, Way, parameters
 
-
-@pytest.fixture(params=parameters(OpenSsh(), Dls(), CARRIED))
-def client(request: pytest.FixtureRequest) -> Client:
-    """OpenSSH's client, and ours by both of its carriers."""
-    found: Client = request.param
-    return found
-
-
 pytestmark = needs_root
 needs_codes = pytest.mark.skipif(
     not has_module(GOOGLE), reason="asks for one-time codes (on Debian: libpam-google-authenticator)"
 )
 BOTH = "AuthenticationMethods publickey,keyboard-interactive"
 NEW = "n3w-and-l0ng-enough"
+
+
+@pytest.fixture(params=parameters(OpenSsh(), Dls(), CARRIED))
+def client(request: pytest.FixtureRequest) -> Client:
+    """OpenSSH's client, and ours by both of its carriers."""
+    found: Client = request.param
+    return found
 
 
 def way(lab: Path, server: Server, *lines: str) -> Way:
