@@ -156,3 +156,11 @@ def test_a_started_server_needs_only_what_the_host_gets() -> None:
     """`dls serve --launch-file` loads none of the client's packages on its way to the engine."""
     found = loaded_by("-c", "import dls.cli.main, dls.cli.serve, dls.server.serve, dls.server.engines.region")
     assert not roots(found) & CLIENT_PACKAGES
+
+
+def test_the_client_loads_paramiko_without_invoke() -> None:
+    """`invoke` takes as long to load as paramiko itself, and a connect does not need it; others can still import it."""
+    found = loaded_by(
+        "-c", "import dls.remote.session, sys; assert 'invoke' not in sys.modules; import dls.remote.commands"
+    )
+    assert "paramiko" in found and not any(name.startswith("invoke.") for name in found)

@@ -24,10 +24,10 @@ from rich.text import Text
 from dls.cli.text import printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
-from dls.remote.doctor.findings import Findings, Verdict
 from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
 
 if TYPE_CHECKING:
+    from dls.remote.doctor.findings import Findings
     from dls.remote.host.stored_sessions import StoredSession
     from dls.remote.session import Session
 
@@ -339,12 +339,12 @@ def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[s
 
 
 VERDICTS = {
-    Verdict.OK: ("ok", "green"),
-    Verdict.WARNING: ("look", "yellow"),
-    Verdict.FAILED: ("FAILED", "bold red"),
-    Verdict.UNKNOWN: ("?", "dim"),
+    "ok": ("ok", "green"),
+    "warning": ("look", "yellow"),
+    "failed": ("FAILED", "bold red"),
+    "unknown": ("?", "dim"),
 }
-"""How each verdict of `dls doctor` is shown."""
+"""How each verdict of `dls doctor` is shown: a word and its style."""
 
 
 def show_findings(findings: Findings, *, as_json: bool) -> None:
@@ -356,7 +356,7 @@ def show_findings(findings: Findings, *, as_json: bool) -> None:
         return
     table = Table("what", "", "finding", "what to do", box=None, pad_edge=False, header_style="dim")
     for finding in findings:
-        word, style = VERDICTS[finding.verdict]
+        word, style = VERDICTS[finding.verdict.value]
         table.add_row(
             printable(finding.subject),
             Text(word, style),

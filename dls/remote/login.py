@@ -1,13 +1,14 @@
-"""Login to a host: from the options to an open connection, by whatever carries it."""
+"""Login to a host: from the options to an open connection, by whatever carries it.
+
+The carriers are imported where they are used: most connections need none of them, and a warm connect is short.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dls.errors import ConnectError, DlsError, TargetError
-from dls.remote.carriers.openssh import has_master, open_through_ssh
-from dls.remote.carriers.through_exec import open_through_exec
-from dls.remote.carriers.via import name_of, open_via
 from dls.remote.progress import Phase, Phases
 from dls.remote.ssh.algorithms import unsupported
 from dls.remote.ssh.config import resolve_hops
@@ -61,10 +62,19 @@ def choose(destination: str, hops: tuple[Target, ...], options: LoginOptions) ->
         return Choice("paramiko", reason)
     if program is None:
         raise TargetError("This computer has no ssh.", "Install OpenSSH's client, or leave --carrier out.")
-    shared = has_master(program, destination, options, hops[-1])
+    shared = _is_shared(program, destination, hops[-1], options)
     if options.carrier == "openssh" or shared or reason:
         return Choice("openssh", reason, shared)
     return Choice("paramiko")
+
+
+def _is_shared(program: str, destination: str, target: Target, options: LoginOptions) -> bool:
+    """Return whether `ssh` has an open connection to the target that it shares."""
+    if not target.control_path or not Path(target.control_path).exists():
+        return False
+    from dls.remote.carriers.openssh import has_master
+
+    return has_master(program, destination, options)
 
 
 def _log_in_via(
@@ -74,6 +84,8 @@ def _log_in_via(
         raise TargetError(
             "--via goes to the host without SSH.", "Leave out -J, --carrier and --through-exec, or --via itself."
         )
+    from dls.remote.carriers.via import name_of, open_via
+
     label = destination or name_of(command)
     with phases("login", f"Starting a shell on {label}") as phase:
         connection = open_via(label, command, options.remote_dir, prompter, phase)
@@ -97,6 +109,8 @@ def _log_in_as_chosen(
             if options.carrier == "paramiko" or find_ssh() is None:
                 raise
             phase.reporter.note(_explain(error))
+    from dls.remote.carriers.openssh import open_through_ssh
+
     program = find_ssh()
     assert program is not None
     return open_through_ssh(program, destination, hops[-1], options, prompter, phase, shared=choice.shared)
@@ -126,6 +140,8 @@ def _log_in_hop_by_hop(hops: tuple[Target, ...], options: LoginOptions, prompter
             if connection.new_host_key and hop is not hops[-1]:
                 prompter.tell(f"The host key of {hop.label} {connection.new_host_key}.")
             if options.through_exec and connection.forbids_forwarding():
+                from dls.remote.carriers.through_exec import open_through_exec
+
                 connection = open_through_exec(connection, options.remote_dir, phase)
     except BaseException:
         if connection is not None:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from dls.errors import ConnectError, LinkError
 from dls.remote.carriers.askpass import AskpassServer
@@ -44,10 +43,8 @@ def command(program: str, destination: str, options: LoginOptions) -> list[str]:
     return [*words, *options.ssh_arguments(parsed.user, parsed.port), "--", parsed.host, "exec sh"]
 
 
-def has_master(program: str, destination: str, options: LoginOptions, target: Target) -> bool:
+def has_master(program: str, destination: str, options: LoginOptions) -> bool:
     """Return whether `ssh` shares a connection to the host that is open (ControlMaster)."""
-    if not target.control_path or not Path(target.control_path).exists():
-        return False
     parsed = parse_destination(destination)
     arguments = [program, "-O", "check", *options.ssh_arguments(parsed.user, parsed.port), "--", parsed.host]
     try:

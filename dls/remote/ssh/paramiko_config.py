@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import paramiko
 
 from dls.errors import TargetError
+from dls.remote.ssh import lean_paramiko
 from dls.remote.ssh.exceptions import configuration_error
 from dls.remote.ssh.openssh_config import Settings
 
@@ -78,6 +80,7 @@ def read_settings(text: str, options: tuple[str, ...], host: str, source: str) -
 
     `source` names the file in an error. Raises TargetError for a text that paramiko can't understand.
     """
+    paramiko.config.invoke = importlib.import_module(lean_paramiko.NAME)  # type: ignore[attr-defined]  # runs Match exec
     first = "\n".join(option.replace("=", " ", 1) for option in options)
     try:
         found = paramiko.SSHConfig.from_text(f"{first}\n{text}").lookup(host)
