@@ -6,6 +6,7 @@ Needs root: it makes a user and writes one file into /etc/pam.d, which is remove
 from __future__ import annotations
 
 import contextlib
+import getpass
 import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -67,21 +68,32 @@ def has_module(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def pam_lab(folder: Path, service: Sequence[str], *options: str, user: str = "dlsways") -> Iterator[PamLab]:
-    """Run an sshd whose PAM service has these lines, which stand before the usual ones for account and session."""
+def pam_lab(folder: Path, service: Sequence[str], *options: str, own: bool = True) -> Iterator[PamLab]:
+    """Run an sshd whose PAM service has these lines, which stand before the usual ones for account and session.
+
+    Without an account of its `own`, the lab is for the current user, whose password it does not know.
+    """
     name = f"sshd-{folder.name}"
     kinds = {line.split()[0] for line in service}
     lines = [*service, *(line for line in USUAL if line.split()[0] not in kinds)]
     path = SERVICES / name
     path.write_text("".join(f"{line}\n" for line in lines))
-    usual = ("UsePAM yes", "KbdInteractiveAuthentication yes", "AuthenticationMethods keyboard-interactive")
+    usual = (
+        "PermitRootLogin yes",
+        "UsePAM yes",
+        "KbdInteractiveAuthentication yes",
+        "AuthenticationMethods keyboard-interactive",
+    )
     program = folder / name
     program.symlink_to(find_sshd() or "sshd")  # sshd asks the PAM service that is called as it is
     names_service = f"PAMServiceName {name}"
     if subprocess.run([program, "-o", names_service, "-T"], capture_output=True, check=False).returncode == 0:
         options = (*options, names_service)  # since OpenSSH 9.8, where another program makes the login
     try:
-        with account(user), serving(folder / "pam", *options, *usual, user=user, program=str(program)) as server:
+        with (
+            account("dlsways") if own else contextlib.nullcontext(getpass.getuser()) as user,
+            serving(folder / "pam", *options, *usual, user=user, program=str(program)) as server,
+        ):
             yield PamLab(server, user, folder)
     finally:
         path.unlink()
