@@ -106,7 +106,9 @@ def token_signature(kind: str, private: ed25519.Ed25519PrivateKey | ec.EllipticC
     if isinstance(private, ed25519.Ed25519PrivateKey):
         return join_strings(kind.encode(), private.sign(data)) + state
     numbers = utils.decode_dss_signature(private.sign(data, ec.ECDSA(hashes.SHA256())))
-    return join_strings(kind.encode(), join_strings(*(b"\0" + number.to_bytes(32, "big") for number in numbers))) + state
+    return (
+        join_strings(kind.encode(), join_strings(*(b"\0" + number.to_bytes(32, "big") for number in numbers))) + state
+    )
 
 
 @pytest.mark.parametrize("kind", ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"])
