@@ -12,13 +12,12 @@ import pytest
 
 from dls.demo import sshd
 from dls.errors import HostKeyError, LoginError
-from dls.remote.progress import Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.host_keys import ALGORITHMS, Acceptance, KeyStatus, compare_key, order_algorithms
 from dls.remote.ssh.known_hosts import Entry, Marker
-from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import NewHostKey, NoPrompter
 from dls.remote.ssh.target import METHODS, Target
+from tests.support.command_line import run_dls
 from tests.support.host_keys import certify, make_key
 from tests.support.logins import PASSWORD, target_of
 from tests.support.prompters import ScriptedPrompter
@@ -306,9 +305,7 @@ def test_a_jump_hosts_new_key_is_told(host: sshd.Server, tmp_path: Path) -> None
     text = re.sub(r"UserKnownHostsFile .*", f"UserKnownHostsFile {file}", host.config.read_text())
     _, _, settings = text.partition("\n")
     config.write_text(f"{text}  HostKeyAlias behind\n  ProxyJump jump\nHost jump\n{settings}  HostKeyAlias jump\n")
-    phases, person = Phases(Silent()), ScriptedPrompter(accept_host_keys=True)
-    connection = log_in("dls-demo", LoginOptions(ssh_config=config), person, phases)
-    connection.close()
-    assert person.told == ["The host key of jump is now known."] and connection.new_host_key == "is now known"
+    done = run_dls("stop", "-F", str(config), "--accept-new-host-key", "--remote-dir", str(tmp_path), "dls-demo")
+    assert done.returncode == 0, done.stderr
+    assert "The host key of jump is now known." in done.stderr and "its host key is now known" in done.stderr
     assert [line.split()[0] for line in file.read_text().splitlines()] == ["jump", "behind"]
-    assert person.host_keys[1].other_names == (f"{file}:1: jump",)

@@ -13,9 +13,10 @@ import pytest
 
 from dls.demo import sshd
 from dls.errors import HostKeyError
+from dls.remote.ssh.config import resolve_hops
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.known_hosts import hash_name
-from dls.remote.ssh.login import LoginOptions, resolve_hops
+from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.target import Target
 from tests.support.host_keys import certify, make_key
