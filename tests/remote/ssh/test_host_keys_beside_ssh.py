@@ -21,7 +21,10 @@ from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.target import Target
 from tests.support.host_keys import certify, make_key
 
-pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH's client is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("ssh") is None, reason="OpenSSH's client is not installed"),
+    pytest.mark.slow,  # some 400 logins
+]
 
 
 @dataclass(frozen=True)
