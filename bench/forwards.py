@@ -15,8 +15,8 @@ import sshtunnel
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dls.contract import ServerState
-from dls.remote.ssh.connection import Connection
 from dls.remote.login import LoginOptions, resolve_hops
+from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Connected, Link

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dls.cli.text import printable
 from dls.contract import DEFAULT_ENGINE, DEFAULT_REMOTE_DIR, DEFAULT_TTL
 from dls.errors import TargetError
 from dls.remote.ssh.options import CARRIERS, LoginOptions
@@ -209,8 +211,26 @@ def check_device(context: click.Context, parameter: click.Parameter, device: str
     return device
 
 
+class _Formatter(logging.Formatter):
+    """Formats a message that may hold what a host said, so that it can't change the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(f"{record.name}: {record.getMessage()}")
+
+
+def show_ssh_messages() -> None:
+    """Write what paramiko tells of its work to standard error; it tells no secrets."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logger = logging.getLogger("paramiko")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+
 def build_login_options(options: dict[str, Any]) -> LoginOptions:
-    """Return the values of the options that `login_options` adds; reads the password file."""
+    """Return the values of the options that `login_options` adds; reads the password file, and obeys --verbose."""
+    if options["verbose"]:
+        show_ssh_messages()
     return LoginOptions(
         ssh_config=options["ssh_config"],
         identities=tuple(options["identities"]),

@@ -136,7 +136,9 @@ DOORS: dict[str, Callable[[Console], object]] = {
     "event": lambda made: console.write_event("x", deep={"list": [json.loads(json.dumps(HOSTILE))]}),
     "line": lambda made: console.write_line(HOSTILE),
     "banner": lambda made: console.show_banner(made, HOSTILE, HOSTILE, [(HOSTILE, 1, True)], [HOSTILE]),
-    "host key": lambda made: _prompter(made).accept_host_key(NewHostKey(HOSTILE, HOSTILE, HOSTILE, HOSTILE)),
+    "host key": lambda made: _prompter(made).accept_host_key(
+        NewHostKey(HOSTILE, HOSTILE, HOSTILE, HOSTILE, (HOSTILE,))
+    ),
     "question": lambda made: _prompter(made).answer(Question(QuestionKind.HOST, "ann@gpu", HOSTILE, echo=True)),
 }
 """Each function that shows something, called with what a hostile host said."""

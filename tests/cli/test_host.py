@@ -22,6 +22,9 @@ def test_a_new_host_without_a_terminal(host: sshd.Server, tmp_path: Path) -> Non
     assert done.returncode == 12 and "no terminal" in done.stderr and "--accept-new-host-key" in done.stderr
     done = run_dls("stop", "-F", str(config), "--accept-new-host-key", "--remote-dir", str(tmp_path), "dls-demo")
     assert done.returncode == 0 and "its host key is now known" in done.stderr
+    config.write_text(re.sub(r"UserKnownHostsFile .*", "UserKnownHostsFile /dev/null", host.config.read_text()))
+    done = run_dls("stop", "-F", str(config), "--accept-new-host-key", "--remote-dir", str(tmp_path), "dls-demo")
+    assert done.returncode == 0 and "its host key is not kept, since it would go to /dev/null" in done.stderr
 
 
 def test_logs_of_a_host_that_has_none(host: sshd.Server, tmp_path: Path) -> None:
@@ -47,15 +50,29 @@ def run_on_terminal(arguments: list[str], answers: dict[str, str]) -> tuple[int,
 
 
 def test_a_new_host_key_is_asked_about(host: sshd.Server, tmp_path: Path) -> None:
-    """A new host key is shown as OpenSSH shows it; `no` refuses it, and `yes` adds it to known_hosts."""
+    """A new host key is shown as OpenSSH shows it; `no` refuses it, `yes` or its fingerprint adds it to known_hosts.
+
+    Another word, or another fingerprint, is told to be none before the question comes again.
+    """
     known = tmp_path / "known"
     text = re.sub(r"UserKnownHostsFile .*", f"UserKnownHostsFile {known}", host.config.read_text())
     (tmp_path / "config").write_text(text)
     command = ["stop", "-F", str(tmp_path / "config"), "--remote-dir", str(tmp_path / "none"), "dls-demo"]
-    code, shown = run_on_terminal(command, {"(yes/no)?": "no"})
+    first, again = "(yes/no/[fingerprint])?", "Please type 'yes', 'no' or the fingerprint:"
+    code, shown = run_on_terminal(command, {first: "no"})
     assert code == 12 and "key fingerprint is SHA256:" in shown and not known.exists()
-    code, shown = run_on_terminal(command, {"(yes/no)?": "yes"})
+    assert "not known by any other names" in shown and again not in shown
+    code, shown = run_on_terminal(command, {first: "y", again: "no"})
+    assert code == 12 and "not accepted" in shown and not known.exists()
+    code, shown = run_on_terminal(command, {first: "SHA256:another", again: "yes"})
     assert code == 0 and known.exists() and "No server was running" in shown
+    assert "That is not the fingerprint of this key." in shown
+    known.unlink()
+    listed = subprocess.run(
+        ["ssh-keygen", "-l", "-f", str(host.config.parent / "host_key")], check=True, capture_output=True, text=True
+    )
+    code, shown = run_on_terminal(command, {first: listed.stdout.split()[1]})
+    assert code == 0 and known.exists() and again not in shown and "its host key is now known" in shown
 
 
 def test_a_passphrase_is_not_echoed(host: sshd.Server, tmp_path: Path) -> None:

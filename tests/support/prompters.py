@@ -30,6 +30,8 @@ class ScriptedPrompter(NoPrompter):
         self.asked: list[tuple[str, bool]] = []
         """The prompts in order, each with whether its answer was shown."""
         self.host_keys: list[NewHostKey] = []
+        self.told: list[str] = []
+        """What was shown without a question."""
         self.threads: set[str] = set()
         """Names of the threads that asked."""
 
@@ -57,3 +59,6 @@ class ScriptedPrompter(NoPrompter):
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)

@@ -106,9 +106,10 @@ def order_algorithms(known: Sequence[Entry], allowed: Sequence[str]) -> tuple[st
     has_authority = any(entry.marker is Marker.AUTHORITY for entry in known)
 
     def is_later(algorithm: str) -> bool:
-        if is_certificate(algorithm):
-            return not has_authority
-        return ("ssh-rsa" if algorithm.startswith("rsa-") else algorithm) not in types
+        plain = algorithm.removesuffix(SUFFIX)
+        if ("ssh-rsa" if plain.startswith("rsa-") else plain) in types:
+            return False
+        return not (has_authority and is_certificate(algorithm))
 
     return tuple(sorted((name for name in allowed or ALGORITHMS if name in ALGORITHMS), key=is_later))
 

@@ -13,7 +13,7 @@ import re
 import secrets
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ KEY_FIELDS = {
 """The types of keys that OpenSSH knows, and the number of fields after the type; it skips lines with other types."""
 HASH_MAGIC = "|1|"
 """Start of a hashed name; the base64 texts of a salt and of the name's HMAC-SHA1 follow it."""
+BLANKS = re.compile(r"[ \t]+")
 UNSAFE = re.compile(r"""[\s@?*#\[\]|'"\\,!]""")
 """What a host's name may not hold if it is to be written to known_hosts, where it would mean something else."""
 
@@ -63,7 +64,7 @@ class Entry:
 
 def read(files: Iterable[Path], name: str) -> list[Entry]:
     """Return the lines of the files that are about a host; `name` is as `Target.known_hosts_name` has it."""
-    return [entry for entry in read_all(files) if matches(entry.names, name)]
+    return list(read_all(files, lambda names: matches(names, name)))
 
 
 def names_of(files: Iterable[Path], key: bytes) -> list[str]:
@@ -75,31 +76,34 @@ def names_of(files: Iterable[Path], key: bytes) -> list[str]:
     ]
 
 
-def read_all(files: Iterable[Path]) -> Iterator[Entry]:
-    """Yield all lines of the files that hold a key; files that can't be read count as empty, as in OpenSSH."""
+def read_all(files: Iterable[Path], is_wanted: Callable[[str], bool] = lambda names: True) -> Iterator[Entry]:
+    """Yield the lines of the files that hold a key; files that can't be read count as empty, as in OpenSSH.
+
+    `is_wanted` is asked with a line's host names first: decoding each key of a long file would take longer.
+    """
     for file in files:
         try:
             # Notepad writes a byte order mark, which Windows' OpenSSH skips; names may be in any encoding.
             text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
         except OSError:
             continue
-        yield from parse(file, text)
+        yield from parse(file, text, is_wanted)
 
 
-def parse(file: Path, text: str) -> Iterator[Entry]:
+def parse(file: Path, text: str, is_wanted: Callable[[str], bool] = lambda names: True) -> Iterator[Entry]:
     """Yield the lines of the text that hold a key; comments and invalid lines are skipped, as in OpenSSH."""
     # Not parsed by paramiko.HostKeys: it drops lines with a marker, and then a revoked key would look new.
     for number, line in enumerate(text.split("\n"), 1):
-        if line.lstrip(" \t").startswith("#"):
+        words = BLANKS.split(line.strip(" \t\r"), 4)
+        if words[0].startswith("#"):
             continue
-        words = re.split(r"[ \t]+", line.strip(" \t\r"))
         marker = Marker.NONE
         if words[0].startswith("@"):
             try:
                 marker = Marker(words.pop(0))
             except ValueError:
                 continue
-        if len(words) < 3 or words[0].startswith("@"):
+        if len(words) < 3 or words[0].startswith("@") or not is_wanted(words[0]):
             continue
         key = _decode_key(words[1], words[2])
         if key is not None:

@@ -48,10 +48,14 @@ class CachingPrompter:
         self._answers: dict[Question, str] = {}
         self._used: set[Question] = set()
         """Questions that have been answered in the current login."""
+        self._accepted: set[NewHostKey] = set()
 
     def accept_host_key(self, key: NewHostKey) -> bool:
-        """Ask the person each time."""
-        return self._prompter.accept_host_key(key)
+        """Ask the person, but not again about a key that was accepted and could not be kept in known_hosts."""
+        if key not in self._accepted and not self._prompter.accept_host_key(key):
+            return False
+        self._accepted.add(key)
+        return True
 
     def answer(self, question: Question) -> str:
         """Return the answer in memory; ask when there is none, or when it has been given in this login already."""

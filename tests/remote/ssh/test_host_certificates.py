@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,15 +113,21 @@ def token_signature(kind: str, private: ed25519.Ed25519PrivateKey | ec.EllipticC
 
 
 @pytest.mark.parametrize("kind", ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"])
-def test_an_authority_on_a_token(keys: tuple[Path, Path], kind: str) -> None:
-    """A certificate that was signed with a FIDO token is believed, and not when its signature is another's."""
+def test_an_authority_on_a_token(keys: tuple[Path, Path], tmp_path: Path, kind: str) -> None:
+    """A certificate signed with a FIDO token is believed, as by `ssh-keygen`, and not with another signature."""
     private: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey = ed25519.Ed25519PrivateKey.generate()
     if "ecdsa" in kind:
         private = ec.generate_private_key(ec.SECP256R1())
     public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     authority = join_strings(kind.encode(), *Reader(blob_of(public)).strings()[1:], b"ssh:")
-    made = replace(parse(blob_of(certify(*keys, principals="gpu"))), authority=authority, signature_algorithm=kind)
-    signed = replace(made, signature=token_signature(kind, private, made.signed))
-    assert find_fault(signed, "gpu", NOW) == ""
-    assert find_fault(replace(signed, signed=made.signed + b"x"), "gpu", NOW) == "has a wrong signature"
-    assert find_fault(replace(signed, signature=made.signature), "gpu", NOW) == "has a wrong signature"
+    made = parse(blob_of(certify(*keys, principals="gpu")))
+    signed = made.signed.removesuffix(join_strings(made.authority)) + join_strings(authority)
+    for content, verdict in ((signed, ""), (signed + b"x", "has a wrong signature")):
+        blob = signed + join_strings(token_signature(kind, private, content))
+        file = tmp_path / "certificate.pub"
+        file.write_text(f"ssh-ed25519-cert-v01@openssh.com {base64.b64encode(blob).decode()}\n")
+        shown = subprocess.run(["ssh-keygen", "-L", "-f", str(file)], capture_output=True, text=True)
+        assert (shown.returncode == 0 and "Signing CA: " in shown.stdout) is (verdict == "")
+        assert parse(blob).authority == authority
+        assert find_fault(parse(blob), "gpu", NOW) == verdict
+    assert find_fault(parse(signed + join_strings(made.signature)), "gpu", NOW) == "has a wrong signature"

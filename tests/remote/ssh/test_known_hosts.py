@@ -57,7 +57,7 @@ def test_names_match_as_in_sshd_8(names: str, host: str, is_match: bool) -> None
 
 
 def test_lines_that_hold_no_key_are_skipped() -> None:
-    """Comments, unknown or double markers, unknown and broken keys are skipped, and the lines are numbered with them."""
+    """Comments, unknown or double markers, unknown and broken keys are skipped; lines are numbered with them."""
     text = (
         f"# gpu {KEY}\n  \t\n  #gpu {KEY}\n@unknown gpu {KEY}\n@revoked @cert-authority gpu {KEY}\n"
         f"gpu\ngpu ssh-ed25519\ngpu ssh-ed25519 not-base64!\ngpu ssh-ed25519 AAAA\ngpu ssh-rsa {KEY.split()[1]}\n"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dls.remote.ssh.prompters import ThreadedPrompter
-from dls.remote.ssh.prompts import CannotAsk, Question, QuestionKind
+from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
+from dls.remote.ssh.prompts import CannotAsk, NewHostKey, Question, QuestionKind
 from tests.support.processes import until
 from tests.support.prompters import ScriptedPrompter
 
@@ -75,3 +75,15 @@ def test_a_question_ends_when_the_foreground_thread_leaves() -> None:
     assert isinstance(result(), CannotAsk)
     prompter.answer_pending()
     assert not person.asked
+
+
+def test_a_host_key_that_was_accepted_is_not_asked_about_again() -> None:
+    """A key that could not be kept in known_hosts is accepted again after a lost link; another key is asked about."""
+    person = ScriptedPrompter(accept_host_keys=True)
+    memory = CachingPrompter(person)
+    first, other = (NewHostKey("gpu", "gpu", "ssh-ed25519", fingerprint) for fingerprint in ("SHA256:a", "SHA256:b"))
+    assert [memory.accept_host_key(key) for key in (first, first, other)] == [True, True, True]
+    assert person.host_keys == [first, other]
+    refusing = ScriptedPrompter(accept_host_keys=False)
+    memory = CachingPrompter(refusing)
+    assert [memory.accept_host_key(first) for _ in range(2)] == [False, False] and len(refusing.host_keys) == 2

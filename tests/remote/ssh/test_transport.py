@@ -43,3 +43,13 @@ def test_buffered_reads_lose_nothing() -> None:
     assert received == sent
     reader.close()
     assert receiver.fileno() == -1
+
+
+def test_host_key_algorithms_are_proposed_as_they_were_set() -> None:
+    """paramiko alone would add a certificate's algorithm for each of them, allowed or not."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        made = transport.HostTransport(ours)
+        made.get_security_options().key_types = ("rsa-sha2-512", "ssh-ed25519-cert-v01@openssh.com")
+        assert made.preferred_keys == ("rsa-sha2-512", "ssh-ed25519-cert-v01@openssh.com")
+        made.close()
