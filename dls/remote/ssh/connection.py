@@ -273,8 +273,7 @@ def _log_in(
         transport = HostTransport(stream)
         try:
             accepted = _negotiate(transport, target, prompter, accept_new)
-            restricted, password = accepted.restrict(target, password)
-            return transport, accepted.note, Authenticator(restricted, transport, prompter, password).authenticate()
+            return transport, accepted.note, Authenticator(target, transport, prompter, password).authenticate()
         except BaseException:
             transport.close()
             raise
