@@ -32,6 +32,8 @@ class ScriptedPrompter(NoPrompter):
         self.host_keys: list[NewHostKey] = []
         self.threads: set[str] = set()
         """Names of the threads that asked."""
+        self.told: list[str] = []
+        """What was shown and needed no answer."""
 
     @property
     def host_questions(self) -> list[str]:
@@ -46,6 +48,9 @@ class ScriptedPrompter(NoPrompter):
     def accept_host_key(self, key: NewHostKey) -> bool:
         self.host_keys.append(key)
         return super().accept_host_key(key) if self._accept_host_keys is None else self._accept_host_keys
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
 
     def answer(self, question: Question) -> str:
         prompt = question.prompt

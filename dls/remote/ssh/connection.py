@@ -18,8 +18,16 @@ from dls.errors import ConnectError, ForwardError, HostError, LinkError
 from dls.remote.ssh import host_keys
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
-from dls.remote.ssh.exceptions import SSH_EXCEPTIONS, Prohibited, connection_error, sftp_error, translate_errors
+from dls.remote.ssh.exceptions import (
+    SSH_EXCEPTIONS,
+    Prohibited,
+    connection_error,
+    session_error,
+    sftp_error,
+    translate_errors,
+)
 from dls.remote.ssh.prompts import Prompter
+from dls.remote.ssh.refusals import is_password_expired, password_expired
 from dls.remote.ssh.shell import MAX_OUTPUT, OutputCollector, wrap_script
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
@@ -67,6 +75,8 @@ class Connection:
         """Whether the host key was added to known_hosts during this login."""
         self.jump_host = jump_host
         """The connection to the last jump host, which carries this one; None without jump hosts."""
+        self._has_run = False
+        """Whether a script has run, so that the session works."""
 
     @classmethod
     def open(
@@ -129,16 +139,22 @@ class Connection:
         """
         marker = secrets.token_hex(12)
         collector = OutputCollector(marker, on_line)
-        with self._translate_errors(), contextlib.closing(_open_session(self.transport)) as channel:
+        session_errors = translate_errors(
+            partial(session_error, self.target, self.is_active, is_first=not self._has_run)
+        )
+        with session_errors, contextlib.closing(_open_session(self.transport)) as channel:
             status, stderr = self._execute(channel, wrap_script(script, marker), collector, timeout)
         if collector.status is None and not self.is_active():
-            raise LinkError(f"The connection to {self.target.label} was lost.", "Run the command again.")
+            raise session_error(self.target, self.is_active, EOFError("it was closed"), is_first=not self._has_run)
+        if collector.status is None and is_password_expired(stderr):
+            raise password_expired(self.target)
         if collector.status is None:
             raise HostError(
                 f"{self.target.label} does not run commands as it should (its shell ended with status {status}).",
                 "Log in by hand and check whether `sh` works there.",
                 detail=(stderr or collector.noise)[-2000:],
             )
+        self._has_run = True
         return Completed(collector.status, collector.text, stderr)
 
     def _execute(

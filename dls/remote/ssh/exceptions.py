@@ -74,6 +74,23 @@ def connection_error(target: Target, error: Exception) -> DlsError:
     return convert(target, error)
 
 
+def session_error(target: Target, is_active: Callable[[], bool], error: Exception, *, is_first: bool) -> DlsError:
+    """Return our error for an exception while a script runs; `is_first` says that none has run on this connection."""
+    if isinstance(error, paramiko.ChannelException):
+        return HostError(
+            f"{target.label} accepts the login, but runs no commands: its SSH server refuses sessions.",
+            "Ask whoever runs the host whether this account may run commands (MaxSessions, restricted accounts).",
+        )
+    if is_first and not is_active():
+        return LinkError(
+            f"{target.label} accepted the login and closed the connection at once.",
+            "The host may be out of memory or processes, or limit this account; its log says why (sshd).",
+        )
+    if not is_active():
+        return LinkError(f"The connection to {target.label} was lost.", "Run the command again.")
+    return connection_error(target, error)
+
+
 def channel_error(error: Exception) -> ChannelError:
     """Return our error for an exception at a channel that was open."""
     return ChannelError(f"The channel to the host was closed ({type(error).__name__}).")

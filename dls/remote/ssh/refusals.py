@@ -93,6 +93,11 @@ def password_expired(target: Target) -> LoginError:
     )
 
 
+def is_password_expired(text: str) -> bool:
+    """Whether sshd says in place of running a command that the password has to be changed first, whatever logged in."""
+    return "Password change required" in text
+
+
 def refused(target: Target, allowed: Sequence[str], tried: Sequence[str], attempts: Sequence[Attempt]) -> LoginError:
     """Return the error for a host that accepted nothing of what there was."""
     forbidden = [method for method in allowed if method not in target.methods]
