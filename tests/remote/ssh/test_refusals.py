@@ -332,7 +332,7 @@ def test_a_host_that_asks_without_end(folder: Path) -> None:
     """Rounds without a question could go on for ever: the login ends after a hundred."""
 
     class Forever(Endless):
-        again = ("", "again", "", [])
+        again: Any = ("", "again", "", [])
 
     with sshd.running(folder, library=True, login=Forever) as server, pytest.raises(LoginError, match="without end"):
         Connection.open(target_of(server), NoPrompter())
