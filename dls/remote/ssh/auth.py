@@ -13,14 +13,14 @@ from dls.remote.ssh.kerberos import has_ticket
 from dls.remote.ssh.keyboard_interactive import Rounds
 from dls.remote.ssh.prompts import Prompter, Question, QuestionKind
 from dls.remote.ssh.publickey import PublicKeys
-from dls.remote.ssh.refusals import closed_error, password_expired, password_refused, refusal_table, refused
+from dls.remote.ssh.refusals import KERBEROS, closed_error, password_expired, password_refused, refusal_table, refused
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
 from dls.remote.ssh.userauth import ConnectionClosed, Failure, PasswordChangeRequest, Reply, Success, UserAuth
 
 OURS = ("publickey", "keyboard-interactive", "password")
 """The authentication methods that are implemented here; OpenSSH's `ssh` has more."""
-GSSAPI, HOSTBASED = "gssapi-with-mic", "hostbased"
+HOSTBASED = "hostbased"
 MAX_STEPS = 20
 """Most credentials that a host may demand one after the other; one that wants more would never end."""
 
@@ -153,7 +153,7 @@ class Authenticator:
             raise NeedsOpenSsh(self.target, "Kerberos (GSSAPI)")
 
     def _can_use_kerberos(self) -> bool:
-        if not self.may_use_openssh or not self._could_use(GSSAPI):
+        if not self.may_use_openssh or not self._could_use(KERBEROS):
             return False
         if self._has_ticket is None:
             self._has_ticket = has_ticket()

@@ -116,8 +116,8 @@ def configuration_error(subject: str, error: Exception) -> TargetError:
 
 
 def describe(error: BaseException) -> str:
-    """Return the text of an exception as one sentence; its class name where it has no text."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return the text of an exception as one sentence."""
+    text = getattr(error, "strerror", None) or str(error) or "no reason is known"
     return text.rstrip(".") + "."
 
 
@@ -132,7 +132,11 @@ def _unreachable(target: Target, error: Exception) -> ConnectError:
     )
 
 
-def _no_common_algorithm(target: Target, error: Exception) -> NoCommonAlgorithm:
+def _no_common_algorithm(target: Target, error: Exception) -> ConnectError:
+    if "Incompatible version" in str(error):
+        return ConnectError(
+            f"{target.label} speaks only an SSH that is older than 2.0.", "Its SSH server has to be updated."
+        )
     hint = "This computer's ssh may know one: --carrier openssh. An old server has to be updated."
     purpose = next((PURPOSES[words] for words in PURPOSES if words in str(error)), None)
     if purpose is None or not isinstance(error, NothingInCommon):
@@ -173,6 +177,11 @@ def _bad_configuration(target: Target, error: Exception) -> TargetError:
 def _no_greeting(target: Target, error: Exception) -> ConnectError:
     lines = error.lines if isinstance(error, NoGreeting) else []
     where = f"{target.host} port {target.port}"
+    if lines and lines[-1].startswith("SSH-"):
+        return ConnectError(
+            f"The SSH server at {where} closed the connection right after its greeting.",
+            "It may take no logins now, or none from this address: wait some minutes, or ask whoever runs the host.",
+        )
     if lines and not any(word in lines[-1].lower() for word in REFUSING_WORDS):
         return _no_ssh_server(target)
     if isinstance(error, NoGreeting) and error.is_late:

@@ -187,6 +187,28 @@ def test_a_connection_that_is_closed_before_the_greeting(listener: socket.socket
 
 
 @pytest.mark.parametrize(
+    ("greeting", "message"),
+    [(b"SSH-2.0-odd\r\n", "right after its greeting"), (b"SSH-1.5-old\r\n", "older than 2.0")],
+)
+def test_a_greeting_and_nothing_more(listener: socket.socket, greeting: bytes, message: str) -> None:
+    """A server that closes the connection after its greeting, and one of SSH 1, are no lost connection."""
+
+    def greet() -> None:
+        peer, _ = listener.accept()
+        peer.recv(100)
+        peer.sendall(greeting)
+        peer.shutdown(socket.SHUT_WR)
+        peer.recv(100_000)
+        peer.close()
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    with pytest.raises(ConnectError, match=message):
+        negotiate(Target("gpu", "127.0.0.1", listener.getsockname()[1], "ann"))
+    thread.join()
+
+
+@pytest.mark.parametrize(
     ("option", "what"),
     [
         (
@@ -261,6 +283,9 @@ def test_kerberos_needs_openssh(
         target = replace(target_of(server), user=account[0], methods=METHODS)
         without = replace(target, identities=())
         monkeypatch.setenv("PATH", klist(tmp_path, "exit 1"))
+        with pytest.raises(LoginError, match="accepted no login") as refused:
+            Connection.open(replace(without, methods=("gssapi-with-mic", "publickey")), ScriptedPrompter())
+        assert "kinit" in refused.value.hint
         person = ScriptedPrompter({"password": PASSWORD})
         Connection.open(without, person).close()
         assert len(person.asked) == 1
