@@ -31,6 +31,16 @@ RESULTS = {
     "there": "Installed our code; another dls made the environment meanwhile",
 }
 """What the installer's last line means to the user."""
+STORAGE_FAULTS = {
+    "read-only": "its disk is read-only",
+    "denied": "you may not write there",
+    "missing": "the home directory does not exist",
+    "full": "its disk is full",
+    "quota": "your quota there is used up",
+    "noexec": "no programs may run there (noexec)",
+    "failed": "writing there fails",
+}
+"""Why nothing can be installed in the remote directory, by the name that storage.sh has for it."""
 NO_LOCK_FITS = "Installed the packages (the newest that fit: no lock fits this host) and our code"
 
 
@@ -161,11 +171,7 @@ def _choose(report: HostReport, needed: Requirements, tool: Tool | None) -> tupl
             f"{report.hostname} runs {report.system}, where dls can't start its server.",
             "Hosts with Linux or macOS work; on Windows, start `dls serve` by hand and forward its port.",
         )
-    if 0 < report.free_mib < needed.disk_mib:
-        raise HostError(
-            f"{report.root} on {report.hostname} has {report.free_mib} MiB free; the packages need {needed.disk_mib}.",
-            "Free some space, or name another directory with --remote-dir.",
-        )
+    _check_storage(report, needed)
     usable = [python for python in report.pythons if python.version[:2] in PREFERRED]
     usable.sort(key=lambda python: PREFERRED.index(python.version[:2]))
     able = [python for python in usable if python.has_venv]
@@ -179,6 +185,22 @@ def _choose(report: HostReport, needed: Requirements, tool: Tool | None) -> tupl
     if with_pip:
         return Tool.FETCH_UV, with_pip[0]
     raise HostError(_no_python(report), "Install one (on Debian and Ubuntu: apt install python3-venv), or uv.")
+
+
+def _check_storage(report: HostReport, needed: Requirements) -> None:
+    """Raise HostError where the packages can't be put into the remote directory, with the places that would do."""
+    if 0 < report.free_mib < needed.disk_mib:
+        room = f"{report.free_mib} MiB free; the packages need {needed.disk_mib}"
+        message = f"{report.root} on {report.hostname} has {room}."
+    elif report.storage in STORAGE_FAULTS:
+        message = f"{report.root} on {report.hostname} can't hold the server: {STORAGE_FAULTS[report.storage]}."
+    else:
+        return
+    if report.places:
+        hint = f"Name another directory with --remote-dir. These would do: {', '.join(map(str, report.places))}."
+    else:
+        hint = "Name another directory with --remote-dir; the usual ones (/scratch, /work, /data, /var/tmp …) won't do."
+    raise HostError(message, hint)
 
 
 def _no_python(report: HostReport) -> str:

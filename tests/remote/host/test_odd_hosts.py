@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
+import dls
 from dls import gpus
 from dls.demo import sshd
+from dls.errors import HostError
 from dls.remote.commands import host as looked_at
 from dls.remote.commands import read_log, stop_server
 from dls.remote.host.deploy import Deployment
@@ -22,18 +25,27 @@ from dls.remote.progress import Phases, Silent
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support.connecting import connected
-from tests.support.processes import is_gone, until
+from tests.support.disks import disk, disk_with_quota
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import free_port, is_gone, until
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+STRANGER = 65534
+"""Number of the user who is not ours."""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts disks or gives files away, so it needs root")
 HANGS = "trap '' TERM HUP; echo $$ >>{folder}/asked\nsleep 600 & echo $! >>{folder}/asked; wait"
 """An nvidia-smi that ignores SIGTERM, and whose child holds its output after it is killed."""
 
 
 class Notes(Silent):
-    """Records the notes."""
+    """Records the notes, and the phases that began."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.begun: list[str] = []
+
+    def begin(self, phase: str, text: str) -> None:
+        self.begun.append(phase)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -139,3 +151,114 @@ def test_the_user_is_told_of_a_driver_that_hangs(hanging: Path, short_folder: Pa
     assert found.report.gpus == () and found.report.gpus_hang and found.report.full
     [note] = reporter.notes
     assert "nvidia-smi on dls-demo does not answer" in note
+
+
+def home_that(fault: str, folder: Path) -> AbstractContextManager[Path]:
+    """Return a home with that fault."""
+    if fault == "quota":
+        return disk_with_quota(folder, mib=20)
+    if fault == "missing":
+        return nullcontext(Path("/proc/home/ann"))
+    return disk(folder, {"read-only": "ro", "noexec": "noexec", "full": "size=1m,nr_inodes=100"}[fault])
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("read-only", "its disk is read-only"),
+        ("noexec", "no programs may run there"),
+        ("missing", "the home directory does not exist"),
+        ("quota", "your quota there is used up"),
+        ("full", "1 MiB free; the packages need 600"),
+    ],
+)
+def test_a_home_that_holds_nothing(fault: str, reason: str, short_folder: Path) -> None:
+    """It is found before anything is installed, and the error offers the places of the host that would do."""
+    scratch = short_folder / "scratch"
+    scratch.mkdir(mode=0o700)
+    with home_that(fault, short_folder / "home") as home:
+        variables = f"HOME={home} SCRATCH={scratch} WORK={home}"
+        with host_with(short_folder, f"{os.environ['PATH']} {variables}") as server:
+            reporter = Notes()
+            with pytest.raises(HostError) as caught:
+                dls.connect("dls-demo", login=LoginOptions(ssh_config=server.config), reporter=reporter)
+        assert reason in caught.value.message and f"{home}/.dls" in caught.value.message
+        assert "--remote-dir" in caught.value.hint and f"{scratch}/dls (" in caught.value.hint
+        assert str(home) not in caught.value.hint and "/var/tmp/root-dls (" in caught.value.hint
+        assert "install" not in reporter.begun
+        assert fault == "missing" or [path.name for path in home.iterdir()] == []
+
+
+@needs_root
+def test_a_home_that_is_full_to_the_last_byte(short_folder: Path) -> None:
+    """A disk with no free space at all is told from one whose free space is unknown."""
+    with disk(short_folder / "home", "size=1m") as home:
+        subprocess.run(["dd", "if=/dev/zero", f"of={home}/much"], check=False, capture_output=True)
+        options = f"{os.environ['PATH']} HOME={home}"
+        with host_with(short_folder, options) as server, pytest.raises(HostError, match="its disk is full"):
+            dls.connect("dls-demo", login=LoginOptions(ssh_config=server.config))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@needs_root
+def test_places_that_other_users_could_change_are_not_offered(shell: str, short_folder: Path) -> None:
+    """Nor one where the user's directory is somebody else's already; one that is open, but sticky, is."""
+    modes = {"own": 0o700, "sticky": 0o1777, "open": 0o777, "taken": 0o1777, "foreign": 0o755}
+    for name, mode in modes.items():
+        (short_folder / name).mkdir()
+        (short_folder / name).chmod(mode)
+    os.chown(short_folder / "foreign", STRANGER, STRANGER)
+    (short_folder / "taken" / "root-dls").mkdir()
+    os.chown(short_folder / "taken" / "root-dls", STRANGER, STRANGER)
+    folders = " ".join(f"{short_folder}/{name}" for name in modes)
+    lines = f"list_folders() {{ printf '%s\\n' {folders}; }}\nlist_places\n"
+    words = [shell, "sh"] if shell == "busybox" else [shell]
+    text = render("storage", "trusted", DISK_MIB=1) + lines
+    done = subprocess.run([*words, "-s"], input=text, capture_output=True, text=True, check=True)
+    places = [line.partition("\t")[2] for line in done.stdout.splitlines()]
+    assert places == [f"{short_folder}/own/dls", f"{short_folder}/sticky/root-dls"]
+    assert sorted(path.name for path in short_folder.rglob("*")) == sorted([*modes, "root-dls"])
+
+
+@contextmanager
+def host_with_read_only_tmp(folder: Path) -> Iterator[sshd.Server]:
+    """Run an OpenSSH server for whose users /tmp is read-only; its files and its users' home are in the folder."""
+    mount = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp"
+    run = f'exec unshare --mount sh -c \'{mount} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
+    try:
+        with sshd.running(folder, options=f"SetEnv HOME={folder}/home") as server:
+            yield server
+    finally:
+        os.environ["PATH"] = before
+
+
+@pytest.mark.slow
+@needs_root
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_read_only_tmp(remote_dir: str, is_taken: bool) -> None:
+    """The run directory is in another place, private like one in /tmp; the next connect and stop find the server."""
+    folder = Path(tempfile.mkdtemp(prefix="dls-t-", dir="/var/tmp"))
+    place, root = Path(f"/var/tmp/dls-run-{os.getuid()}"), folder / "home" / ".dls"
+    shutil.rmtree(place, ignore_errors=True)
+    root.mkdir(mode=0o700, parents=True)
+    (root / "env").symlink_to(f"{remote_dir}/env")
+    if is_taken:
+        place.mkdir()
+        os.chown(place, STRANGER, STRANGER)
+    try:
+        with host_with_read_only_tmp(folder) as server:
+            login = LoginOptions(ssh_config=server.config)
+            with dls.connect("dls-demo", login=login, local_port=free_port()) as first:
+                assert ItkSnap(first.port).start()
+                assert first.state.run_dir.startswith(f"{place}-" if is_taken else f"{place}/")
+                run = Path(first.state.run_dir)
+                assert all(path.stat().st_mode & 0o077 == 0 for path in (run, run.parent))
+            with dls.connect("dls-demo", login=login, local_port=free_port()) as second:
+                assert second.state.pid == first.state.pid
+            assert stop_server("dls-demo", login, NoPrompter(), Silent())
+    finally:
+        for left in (folder, place, *place.parent.glob(f"{place.name}-*")):
+            shutil.rmtree(left, ignore_errors=True)

@@ -45,8 +45,19 @@ SCRIPTS = {
     "wake": launch.wake_script(STATE),
 }
 """Every script as it goes to a host."""
-LIBRARIES = {"checksums", "end_server", "gpus", "lock", "paths", "private", "process", "trusted"}
-OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR"}
+LIBRARIES = {
+    "checksums",
+    "end_server",
+    "gpus",
+    "lock",
+    "paths",
+    "private",
+    "process",
+    "storage",
+    "temporary",
+    "trusted",
+}
+OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR", "TMPDIR"}
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]

@@ -6,7 +6,7 @@
 # fits this host, or empty), UV_LOCK (text of the lock file of uv), COMPLETE (text of complete.json), VERIFIER (text of
 # verify.py).
 # The last line says what was installed: `locked`, `ranges`, or `there` where another dls made the environment meanwhile.
-# Status: 65 a package is not the locked one, 71 the run directory is another user's, 73 no room, 74 the packages can't be
+# Status: 65 a package is not the locked one, 71 the run directory is another user's, 72 it can't be made, 73 no room, 74 the packages can't be
 # installed, 77 a directory is another user's or open to others.
 # shellcheck shell=sh
 set -u
@@ -109,6 +109,7 @@ for left in "$ROOT/env/.making-$(uname -n)-"*; do
 done
 TEMP="$ROOT/env/.making-$(uname -n)-$$"
 mkdir "$TEMP" || exit 73
+choose_tmpdir "$TEMP"
 case $TOOL in
   FETCH_UV) fetch_uv && UV=$ROOT/uv/bin/uv ;;
   PIP) UV='' ;;
