@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +21,15 @@ from dls.demo import sshd
 from dls.errors import HostError
 from dls.remote.commands import host as looked_at
 from dls.remote.commands import read_log, stop_server
+from dls.remote.host import install, lock_files, send_uv
+from dls.remote.host import probe as probing
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
+from dls.remote.host.packages import Code, Requirements
+from dls.remote.host.probe import Depth, HostReport
 from dls.remote.host.scripts import render
-from dls.remote.progress import Phases, Silent
+from dls.remote.progress import Phase, Phases, Silent
+from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support.connecting import connected
@@ -35,6 +43,10 @@ STRANGER = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts disks or gives files away, so it needs root")
 HANGS = "trap '' TERM HUP; echo $$ >>{folder}/asked\nsleep 600 & echo $! >>{folder}/asked; wait"
 """An nvidia-smi that ignores SIGTERM, and whose child holds its output after it is killed."""
+REPORT = HostReport(
+    system="Linux", machine="x86_64", libc="glibc 2.36", hostname="gpu1", home="/home/ann", uid=1000,
+    root="/home/ann/.dls", run_dir="/tmp/dls-1000/x", remote_key="x", filesystem="xfs", free_mib=5000,
+)  # fmt: skip
 
 
 class Notes(Silent):
@@ -222,14 +234,14 @@ def test_places_that_other_users_could_change_are_not_offered(shell: str, short_
 
 
 @contextmanager
-def host_with_read_only_tmp(folder: Path) -> Iterator[sshd.Server]:
-    """Run an OpenSSH server for whose users /tmp is read-only; its files and its users' home are in the folder."""
-    mount = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp"
-    run = f'exec unshare --mount sh -c \'{mount} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
+def host_with_mounts(folder: Path, mounts: str, options: str = "") -> Iterator[sshd.Server]:
+    """Run an OpenSSH server whose users alone see what these commands mount; its files are in the folder."""
+    run = f'exec unshare --mount sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
     before = os.environ["PATH"]
     os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
+    (folder / "sshd").mkdir()
     try:
-        with sshd.running(folder, options=f"SetEnv HOME={folder}/home") as server:
+        with sshd.running(folder / "sshd", options=options) as server:
             yield server
     finally:
         os.environ["PATH"] = before
@@ -249,7 +261,8 @@ def test_a_read_only_tmp(remote_dir: str, is_taken: bool) -> None:
         place.mkdir()
         os.chown(place, STRANGER, STRANGER)
     try:
-        with host_with_read_only_tmp(folder) as server:
+        read_only = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp"
+        with host_with_mounts(folder, read_only, f"SetEnv HOME={folder}/home") as server:
             login = LoginOptions(ssh_config=server.config)
             with dls.connect("dls-demo", login=login, local_port=free_port()) as first:
                 assert ItkSnap(first.port).start()
@@ -262,3 +275,111 @@ def test_a_read_only_tmp(remote_dir: str, is_taken: bool) -> None:
     finally:
         for left in (folder, place, *place.parent.glob(f"{place.name}-*")):
             shutil.rmtree(left, ignore_errors=True)
+
+
+OLD_PYTHON = "printf 'python\\t/usr/bin/python3\\t/usr/bin/python3.6\\t3.6.8\\t1\\t1\\n'"
+"""A Python that says, as the probe asks it, that it is a 3.6 with pip: that of RHEL 8."""
+
+
+@contextmanager
+def host_with_python(folder: Path, python: str, options: str = "") -> Iterator[sshd.Server]:
+    """Run an OpenSSH server on a host where this program is the only Python."""
+    fake = program(folder, "old-python", python) / "old-python"
+    names = [path for place in ("/usr/bin", "/usr/local/bin") for path in Path(place).glob("python*")]
+    real = {path.resolve() for path in names if re.fullmatch(r"python[0-9.]*", path.name)}
+    mounts = " && ".join(f"mount --bind {fake} {path}" for path in sorted(real))
+    with host_with_mounts(folder, mounts, f"SetEnv PATH=/usr/bin:/bin HOME={folder}\n{options}") as server:
+        yield server
+
+
+def plan_there(connection: Connection, root: Path) -> install.InstallPlan:
+    report = probing.probe(connection, str(root), Depth.ALL)
+    return install.plan(report, Requirements(("six",), disk_mib=10), Code.installed().key)
+
+
+@needs_root
+@pytest.mark.parametrize("python", [OLD_PYTHON, "exit 127"], ids=["3.6", "none"])
+@pytest.mark.parametrize("sftp", [True, False])
+def test_uv_is_sent_to_a_host_whose_python_can_not_fetch_it(short_folder: Path, python: str, sftp: bool) -> None:
+    """It is the locked one, runs there, belongs to its user alone, and is found by the next probe."""
+    root = short_folder / "r"
+    options = "" if sftp else "Subsystem sftp /bin/false"
+    with host_with_python(short_folder, python, options) as server:
+        login = LoginOptions(ssh_config=server.config)
+        with closing(log_in("dls-demo", login, NoPrompter(), Phases(Silent()))) as connection:
+            found = plan_there(connection, root)
+            assert found.tool is install.Tool.SEND_UV
+            path = send_uv.send_uv(connection, found.root, found.run_dir, found.uv_tags, Phase(Silent()))
+            version = connection.run(f"{path} --version").stdout
+            again = plan_there(connection, root)
+    [locked] = re.findall(r"^uv==(\S+)", lock_files.read("uv"), re.M)
+    assert version.split()[1] == locked
+    assert again.tool is install.Tool.UV and again.uv == path == f"{root}/uv/bin/uv"
+    assert [entry.name for entry in (root / "uv" / "bin").iterdir()] == ["uv"]
+    assert all(entry.stat().st_mode & 0o077 == 0 for entry in (root, *root.rglob("*")))
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "libc", "first", "last"),
+    [
+        ("Linux", "x86_64", "glibc 2.28", "manylinux_2_28_x86_64", "musllinux_1_1_x86_64"),
+        ("Linux", "aarch64", "musl libc (aarch64)", "musllinux_1_2_aarch64", "musllinux_1_1_aarch64"),
+        ("Linux", "x86_64", "glibc 2.12", "musllinux_1_2_x86_64", "musllinux_1_1_x86_64"),
+        ("Linux", "arm64", "", "musllinux_1_2_aarch64", "musllinux_1_1_aarch64"),
+        ("Darwin", "arm64", "", "macosx_11_0_arm64", "macosx_11_0_arm64"),
+        ("Darwin", "x86_64", "", "macosx_10_15_x86_64", "macosx_10_15_x86_64"),
+    ],
+)
+def test_the_wheel_of_uv_fits_the_host(
+    tmp_path: Path, system: str, machine: str, libc: str, first: str, last: str
+) -> None:
+    """Each kind of host gets tags for which the lock file has a wheel; pip finds it, and checks its hash."""
+    report = replace(REPORT, system=system, machine=machine, libc=libc)
+    tags = send_uv.platform_tags(report)
+    assert (tags[0], tags[-1]) == (first, last)
+    said = send_uv._run_pip([sys.executable, "-m", "pip"], tmp_path, tags)
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.stem.endswith(tuple(tag.rpartition("_")[2] for tag in tags)), said
+    assert len(send_uv._unpack(wheel)) > 1 << 20
+
+
+def test_a_host_for_which_there_is_no_uv() -> None:
+    """Nothing is sent to it."""
+    assert send_uv.platform_tags(replace(REPORT, machine="mips64")) == ()
+    assert send_uv.platform_tags(replace(REPORT, system="FreeBSD")) == ()
+
+
+def test_uv_that_can_not_be_fetched_here(tmp_path: Path, connection: Connection, short_folder: Path) -> None:
+    """The error says that this computer could not fetch it, and what its pip said; the host is left as it was."""
+    with pytest.raises(HostError, match="could not fetch it to send it there") as caught:
+        send_uv.send_uv(connection, f"{short_folder}/r", f"{short_folder}/run", ("no_such_tag",), Phase(Silent()))
+    assert "uv" in caught.value.detail and "pip" in caught.value.hint
+    assert not (short_folder / "r").exists()
+
+
+def managed_python() -> Path:
+    """The folder of a Python 3.12 of this machine that is not the system's."""
+    for python in (*Path.home().glob(".pyenv/versions/3.12.*/bin/python3.12"), Path(sys.base_prefix, "bin/python3.12")):
+        if python.exists() and not str(python.resolve()).startswith(("/usr/bin/", "/usr/local/bin/")):
+            return python.parent.parent
+    pytest.skip("needs a Python 3.12 beside the system's")
+
+
+@pytest.mark.slow
+@needs_root
+def test_a_host_with_an_old_python_is_set_up(short_folder: Path) -> None:
+    """uv is sent, makes the environment from a Python of its own, and ITK-SNAP gets its answer."""
+    root, python = short_folder / "r", managed_python()
+    # Where uv would put the Python that it downloads.
+    managed = root / "python" / f"cpython-{python.name}-linux-{os.uname().machine}-gnu"
+    managed.mkdir(parents=True)
+    root.chmod(0o700)
+    for part in ("bin", "lib", "include"):
+        (managed / part).symlink_to(python / part)
+    with host_with_python(short_folder, OLD_PYTHON) as server:
+        session, _ = connected(server, str(root))
+        with session:
+            assert ItkSnap(session.port).start()
+            done = session.connection.run(f"readlink -f {root}/env/*/bin/python")
+            assert done.stdout.startswith(f"{python}/")
+            session.close(stop_server=True)

@@ -38,6 +38,8 @@ SCRIPTS = {
     "log": launch.log_script("/l", 20, follow=True),
     "make_environment": install.environment_script(PLAN, own_caches=True),
     "mark_incomplete": render("mark_incomplete", "trusted", ROOT="/r", ENVIRONMENT="/e", CODE="/c"),
+    "prepare_uv": render("prepare_uv", "trusted", ROOT="/r"),
+    "receive_uv": render("receive_uv", "trusted", ROOT="/r", PART="/r/uv/bin/p", ARCHIVE="eA==", DIGEST="0"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
     "remove_sessions": render("remove_sessions", arguments=["/a/1"]),
     "send_code": install.code_script(PLAN, b"PK"),

@@ -13,10 +13,12 @@ set -u
 umask 077
 exec 2>&1
 make_directories "$ROOT" "$ROOT/env"
-check_directories "$ENVIRONMENT" "$ROOT/run" "$ROOT/uv" "$ROOT/uv/bin" "$ROOT/cache" "$ROOT/cache/uv" "$ROOT/cache/pip"
+check_directories "$ENVIRONMENT" "$ROOT/run" "$ROOT/uv" "$ROOT/uv/bin" "$ROOT/python" "$ROOT/cache" "$ROOT/cache/uv" "$ROOT/cache/pip"
 check_files "$ROOT/uv/bin/uv"
 make_private "$RUN"
-if [ -n "$OWN_CACHES" ]; then export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip"; fi
+if [ -n "$OWN_CACHES" ]; then
+  export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip" UV_PYTHON_INSTALL_DIR="$ROOT/python"
+fi
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CONFIG=1 UV_NO_PROGRESS=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
