@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,3 +37,16 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.02)
+
+
+def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until something listens on the loopback port; fails when the process that should do it has ended.
+
+    The kernel's table is read, not the port: a connection made for a look would stand in the server's log.
+    """
+
+    def is_listening() -> bool:
+        assert process.poll() is None, f"{process.args!r} has ended with status {process.returncode}"
+        return f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text()
+
+    until(is_listening)

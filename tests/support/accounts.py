@@ -1,0 +1,33 @@
+"""User accounts of this computer, for logins that the system itself decides on: passwords, PAM, login shells."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+PASSWORD = "tr0ub4dor&3"
+"""Password of the accounts."""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a user, so it needs root")
+
+
+@contextlib.contextmanager
+def account(name: str, *, shell: str = "/bin/sh") -> Iterator[str]:
+    """Make a user with the password PASSWORD, and remove it and its processes afterwards; yields its name."""
+    subprocess.run(["userdel", "-rf", name], check=False, capture_output=True)
+    subprocess.run(["useradd", "-m", "-s", shell, name], check=True, capture_output=True)
+    try:
+        set_password(name, PASSWORD)
+        yield name
+    finally:
+        subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+        subprocess.run(["userdel", "-rf", name], check=False, capture_output=True)
+
+
+def set_password(name: str, password: str) -> None:
+    """Give the user this password."""
+    subprocess.run(["chpasswd"], input=f"{name}:{password}", text=True, check=True)
