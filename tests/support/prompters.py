@@ -49,6 +49,9 @@ class ScriptedPrompter(NoPrompter):
         self.host_keys.append(key)
         return super().accept_host_key(key) if self._accept_host_keys is None else self._accept_host_keys
 
+    def tell(self, text: str) -> None:
+        self.told.append(text)
+
     def answer(self, question: Question) -> str:
         prompt = question.prompt
         self.asked.append((prompt, question.echo))
@@ -59,6 +62,3 @@ class ScriptedPrompter(NoPrompter):
         if isinstance(answer, BaseException):
             raise answer
         return answer
-
-    def tell(self, text: str) -> None:
-        self.told.append(text)

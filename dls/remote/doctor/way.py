@@ -84,8 +84,6 @@ def _judge_key(first: Target, found: Survey, findings: Findings, options: LoginO
         findings.ok("host key", text)
     elif found.key_status == "new" and (options.accept_new_host_key or first.strict_host_key_checking != "yes"):
         findings.warn("host key", text, KEY_ADVICE["new"])
-    elif found.key_status == "changed" and first.strict_host_key_checking == "no":
-        findings.warn("host key", text, KEY_ADVICE["changed"])
     else:
         findings.fail("host key", HostKeyError(f"The host key {text}", KEY_ADVICE[found.key_status]))
         return False

@@ -285,7 +285,8 @@ def _probe(
     connection: Connection, login: LoginOptions, options: ServerOptions, phases: Phases, depth: Depth
 ) -> HostReport:
     with phases("probe", f"Looking at {connection.target.label}") as phase:
-        report = probe(connection, login.remote_dir, depth, with_gpus=options.needs_gpus)
+        needed = requirements(options.engine).disk_mib
+        report = probe(connection, login.remote_dir, depth, with_gpus=options.needs_gpus, disk_mib=needed)
         phase.result = _describe(report)
     if report.gpus_hang:
         phases.reporter.note(

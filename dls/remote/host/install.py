@@ -9,20 +9,27 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dls.errors import HostError, InstallError
-from dls.remote.host import lock_files
+from dls.remote.host import lock_files, send_uv
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.refusals import HASH_MISMATCH, raise_refusal
 from dls.remote.host.scripts import read_verifier, render
+from dls.remote.host.storage import check_storage
 from dls.remote.progress import Phase
 from dls.remote.ssh.shell import ScriptRunner
 
 PREFERRED = ((3, 12), (3, 13), (3, 11), (3, 10), (3, 14))
 """Python versions on which the server runs; those for which most packages have wheels come first."""
+OLDEST_FOR_UV = (3, 8, 0)
+"""Oldest Python whose pip finds the wheel of uv; on an older one, and on a host without any, uv is sent there."""
 MANAGED_PYTHON = "3.12"
 """Version that uv fetches where the host has no Python that is new enough."""
 LAST_LINES = 15
 """Number of the installer's last lines that an error shows."""
+NOT_INSTALLED = 74
+"""Exit status of the installer when the packages can't be installed."""
+NO_WHEEL = "No matching distribution found for uv"
+"""What a pip says that is too old to know the wheels of uv."""
 TORCH_BY_DRIVER = ((lock_files.OLDEST_DRIVER, ""), (525, ",<2.11"))
 """Oldest major version of the driver and the bound on torch for it: torch's wheels from 2.11 on need CUDA 13."""
 RESULTS = {
@@ -39,6 +46,7 @@ class Tool(Enum):
 
     UV = "uv"
     FETCH_UV = "uv, fetched first"
+    SEND_UV = "uv, sent from here"
     PIP = "venv and pip"
 
 
@@ -61,6 +69,8 @@ class InstallPlan:
     """Interpreter from which the environment is made; None lets uv fetch one."""
     uv: str = ""
     """Path of uv on the host; empty where there is none."""
+    uv_tags: tuple[str, ...] = ()
+    """Tags of the wheels of uv that fit the host, should it have to be sent there."""
     packages: tuple[str, ...] = ()
     torch_backend: str = ""
     """Build of torch that uv installs: `auto` for the host's driver, or `cpu`; empty where no torch is needed."""
@@ -99,6 +109,7 @@ def plan(report: HostReport, needed: Requirements, code_key: str, *, tool: Tool 
         tool=chosen,
         python=python,
         uv=report.uv,
+        uv_tags=send_uv.platform_tags(report),
         packages=needed.packages if exists else constrain_torch(needed.packages, report),
         torch_backend=torch_backend(report, needed),
         lock="" if exists else _choose_lock(report, needed, python),
@@ -161,11 +172,7 @@ def _choose(report: HostReport, needed: Requirements, tool: Tool | None) -> tupl
             f"{report.hostname} runs {report.system}, where dls can't start its server.",
             "Hosts with Linux or macOS work; on Windows, start `dls serve` by hand and forward its port.",
         )
-    if 0 < report.free_mib < needed.disk_mib:
-        raise HostError(
-            f"{report.root} on {report.hostname} has {report.free_mib} MiB free; the packages need {needed.disk_mib}.",
-            "Free some space, or name another directory with --remote-dir.",
-        )
+    check_storage(report, needed)
     usable = [python for python in report.pythons if python.version[:2] in PREFERRED]
     usable.sort(key=lambda python: PREFERRED.index(python.version[:2]))
     able = [python for python in usable if python.has_venv]
@@ -175,9 +182,11 @@ def _choose(report: HostReport, needed: Requirements, tool: Tool | None) -> tupl
         return Tool.UV, usable[0] if usable else None
     if able:
         return Tool.FETCH_UV, able[0]
-    with_pip = [python for python in (*usable, *report.pythons) if python.has_pip]
+    with_pip = [python for python in (*usable, *report.pythons) if python.has_pip and python.version >= OLDEST_FOR_UV]
     if with_pip:
         return Tool.FETCH_UV, with_pip[0]
+    if send_uv.platform_tags(report):
+        return Tool.SEND_UV, None
     raise HostError(_no_python(report), "Install one (on Debian and Ubuntu: apt install python3-venv), or uv.")
 
 
@@ -259,6 +268,12 @@ def mark_incomplete(connection: ScriptRunner, plan: InstallPlan) -> None:
     raise_refusal(connection.target.label, connection.run(script), plan.run_dir)
 
 
+def _send_uv(connection: ScriptRunner, plan: InstallPlan, phase: Phase) -> InstallPlan:
+    """Send uv to the host, and return the plan that uses it there."""
+    path = send_uv.send_uv(connection, plan.root, plan.run_dir, plan.uv_tags, phase)
+    return replace(plan, tool=Tool.UV, uv=path)
+
+
 def _make_environment(connection: ScriptRunner, plan: InstallPlan, phase: Phase, own_caches: bool) -> str:
     lines: deque[str] = deque(maxlen=LAST_LINES)
 
@@ -266,8 +281,13 @@ def _make_environment(connection: ScriptRunner, plan: InstallPlan, phase: Phase,
         lines.append(line)
         phase.update(line.strip())
 
+    if plan.tool is Tool.SEND_UV:
+        plan = _send_uv(connection, plan, phase)
     phase.update(f"making an environment with {plan.tool.value}")
     completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
+    if completed.status == NOT_INSTALLED and plan.uv_tags and any(NO_WHEEL in line for line in lines):
+        plan = _send_uv(connection, plan, phase)
+        completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
     raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status == HASH_MISMATCH:
         raise InstallError(

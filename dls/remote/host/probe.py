@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dls import gpus
@@ -49,6 +50,17 @@ class Python:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A directory that could hold the installation, and the free space there in MiB."""
+
+    path: str
+    free_mib: int
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.free_mib / 1024:.0f} GiB free)"
+
+
+@dataclass(frozen=True)
 class HostReport:
     """Facts about a host; `knows_gpus` and `full` say whether GPUs, and Pythons too, were looked for."""
 
@@ -75,6 +87,10 @@ class HostReport:
     pythons: tuple[Python, ...] = ()
     uv: str = ""
     gpus: tuple[gpus.Gpu, ...] = ()
+    storage: str = ""
+    """Why nothing can be installed in the remote directory, as storage.sh names it; empty where it can."""
+    places: tuple[Place, ...] = ()
+    """Other directories that would do; looked for only where the remote directory does not."""
     gpus_hang: bool = False
     """Whether `nvidia-smi` was asked and did not answer."""
 
@@ -97,7 +113,7 @@ class Depth(enum.IntEnum):
     """Look for everything."""
 
 
-def script(remote_dir: str, depth: Depth, *, with_gpus: bool = True) -> str:
+def script(remote_dir: str, depth: Depth, *, with_gpus: bool = True, disk_mib: int = 0) -> str:
     """Return the probe's script; each line of its output is a name, a tab and a value.
 
     The search for Pythons and GPUs takes most of its time (`nvidia-smi` alone up to a second).
@@ -107,10 +123,13 @@ def script(remote_dir: str, depth: Depth, *, with_gpus: bool = True) -> str:
         "process",
         "paths",
         "trusted",
+        "temporary",
+        "storage",
         "gpus",
         REMOTE_DIR=remote_dir,
         KEY=_key(remote_dir),
         DEPTH=int(depth),
+        DISK_MIB=disk_mib,
         WITH_GPUS="1" if with_gpus else "",
         GPU_SECONDS=GPU_SECONDS,
         QUERY=gpus.query(),
@@ -154,6 +173,8 @@ def parse(text: str, remote_dir: str) -> HostReport:
         pythons=_pythons(values.get("python", [])),
         uv=values.get("uv", [""])[0],
         gpus=gpus.parse("\n".join(values.get("gpu", []))),
+        storage=values.get("storage", [""])[0],
+        places=tuple(_places(values.get("place", []))),
         gpus_hang="hangs" in values,
     )
 
@@ -196,14 +217,22 @@ def run_dir(remote_dir: str, root: str, uid: int, filesystem: str, temporary: st
     Each server has its own directory in it, named after the digest of its options.
 
     A home may be on NFS, where a Unix socket can't be bound, and several hosts may share it. A directory that the user
-    named is used if it is local and its path is short enough for a socket. `temporary` is the directory in /tmp that
-    the host chose, which has a random name where another user made /tmp/dls-UID first.
+    named is used if it is local and its path is short enough for a socket. `temporary` is the directory that the
+    host chose instead of /tmp/dls-UID: one with a random name where another user made that first, one elsewhere where
+    /tmp is read-only.
     """
     own = f"{root}/run"
     network = filesystem.lower().startswith(NETWORK_FILESYSTEMS)
     if remote_dir != DEFAULT_REMOTE_DIR and not network and len(f"{own}/{'x' * 12}/{SOCKET_FILE}") <= SOCKET_PATH_LIMIT:
         return own
     return temporary or f"/tmp/dls-{uid}/{_key(remote_dir)}"  # noqa: S108 - its owner and mode are checked before it is trusted
+
+
+def _places(lines: list[str]) -> Iterator[Place]:
+    for line in lines:
+        free, tab, path = line.partition("\t")
+        if tab and path.startswith("/"):
+            yield Place(path, _number(free) // 1024)
 
 
 def _pythons(lines: list[str]) -> tuple[Python, ...]:
@@ -219,8 +248,17 @@ def _pythons(lines: list[str]) -> tuple[Python, ...]:
 
 
 def probe(
-    connection: ScriptRunner, remote_dir: str, depth: Depth = Depth.SERVER, *, with_gpus: bool = True
+    connection: ScriptRunner,
+    remote_dir: str,
+    depth: Depth = Depth.SERVER,
+    *,
+    with_gpus: bool = True,
+    disk_mib: int = 0,
 ) -> HostReport:
-    """Run the probe on the host, in one exec; `with_gpus` lets it ask for the GPUs, where the depth reaches them."""
-    completed = connection.run(script(remote_dir, depth, with_gpus=with_gpus), timeout=60)
+    """Run the probe on the host, in one exec.
+
+    `with_gpus` lets it ask for the GPUs, and `disk_mib` is the space that an installation needs, where the depth
+    reaches them.
+    """
+    completed = connection.run(script(remote_dir, depth, with_gpus=with_gpus, disk_mib=disk_mib), timeout=60)
     return parse(completed.stdout, remote_dir)

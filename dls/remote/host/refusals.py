@@ -11,6 +11,8 @@ HASH_MISMATCH = 65
 """Exit status of the installer when a package is not the locked one."""
 FOREIGN_RUN_DIR = 71
 """Exit status of the scripts when another user made the run directory first."""
+NO_RUN_DIR = 72
+"""Exit status of the scripts when the run directory can't be made."""
 UNTRUSTED = 77
 """Exit status of the scripts when a directory is another user's or open to others; the last line names it."""
 CODE_CHANGED, ENVIRONMENT_CHANGED = 78, 79
@@ -21,6 +23,11 @@ def raise_refusal(where: str, completed: Completed, run_dir: str) -> None:
     """Raise HostError for what the script refused to use; do nothing when it refused nothing."""
     if completed.status == FOREIGN_RUN_DIR:
         raise _foreign(where, run_dir)
+    if completed.status == NO_RUN_DIR:
+        raise HostError(
+            f"{run_dir} can't be made on {where}, and neither can a directory in /tmp, /var/tmp or /dev/shm.",
+            "Name a directory on a local disk of the host, which is neither full nor read-only, with --remote-dir.",
+        )
     if completed.status != UNTRUSTED:
         return
     fault, _, path = completed.stdout.rstrip("\n").rpartition("\n")[2].partition("\t")

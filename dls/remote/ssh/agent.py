@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import queue
@@ -203,7 +204,15 @@ class _Pipe:
     """A named pipe of Windows."""
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115, PTH123 - no path of a file
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                self._file = open(path, "r+b", buffering=0)  # noqa: SIM115, PTH123 - no path of a file
+                return
+            except OSError as error:  # EINVAL: the agent has not let go of its last client
+                if error.errno != errno.EINVAL or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def send(self, data: bytes) -> None:
         self._file.write(data)

@@ -13,14 +13,14 @@ from dls.remote.ssh.kerberos import has_ticket
 from dls.remote.ssh.keyboard_interactive import Rounds
 from dls.remote.ssh.prompts import Prompter, Question, QuestionKind
 from dls.remote.ssh.publickey import PublicKeys
-from dls.remote.ssh.refusals import closed_error, password_expired, password_refused, refusal_table, refused
+from dls.remote.ssh.refusals import KERBEROS, closed_error, password_expired, password_refused, refusal_table, refused
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
 from dls.remote.ssh.userauth import ConnectionClosed, Failure, PasswordChangeRequest, Reply, Success, UserAuth
 
 OURS = ("publickey", "keyboard-interactive", "password")
 """The authentication methods that are implemented here; OpenSSH's `ssh` has more."""
-GSSAPI, HOSTBASED = "gssapi-with-mic", "hostbased"
+HOSTBASED = "hostbased"
 MAX_STEPS = 20
 """Most credentials that a host may demand one after the other; one that wants more would never end."""
 
@@ -45,6 +45,7 @@ class Authenticator:
     """The credentials that the host has accepted, in words."""
     _allowed: tuple[str, ...] = ()
     _spent: set[str] = field(default_factory=set)
+    _has_ticket: bool | None = None
 
     def __post_init__(self) -> None:
         self._dialogue = Dialogue(self.target, self.prompter, self._before_question)
@@ -61,7 +62,7 @@ class Authenticator:
                 self._try_methods()
         except ConnectionClosed as closed:
             error = closed_error(self.target, closed, self._dialogue.checking, self._dialogue.attempts)
-            if self._dialogue.checking:
+            if self._dialogue.checking and not closed.was_idle:
                 self._dialogue.record(self._dialogue.checking, "no answer, the connection was closed")
             raise self._with_table(error) from None
         except LoginError as error:
@@ -148,15 +149,22 @@ class Authenticator:
         self._dialogue.tell(f"{self.target} did not accept {words.replace('a password', 'that password')}.")
 
     def _before_question(self) -> None:
-        if self.may_use_openssh and self._could_use(GSSAPI) and has_ticket():
+        if self._can_use_kerberos():
             raise NeedsOpenSsh(self.target, "Kerberos (GSSAPI)")
+
+    def _can_use_kerberos(self) -> bool:
+        if not self.may_use_openssh or not self._could_use(KERBEROS):
+            return False
+        if self._has_ticket is None:
+            self._has_ticket = has_ticket()
+        return self._has_ticket
 
     def _could_use(self, method: str) -> bool:
         return method in self._allowed and method in self.target.methods
 
     def _refusal(self) -> LoginError:
         # A ticket is wanted here too: without one, `ssh` would only ask for the same passwords again.
-        if self.may_use_openssh and self._could_use(GSSAPI) and has_ticket():
+        if self._can_use_kerberos():
             return NeedsOpenSsh(self.target, "Kerberos (GSSAPI)")
         if self.may_use_openssh and self._could_use(HOSTBASED):
             return NeedsOpenSsh(self.target, "host-based authentication")

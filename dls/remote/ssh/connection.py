@@ -22,9 +22,17 @@ from dls.remote.ssh import host_keys, login_files
 from dls.remote.ssh.algorithms import propose
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
-from dls.remote.ssh.exceptions import SSH_EXCEPTIONS, Prohibited, connection_error, sftp_error, translate_errors
+from dls.remote.ssh.exceptions import (
+    SSH_EXCEPTIONS,
+    Prohibited,
+    connection_error,
+    session_error,
+    sftp_error,
+    translate_errors,
+)
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.prompts import Prompter
+from dls.remote.ssh.refusals import is_password_expired, password_expired
 from dls.remote.ssh.shell import Completed, OutputCollector, shell_command, wrap_script
 from dls.remote.ssh.streams import Carrier, Stream, open_stream, proxy_error, timeout_of
 from dls.remote.ssh.target import Target
@@ -67,6 +75,8 @@ class Connection:
         """What logged in: `paramiko`, `openssh` (this computer's `ssh`) or `via` (another command)."""
         self.carriers = carriers
         """What carries this connection, the nearest to it first: the last jump host's connection, a child process."""
+        self._has_run = False
+        """Whether a script has run, so that the session works."""
 
     @classmethod
     def open(
@@ -134,14 +144,20 @@ class Connection:
         """
         marker = secrets.token_hex(12)
         collector = OutputCollector(marker, on_line)
-        with self._translate_errors(), contextlib.closing(_open_session(self.transport)) as channel:
+        text = wrap_script(script, marker)
+        session_errors = translate_errors(
+            partial(session_error, self.target, self.is_active, is_first=not self._has_run)
+        )
+        with session_errors, contextlib.closing(_open_session(self.transport)) as channel:
             channel.exec_command(shell_command(marker))
-            text = wrap_script(script, marker)
             status, stderr = self._execute(channel, text, collector, timeout)
         if collector.status is None and not self.is_active():
-            raise LinkError(f"The connection to {self.target.label} was lost.", "Run the command again.")
+            raise session_error(self.target, self.is_active, EOFError("it was closed"), is_first=not self._has_run)
+        if collector.status is None and is_password_expired(stderr):
+            raise password_expired(self.target)
         if collector.status is None:
             raise login_files.shell_error(self.target.label, collector, status, stderr, text)
+        self._has_run = True
         return Completed(collector.status, collector.text, redact(stderr))
 
     def _execute(
@@ -273,8 +289,7 @@ def _log_in(
         transport = HostTransport(stream)
         try:
             accepted = _negotiate(transport, target, prompter, accept_new)
-            restricted, password = accepted.restrict(target, password)
-            return transport, accepted.note, Authenticator(restricted, transport, prompter, password).authenticate()
+            return transport, accepted.note, Authenticator(target, transport, prompter, password).authenticate()
         except BaseException:
             transport.close()
             raise

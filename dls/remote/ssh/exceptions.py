@@ -74,6 +74,23 @@ def connection_error(target: Target, error: Exception) -> DlsError:
     return convert(target, error)
 
 
+def session_error(target: Target, is_active: Callable[[], bool], error: Exception, *, is_first: bool) -> DlsError:
+    """Return our error for an exception while a script runs; `is_first` says that none has run on this connection."""
+    if isinstance(error, paramiko.ChannelException):
+        return HostError(
+            f"{target.label} accepts the login, but runs no commands: its SSH server refuses sessions.",
+            "Ask whoever runs the host whether this account may run commands (MaxSessions, restricted accounts).",
+        )
+    if is_first and not is_active():
+        return LinkError(
+            f"{target.label} accepted the login and closed the connection at once.",
+            "The host may be out of memory or processes, or limit this account; its log says why (sshd).",
+        )
+    if not is_active():
+        return LinkError(f"The connection to {target.label} was lost.", "Run the command again.")
+    return connection_error(target, error)
+
+
 def channel_error(error: Exception) -> ChannelError:
     """Return our error for an exception at a channel that was open."""
     return ChannelError(f"The channel to the host was closed ({type(error).__name__}).")
@@ -99,8 +116,8 @@ def configuration_error(subject: str, error: Exception) -> TargetError:
 
 
 def describe(error: BaseException) -> str:
-    """Return the text of an exception as one sentence; its class name where it has no text."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return the text of an exception as one sentence."""
+    text = getattr(error, "strerror", None) or str(error) or "no reason is known"
     return text.rstrip(".") + "."
 
 
@@ -115,7 +132,11 @@ def _unreachable(target: Target, error: Exception) -> ConnectError:
     )
 
 
-def _no_common_algorithm(target: Target, error: Exception) -> NoCommonAlgorithm:
+def _no_common_algorithm(target: Target, error: Exception) -> ConnectError:
+    if "Incompatible version" in str(error):
+        return ConnectError(
+            f"{target.label} speaks only an SSH that is older than 2.0.", "Its SSH server has to be updated."
+        )
     hint = "This computer's ssh may know one: --carrier openssh. An old server has to be updated."
     purpose = next((PURPOSES[words] for words in PURPOSES if words in str(error)), None)
     if purpose is None or not isinstance(error, NothingInCommon):
@@ -156,6 +177,11 @@ def _bad_configuration(target: Target, error: Exception) -> TargetError:
 def _no_greeting(target: Target, error: Exception) -> ConnectError:
     lines = error.lines if isinstance(error, NoGreeting) else []
     where = f"{target.host} port {target.port}"
+    if lines and lines[-1].startswith("SSH-"):
+        return ConnectError(
+            f"The SSH server at {where} closed the connection right after its greeting.",
+            "It may take no logins now, or none from this address: wait some minutes, or ask whoever runs the host.",
+        )
     if lines and not any(word in lines[-1].lower() for word in REFUSING_WORDS):
         return _no_ssh_server(target)
     if isinstance(error, NoGreeting) and error.is_late:

@@ -32,13 +32,6 @@ ALGORITHMS = tuple(
     )
 )
 """The host key algorithms that paramiko has, in the order of OpenSSH's default."""
-SECRET_METHODS = ("keyboard-interactive", "password")
-"""Authentication methods that hand a secret to the host."""
-UNTRUSTED = (
-    "StrictHostKeyChecking is off, so the login goes on, without passwords and without answers to the host's "
-    "questions: somebody may be listening in."
-)
-"""What is told about a key that has changed and is used nevertheless."""
 
 
 class KeyStatus(Enum):
@@ -77,14 +70,6 @@ class Acceptance:
 
     note: str = ""
     """What became of a new key, as the end of "its host key …"; empty for a known one."""
-    is_trusted: bool = True
-    """False for a key that has changed where StrictHostKeyChecking is off: the host must not get a secret."""
-
-    def restrict(self, target: Target, password: str | None) -> tuple[Target, str | None]:
-        """Return the target and the password to log in with: without what hands a secret to an untrusted host."""
-        if self.is_trusted:
-            return target, password
-        return replace(target, methods=tuple(each for each in target.methods if each not in SECRET_METHODS)), None
 
 
 def known_keys(target: Target) -> list[Entry]:
@@ -196,11 +181,8 @@ def verify(target: Target, key: paramiko.PKey, prompter: Prompter, *, accept_new
         raise _revoked(target, key, finding)
     if finding.status is KeyStatus.NEW:
         return _accept_new(target, key, prompter, strictness, finding)
-    changed = _changed(target, key, finding)
-    if strictness != "no":
-        raise changed
-    prompter.tell(f"{changed.message} {UNTRUSTED}")
-    return Acceptance(is_trusted=False)
+    # With StrictHostKeyChecking no, OpenSSH goes on and disables all forwarding; dls would send images there.
+    raise _changed(target, key, finding)
 
 
 def _accept_new(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dls.errors import LoginError
 from dls.remote.ssh.dialogue import Dialogue, host_question
 from dls.remote.ssh.userauth import InfoRequest, Reply, UserAuth
 
+MAX_ROUNDS = 100
+"""Most rounds of questions in one attempt: a host could ask nothing, again and again, for ever."""
 NEW_PASSWORD_WORDS = ("new", "retype", "again", "confirm")
 """Words in a question for a password that is to be set, which is not the one that we know."""
 
@@ -32,13 +35,15 @@ class Rounds:
     def run(self, userauth: UserAuth) -> Reply:
         """Answer round after round; returns the host's verdict."""
         reply = userauth.request("keyboard-interactive", "", "")
-        while isinstance(reply, InfoRequest):
+        for _ in range(MAX_ROUNDS):
+            if not isinstance(reply, InfoRequest):
+                return reply
             self.dialogue.checking = ""
             self.dialogue.hear(f"{reply.name}\n{reply.instruction}")
             answers = [self._answer(prompt, echo) for prompt, echo in reply.prompts]
             self.dialogue.checking = self.in_words
             reply = userauth.respond(answers)  # the last round is often empty, and needs an empty answer
-        return reply
+        raise LoginError(f"{self.dialogue.target} asks without end.", "Ask whoever runs the host what its login wants.")
 
     def _answer(self, prompt: str, echo: bool) -> str:
         self.asked.append(prompt)

@@ -27,6 +27,8 @@ KEY_FIELDS = {
     "sk-ecdsa-sha2-nistp256@openssh.com": 3,
 }
 """How many strings hold a key of each kind; they follow the kind's name, in a certificate after a nonce."""
+OLD = ("ssh-dss",)
+"""Kinds that OpenSSH offers only where the configuration says so."""
 SECURITY_KEY = "sk-"
 """Beginning of the name of each kind of key that lies on a security key (FIDO)."""
 USER_CERTIFICATE = 1
@@ -63,9 +65,8 @@ class PublicKey:
         """The key in a user's certificate (OpenSSH's PROTOCOL.certkeys); raises ValueError for anything else."""
         reader = Reader(self.blob)
         name = reader.string().decode("ascii")
-        base = name.removesuffix(CERTIFICATE)
-        kind = base if base in KEY_FIELDS else f"{base}@openssh.com"  # sk-…-cert-v01@openssh.com
-        if base == name or kind not in KEY_FIELDS:
+        kind = kind_of_key(name)
+        if kind == name or kind not in KEY_FIELDS:
             raise ValueError("no certificate")
         reader.string()  # the nonce
         fields = [string(reader.string()) for _ in range(KEY_FIELDS[kind])]
@@ -73,6 +74,12 @@ class PublicKey:
         if reader.number(4) != USER_CERTIFICATE:
             raise ValueError("a host's certificate")
         return PublicKey(string(kind.encode()) + b"".join(fields))
+
+
+def kind_of_key(kind: str) -> str:
+    """Return the kind of the key in a kind of certificate; the kind itself for a key."""
+    base = kind.removesuffix(CERTIFICATE)
+    return f"{base}@openssh.com" if base != kind and base.startswith(SECURITY_KEY) else base
 
 
 def parse_public_key(text: str) -> PublicKey | None:
@@ -96,6 +103,8 @@ def choose_algorithm(kind: str, accepted: Sequence[str], host: Sequence[str]) ->
     `accepted` is the configuration's PubkeyAcceptedAlgorithms, `host` what the host announced (RFC 8308); an empty one
     allows all.
     """
+    if kind_of_key(kind) in OLD or kind_of_key(kind) not in KEY_FIELDS:
+        return kind if kind in accepted else None
     names = [kind]
     if kind.startswith("ssh-rsa"):
         end = kind.removeprefix("ssh-rsa")

@@ -76,12 +76,17 @@ class Pipe:
                     self.on_line(line)
 
     def _pump(self, theirs: socket.socket) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        for name, copy, stream in (
-            ("dls-pipe-in", _copy_in, self.process.stdin),
-            ("dls-pipe-out", _copy_out, self.process.stdout),
-        ):
-            threading.Thread(target=copy, args=(theirs, stream), name=name, daemon=True).start()
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None and stdout is not None
+        out = threading.Thread(target=_copy_out, args=(stdout, theirs), name="dls-pipe-out", daemon=True)
+
+        def copy_in() -> None:
+            _copy_in(theirs, stdin)
+            out.join()
+            theirs.close()
+
+        out.start()
+        threading.Thread(target=copy_in, name="dls-pipe-in", daemon=True).start()
 
     @property
     def errors(self) -> str:
@@ -118,9 +123,9 @@ def _copy_in(source: socket.socket, stream: IO[bytes]) -> None:
             stream.flush()
 
 
-def _copy_out(target: socket.socket, stream: IO[bytes]) -> None:
+def _copy_out(stream: IO[bytes], target: socket.socket) -> None:
     with contextlib.suppress(OSError, ValueError), stream:
         while data := os.read(stream.fileno(), PIECE):
             target.sendall(data)
     with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+        target.shutdown(socket.SHUT_RDWR)

@@ -5,11 +5,13 @@ A shell reads ahead what it has been sent, so that nothing is sent before the la
 
 from __future__ import annotations
 
+import base64
 import secrets
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from dls.errors import ConnectError, LinkError
+from dls.errors import ConnectError, HostError, LinkError
 from dls.remote.ssh.shell import MAX_OUTPUT, Completed, OutputCollector
 from dls.remote.ssh.streams import Stream
 from dls.remote.ssh.target import Target
@@ -65,6 +67,19 @@ class PipeShell:
                 raise LinkError("The command ended in the middle of a script.", "Run it again.")
             collector.feed(f"{line}\n".encode())
         return Completed(collector.status, collector.text, "")
+
+    def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
+        """Write pieces to a file on the host, at its end or, for the offset 0, in place of what it holds.
+
+        The pieces travel in scripts, since a shell's input has no other end. Raises HostError where one is not written.
+        """
+        where = shlex.quote(path)
+        if offset == 0:
+            self.run(f"umask 077; : >{where}")
+        for piece in pieces:
+            text = base64.encodebytes(piece).decode()
+            if self.run(f"base64 -d >>{where} <<'END'\n{text}END").status:
+                raise HostError(f"{path} can't be written on {self.target.label}.", "Is the disk full or read-only?")
 
     def become(self, script: str) -> str:
         """Run a script that prints $READY and one line, and replaces the shell by another program; returns the line.

@@ -12,6 +12,7 @@ from dls.remote.ssh.userauth import ConnectionClosed
 
 TOO_MANY = "too many authentication failures"
 """OpenSSH's reason when MaxAuthTries is reached."""
+KERBEROS = "gssapi-with-mic"
 SLOW_ANSWER_SECONDS = 10.0
 """A host that closes the connection after so long an answer ran out of time; PAM refuses within some seconds."""
 
@@ -93,11 +94,18 @@ def password_expired(target: Target) -> LoginError:
     )
 
 
+def is_password_expired(text: str) -> bool:
+    """Whether sshd says in place of running a command that the password has to be changed first, whatever logged in."""
+    return "Password change required" in text
+
+
 def refused(target: Target, allowed: Sequence[str], tried: Sequence[str], attempts: Sequence[Attempt]) -> LoginError:
     """Return the error for a host that accepted nothing of what there was."""
     forbidden = [method for method in allowed if method not in target.methods]
     if allowed and len(forbidden) == len(allowed):
         hint = "The SSH configuration or an option forbids what the host accepts: see PreferredAuthentications there."
+    elif KERBEROS in allowed and KERBEROS in target.methods:
+        hint = "The host takes Kerberos: get a ticket with kinit. Or name a key with -i, and check the user name."
     elif not attempts:
         hint = "There was no key to offer: name one with -i."
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,9 @@ class ScriptRunner(Protocol):
 
         `timeout` is the longest silence in seconds; raises LinkError after it.
         """
+
+    def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
+        """Write pieces to a file on the host from an offset on; only its user can read the file; raises HostError."""
 
 
 def wrap_script(script: str, marker: str) -> str:

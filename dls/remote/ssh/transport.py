@@ -36,12 +36,12 @@ def optimal_window(round_trip: float) -> int:
 
 
 class NoGreeting(paramiko.SSHException):
-    """No SSH server's greeting came: the connection was closed first, or the time for it was over."""
+    """No SSH server answered: the connection was closed before the keys were exchanged, or no greeting came in time."""
 
     def __init__(self, lines: list[str], cause: BaseException) -> None:
         super().__init__(str(cause))
         self.lines = list(lines)
-        """What came in its place."""
+        """What came in place of the greeting; the greeting itself where the connection was closed after it."""
         self.is_late = isinstance(cause, TimeoutError)
 
 
@@ -158,6 +158,13 @@ class HostTransport(paramiko.Transport):
         if data.asbytes()[:1] == cMSG_SERVICE_REQUEST:
             self._requested_at = time.monotonic()
         super()._send_message(data)  # type: ignore[misc]
+
+    def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
+        """Exchange the keys; raises NoGreeting where the host closes the connection before that."""
+        try:
+            super().start_client(event, timeout)
+        except EOFError as error:
+            raise NoGreeting(self.greeting, error) from error
 
     def _check_banner(self) -> None:
         try:

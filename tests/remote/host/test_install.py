@@ -59,10 +59,13 @@ def test_existing_parts_are_not_installed_again() -> None:
         ([python((3, 11, 0), venv=False)], "", Tool.FETCH_UV, (3, 11)),
         ([python((3, 8, 0))], "", Tool.FETCH_UV, (3, 8)),
         ([python((3, 9, 0)), python((3, 10, 0))], "", Tool.FETCH_UV, (3, 10)),
+        ([python((3, 6, 8)), python((3, 7, 0))], "", Tool.SEND_UV, None),
+        ([python((3, 11, 0), venv=False, pip=False)], "", Tool.SEND_UV, None),
+        ([], "", Tool.SEND_UV, None),
     ],
 )
 def test_the_tool_fits_the_host(pythons: list[Python], uv: str, tool: Tool, chosen: tuple[int, int] | None) -> None:
-    """uv is used where it exists or can be fetched; a Python too old for the server can still fetch it."""
+    """uv is used where it exists or can be fetched, or is sent; a Python too old for the server can still fetch it."""
     found = plan(replace(REPORT, pythons=tuple(pythons), uv=uv), NEEDED, "c")
     assert found.tool is tool
     assert (found.python.version[:2] if found.python else None) == chosen
@@ -71,8 +74,8 @@ def test_the_tool_fits_the_host(pythons: list[Python], uv: str, tool: Tool, chos
 @pytest.mark.parametrize(
     ("report", "message"),
     [
-        (REPORT, "no Python"),
-        (replace(REPORT, pythons=(python((3, 8, 0), False, False),)), "3.8.0"),
+        (replace(REPORT, machine="mips64"), "no Python"),
+        (replace(REPORT, machine="mips64", pythons=(python((3, 8, 0), False, False),)), "3.8.0"),
         (replace(REPORT, pythons=(python((3, 11, 0)),), free_mib=50), "50 MiB free"),
         (replace(REPORT, pythons=(python((3, 11, 0)),), system="MINGW64_NT-10.0"), "MINGW64"),
     ],

@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import dls
 from dls import gpus
 from dls.demo import sshd
+from dls.errors import HostError
 from dls.remote.commands import host as looked_at
 from dls.remote.commands import read_log, stop_server
+from dls.remote.host import install, lock_files, send_uv
+from dls.remote.host import probe as probing
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
+from dls.remote.host.packages import Code, Requirements
+from dls.remote.host.probe import Depth, HostReport
 from dls.remote.host.scripts import render
 from dls.remote.login import LoginOptions, log_in
-from dls.remote.progress import Phases, Silent
+from dls.remote.progress import Phase, Phases, Silent
+from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support.connecting import connected
-from tests.support.processes import is_gone, until
+from tests.support.disks import disk, disk_with_quota
+from tests.support.itksnap import ItkSnap
+from tests.support.processes import free_port, is_gone, until
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+STRANGER = 65534
+"""Number of the user who is not ours."""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts disks or gives files away, so it needs root")
 HANGS = "trap '' TERM HUP; echo $$ >>{folder}/asked\nsleep 600 & echo $! >>{folder}/asked; wait"
 """An nvidia-smi that ignores SIGTERM, and whose child holds its output after it is killed."""
+REPORT = HostReport(
+    system="Linux", machine="x86_64", libc="glibc 2.36", hostname="gpu1", home="/home/ann", uid=1000,
+    root="/home/ann/.dls", run_dir="/tmp/dls-1000/x", remote_key="x", filesystem="xfs", free_mib=5000,
+)  # fmt: skip
 
 
 class Notes(Silent):
-    """Records the notes."""
+    """Records the notes, and the phases that began."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.begun: list[str] = []
+
+    def begin(self, phase: str, text: str) -> None:
+        self.begun.append(phase)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -139,3 +163,223 @@ def test_the_user_is_told_of_a_driver_that_hangs(hanging: Path, short_folder: Pa
     assert found.report.gpus == () and found.report.gpus_hang and found.report.full
     [note] = reporter.notes
     assert "nvidia-smi on dls-demo does not answer" in note
+
+
+def home_that(fault: str, folder: Path) -> AbstractContextManager[Path]:
+    """Return a home with that fault."""
+    if fault == "quota":
+        return disk_with_quota(folder, mib=20)
+    if fault == "missing":
+        return nullcontext(Path("/proc/home/ann"))
+    return disk(folder, {"read-only": "ro", "noexec": "noexec", "full": "size=1m,nr_inodes=100"}[fault])
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("read-only", "its disk is read-only"),
+        ("noexec", "no programs may run there"),
+        ("missing", "the home directory does not exist"),
+        ("quota", "your quota there is used up"),
+        ("full", "1 MiB free; the packages need 600"),
+    ],
+)
+def test_a_home_that_holds_nothing(fault: str, reason: str, short_folder: Path) -> None:
+    """It is found before anything is installed, and the error offers the places of the host that would do."""
+    scratch = short_folder / "scratch"
+    scratch.mkdir(mode=0o700)
+    with home_that(fault, short_folder / "home") as home:
+        variables = f"HOME={home} SCRATCH={scratch} WORK={home}"
+        with host_with(short_folder, f"{os.environ['PATH']} {variables}") as server:
+            reporter = Notes()
+            with pytest.raises(HostError) as caught:
+                dls.connect("dls-demo", login=LoginOptions(ssh_config=server.config), reporter=reporter)
+        assert reason in caught.value.message and f"{home}/.dls" in caught.value.message
+        assert "--remote-dir" in caught.value.hint and f"{scratch}/dls (" in caught.value.hint
+        assert str(home) not in caught.value.hint and "/var/tmp/root-dls (" in caught.value.hint
+        assert "install" not in reporter.begun
+        assert fault == "missing" or [path.name for path in home.iterdir()] == []
+
+
+@needs_root
+def test_a_home_that_is_full_to_the_last_byte(short_folder: Path) -> None:
+    """A disk with no free space at all is told from one whose free space is unknown."""
+    with disk(short_folder / "home", "size=1m") as home:
+        subprocess.run(["dd", "if=/dev/zero", f"of={home}/much"], check=False, capture_output=True)
+        options = f"{os.environ['PATH']} HOME={home}"
+        with host_with(short_folder, options) as server, pytest.raises(HostError, match="its disk is full"):
+            dls.connect("dls-demo", login=LoginOptions(ssh_config=server.config))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@needs_root
+def test_places_that_other_users_could_change_are_not_offered(shell: str, short_folder: Path) -> None:
+    """Nor one where the user's directory is somebody else's already; one that is open, but sticky, is."""
+    modes = {"own": 0o700, "sticky": 0o1777, "open": 0o777, "taken": 0o1777, "foreign": 0o755}
+    for name, mode in modes.items():
+        (short_folder / name).mkdir()
+        (short_folder / name).chmod(mode)
+    os.chown(short_folder / "foreign", STRANGER, STRANGER)
+    (short_folder / "taken" / "root-dls").mkdir()
+    os.chown(short_folder / "taken" / "root-dls", STRANGER, STRANGER)
+    folders = " ".join(f"{short_folder}/{name}" for name in modes)
+    lines = f"list_folders() {{ printf '%s\\n' {folders}; }}\nlist_places\n"
+    words = [shell, "sh"] if shell == "busybox" else [shell]
+    text = render("storage", "trusted", DISK_MIB=1) + lines
+    done = subprocess.run([*words, "-s"], input=text, capture_output=True, text=True, check=True)
+    places = [line.partition("\t")[2] for line in done.stdout.splitlines()]
+    assert places == [f"{short_folder}/own/dls", f"{short_folder}/sticky/root-dls"]
+    assert sorted(path.name for path in short_folder.rglob("*")) == sorted([*modes, "root-dls"])
+
+
+@contextmanager
+def host_with_mounts(folder: Path, mounts: str, options: str = "") -> Iterator[sshd.Server]:
+    """Run an OpenSSH server whose users alone see what these commands mount; its files are in the folder."""
+    run = f'exec unshare --mount sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
+    (folder / "sshd").mkdir()
+    try:
+        with sshd.running(folder / "sshd", options=options) as server:
+            yield server
+    finally:
+        os.environ["PATH"] = before
+
+
+@pytest.mark.slow
+@needs_root
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_read_only_tmp(remote_dir: str, is_taken: bool) -> None:
+    """The run directory is in another place, private like one in /tmp; the next connect and stop find the server."""
+    folder = Path(tempfile.mkdtemp(prefix="dls-t-", dir="/var/tmp"))
+    place, root = Path(f"/var/tmp/dls-run-{os.getuid()}"), folder / "home" / ".dls"
+    shutil.rmtree(place, ignore_errors=True)
+    root.mkdir(mode=0o700, parents=True)
+    (root / "env").symlink_to(f"{remote_dir}/env")
+    if is_taken:
+        place.mkdir()
+        os.chown(place, STRANGER, STRANGER)
+    try:
+        read_only = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp"
+        with host_with_mounts(folder, read_only, f"SetEnv HOME={folder}/home") as server:
+            login = LoginOptions(ssh_config=server.config)
+            with dls.connect("dls-demo", login=login, local_port=free_port()) as first:
+                assert ItkSnap(first.port).start()
+                assert first.state.run_dir.startswith(f"{place}-" if is_taken else f"{place}/")
+                run = Path(first.state.run_dir)
+                assert all(path.stat().st_mode & 0o077 == 0 for path in (run, run.parent))
+            with dls.connect("dls-demo", login=login, local_port=free_port()) as second:
+                assert second.state.pid == first.state.pid
+            assert stop_server("dls-demo", login, NoPrompter(), Silent())
+    finally:
+        for left in (folder, place, *place.parent.glob(f"{place.name}-*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+OLD_PYTHON = "printf 'python\\t/usr/bin/python3\\t/usr/bin/python3.6\\t3.6.8\\t1\\t1\\n'"
+"""A Python that says, as the probe asks it, that it is a 3.6 with pip: that of RHEL 8."""
+
+
+@contextmanager
+def host_with_python(folder: Path, python: str, options: str = "") -> Iterator[sshd.Server]:
+    """Run an OpenSSH server on a host where this program is the only Python."""
+    fake = program(folder, "old-python", python) / "old-python"
+    names = [path for place in ("/usr/bin", "/usr/local/bin") for path in Path(place).glob("python*")]
+    real = {path.resolve() for path in names if re.fullmatch(r"python[0-9.]*", path.name)}
+    mounts = " && ".join(f"mount --bind {fake} {path}" for path in sorted(real))
+    with host_with_mounts(folder, mounts, f"SetEnv PATH=/usr/bin:/bin HOME={folder}\n{options}") as server:
+        yield server
+
+
+def plan_there(connection: Connection, root: Path) -> install.InstallPlan:
+    report = probing.probe(connection, str(root), Depth.ALL)
+    return install.plan(report, Requirements(("six",), disk_mib=10), Code.installed().key)
+
+
+@needs_root
+@pytest.mark.parametrize("python", [OLD_PYTHON, "exit 127"], ids=["3.6", "none"])
+@pytest.mark.parametrize("sftp", [True, False])
+def test_uv_is_sent_to_a_host_whose_python_can_not_fetch_it(short_folder: Path, python: str, sftp: bool) -> None:
+    """It is the locked one, runs there, belongs to its user alone, and is found by the next probe."""
+    root = short_folder / "r"
+    options = "" if sftp else "Subsystem sftp /bin/false"
+    with host_with_python(short_folder, python, options) as server:
+        login = LoginOptions(ssh_config=server.config)
+        with closing(log_in("dls-demo", login, NoPrompter(), Phases(Silent()))) as connection:
+            found = plan_there(connection, root)
+            assert found.tool is install.Tool.SEND_UV
+            path = send_uv.send_uv(connection, found.root, found.run_dir, found.uv_tags, Phase(Silent()))
+            version = connection.run(f"{path} --version").stdout
+            again = plan_there(connection, root)
+    [locked] = re.findall(r"^uv==(\S+)", lock_files.read("uv"), re.M)
+    assert version.split()[1] == locked
+    assert again.tool is install.Tool.UV and again.uv == path == f"{root}/uv/bin/uv"
+    assert [entry.name for entry in (root / "uv" / "bin").iterdir()] == ["uv"]
+    assert all(entry.stat().st_mode & 0o077 == 0 for entry in (root, *root.rglob("*")))
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "libc", "first", "last"),
+    [
+        ("Linux", "x86_64", "glibc 2.28", "manylinux_2_28_x86_64", "musllinux_1_1_x86_64"),
+        ("Linux", "aarch64", "musl libc (aarch64)", "musllinux_1_2_aarch64", "musllinux_1_1_aarch64"),
+        ("Linux", "x86_64", "glibc 2.12", "musllinux_1_2_x86_64", "musllinux_1_1_x86_64"),
+        ("Linux", "arm64", "", "musllinux_1_2_aarch64", "musllinux_1_1_aarch64"),
+        ("Darwin", "arm64", "", "macosx_11_0_arm64", "macosx_11_0_arm64"),
+        ("Darwin", "x86_64", "", "macosx_10_15_x86_64", "macosx_10_15_x86_64"),
+    ],
+)
+def test_the_wheel_of_uv_fits_the_host(
+    tmp_path: Path, system: str, machine: str, libc: str, first: str, last: str
+) -> None:
+    """Each kind of host gets tags for which the lock file has a wheel; pip finds it, and checks its hash."""
+    report = replace(REPORT, system=system, machine=machine, libc=libc)
+    tags = send_uv.platform_tags(report)
+    assert (tags[0], tags[-1]) == (first, last)
+    said = send_uv._run_pip([sys.executable, "-m", "pip"], tmp_path, tags)
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.stem.endswith(tuple(tag.rpartition("_")[2] for tag in tags)), said
+    assert len(send_uv._unpack(wheel)) > 1 << 20
+
+
+def test_a_host_for_which_there_is_no_uv() -> None:
+    """Nothing is sent to it."""
+    assert send_uv.platform_tags(replace(REPORT, machine="mips64")) == ()
+    assert send_uv.platform_tags(replace(REPORT, system="FreeBSD")) == ()
+
+
+def test_uv_that_can_not_be_fetched_here(tmp_path: Path, connection: Connection, short_folder: Path) -> None:
+    """The error says that this computer could not fetch it, and what its pip said; the host is left as it was."""
+    with pytest.raises(HostError, match="could not fetch it to send it there") as caught:
+        send_uv.send_uv(connection, f"{short_folder}/r", f"{short_folder}/run", ("no_such_tag",), Phase(Silent()))
+    assert "uv" in caught.value.detail and "pip" in caught.value.hint
+    assert not (short_folder / "r").exists()
+
+
+def managed_python() -> Path:
+    """The folder of a Python 3.12 of this machine that is not the system's."""
+    for python in (*Path.home().glob(".pyenv/versions/3.12.*/bin/python3.12"), Path(sys.base_prefix, "bin/python3.12")):
+        if python.exists() and not str(python.resolve()).startswith(("/usr/bin/", "/usr/local/bin/")):
+            return python.parent.parent
+    pytest.skip("needs a Python 3.12 beside the system's")
+
+
+@pytest.mark.slow
+@needs_root
+def test_a_host_with_an_old_python_is_set_up(short_folder: Path) -> None:
+    """uv is sent, makes the environment from a Python of its own, and ITK-SNAP gets its answer."""
+    root, python = short_folder / "r", managed_python()
+    # Where uv would put the Python that it downloads.
+    managed = root / "python" / f"cpython-{python.name}-linux-{os.uname().machine}-gnu"
+    managed.mkdir(parents=True)
+    root.chmod(0o700)
+    for part in ("bin", "lib", "include"):
+        (managed / part).symlink_to(python / part)
+    with host_with_python(short_folder, OLD_PYTHON) as server:
+        session, _ = connected(server, str(root))
+        with session:
+            assert ItkSnap(session.port).start()
+            done = session.connection.run(f"readlink -f {root}/env/*/bin/python")
+            assert done.stdout.startswith(f"{python}/")
+            session.close(stop_server=True)

@@ -38,6 +38,8 @@ SCRIPTS = {
     "log": launch.log_script("/l", 20, follow=True),
     "make_environment": install.environment_script(PLAN, own_caches=True),
     "mark_incomplete": render("mark_incomplete", "trusted", ROOT="/r", ENVIRONMENT="/e", CODE="/c"),
+    "prepare_uv": render("prepare_uv", "trusted", ROOT="/r"),
+    "receive_uv": render("receive_uv", "trusted", ROOT="/r", PART="/r/uv/bin/p", ARCHIVE="eA==", DIGEST="0"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
     "remove_sessions": render("remove_sessions", arguments=["/a/1"]),
     "send_code": install.code_script(PLAN, b"PK"),
@@ -45,8 +47,19 @@ SCRIPTS = {
     "wake": launch.wake_script(STATE),
 }
 """Every script as it goes to a host."""
-LIBRARIES = {"checksums", "end_server", "gpus", "lock", "paths", "private", "process", "trusted"}
-OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR"}
+LIBRARIES = {
+    "checksums",
+    "end_server",
+    "gpus",
+    "lock",
+    "paths",
+    "private",
+    "process",
+    "storage",
+    "temporary",
+    "trusted",
+}
+OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR", "TMPDIR"}
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from dls.demo import sshd
-from dls.errors import HostKeyError, LoginError
+from dls.errors import HostKeyError
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.host_keys import ALGORITHMS, Acceptance, KeyStatus, compare_key, order_algorithms
+from dls.remote.ssh.host_keys import ALGORITHMS, KeyStatus, compare_key, order_algorithms
 from dls.remote.ssh.known_hosts import Entry, Marker
 from dls.remote.ssh.prompts import NewHostKey, NoPrompter
-from dls.remote.ssh.target import METHODS, Target
+from dls.remote.ssh.target import Target
 from tests.support.command_line import run_dls
 from tests.support.host_keys import certify, make_key
-from tests.support.logins import PASSWORD, target_of
+from tests.support.logins import target_of
 from tests.support.prompters import ScriptedPrompter
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti"
@@ -196,64 +196,14 @@ def test_a_name_with_another_meaning_is_not_written(target: Target, alias: str) 
     assert "can't hold this name" in connection.new_host_key and not target.known_hosts[0].exists()
 
 
-def test_a_changed_key_without_strict_checking(target: Target) -> None:
-    """With StrictHostKeyChecking no, a login by key goes on, with a warning, and known_hosts stays as it is."""
+def test_a_changed_key_is_refused_whatever_the_configuration_says(target: Target) -> None:
+    """With StrictHostKeyChecking no, `ssh` would go on without forwarding; dls does nothing else."""
     file = target.known_hosts[0]
     file.parent.mkdir()
     file.write_text(f"{target.known_hosts_name} {OTHER}\n")
-    person = ScriptedPrompter()
-    connection = Connection.open(replace(target, strict_host_key_checking="no"), person)
-    connection.close()
-    [told] = person.told
-    assert "has changed" in told and "line 1" in told and "without passwords" in told
-    assert connection.new_host_key == "" and len(file.read_text().splitlines()) == 1
-    with pytest.raises(HostKeyError, match="has changed"):  # the option of the command line is stronger
-        Connection.open(replace(target, strict_host_key_checking="no"), person, accept_new_host_key=True)
-
-
-def test_an_untrusted_host_gets_no_secret(short_folder: Path) -> None:
-    """A host whose key has changed gets neither a password nor an answer, though StrictHostKeyChecking is no."""
-    seen: list[str] = []
-
-    class Login:
-        def begin_auth(self, user: str) -> bool:
-            return True
-
-        def password_auth_supported(self) -> bool:
-            return True
-
-        def validate_password(self, user: str, password: str) -> bool:
-            seen.append(password)
-            return True
-
-        def kbdint_auth_supported(self) -> bool:
-            return True
-
-        def get_kbdint_challenge(self, *arguments: object) -> tuple[str, str, str, list[tuple[str, bool]]]:
-            seen.append("asked")
-            return "", "", "", [("Code: ", False)]
-
-        def validate_kbdint_response(self, user: str, answers: list[str]) -> bool:
-            return True
-
-    with sshd.running(short_folder, library=True, login=Login) as server:
-        target = replace(target_of(server), strict_host_key_checking="no")
-        person = ScriptedPrompter({"": PASSWORD})
-        Connection.open(target, person, password=PASSWORD).close()
-        assert seen
-        seen.clear()
-        target.known_hosts[0].write_text(f"{target.known_hosts_name} {OTHER}\n")
-        with pytest.raises(LoginError):
-            Connection.open(target, person, password=PASSWORD)
-    assert not seen
-
-
-def test_what_an_untrusted_host_may_get() -> None:
-    """Only the methods that hand over a secret are left out."""
-    target = Target("gpu", "gpu", 22, "ann")
-    assert Acceptance().restrict(target, "x") == (target, "x")
-    restricted, password = Acceptance(is_trusted=False).restrict(target, "x")
-    assert restricted.methods == METHODS[:3] and password is None
+    with pytest.raises(HostKeyError, match="has changed"):
+        Connection.open(replace(target, strict_host_key_checking="no"), NoPrompter())
+    assert len(file.read_text().splitlines()) == 1
 
 
 @pytest.fixture

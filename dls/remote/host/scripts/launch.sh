@@ -5,7 +5,7 @@
 # LAUNCH_FILE (text of launch.json), GPU (index, or empty), ENVIRONMENT, CODE (directory of our code), PYTHON, VERIFIER
 # (text of verify.py), STARTING (line that begins each server's part of the log), LOG_LINES, READY_TRIES (waits of
 # 0.05 s), ENDED and STOP_SECONDS.
-# Status: 71 the run directory is another user's, 73 no room, 75 the server ended, 76 it takes too long, 77 a directory is
+# Status: 71 the run directory is another user's, 72 it can't be made, 73 no room, 75 the server ended, 76 it takes too long, 77 a directory is
 # another user's or open to others, 78 our code has changed, 79 the environment has.
 # shellcheck shell=sh
 set -u
@@ -14,6 +14,7 @@ make_directories "$ROOT" "$ROOT/log"
 check_directories "$ROOT/run" "$ROOT/env" "$ENVIRONMENT" "$ENVIRONMENT/bin" "$ROOT/code" "$CODE"
 check_files "$PYTHON" "$ENVIRONMENT/pyvenv.cfg" "$ENVIRONMENT/complete.json" "$LOG"
 make_private "$RUN"
+choose_tmpdir "$RUN"
 lock "$RUN/launching"
 
 running=$(read_pid "$RUN/state.json")

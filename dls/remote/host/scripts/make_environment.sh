@@ -6,17 +6,19 @@
 # fits this host, or empty), UV_LOCK (text of the lock file of uv), COMPLETE (text of complete.json), VERIFIER (text of
 # verify.py).
 # The last line says what was installed: `locked`, `ranges`, or `there` where another dls made the environment meanwhile.
-# Status: 65 a package is not the locked one, 71 the run directory is another user's, 73 no room, 74 the packages can't be
+# Status: 65 a package is not the locked one, 71 the run directory is another user's, 72 it can't be made, 73 no room, 74 the packages can't be
 # installed, 77 a directory is another user's or open to others.
 # shellcheck shell=sh
 set -u
 umask 077
 exec 2>&1
 make_directories "$ROOT" "$ROOT/env"
-check_directories "$ENVIRONMENT" "$ROOT/run" "$ROOT/uv" "$ROOT/uv/bin" "$ROOT/cache" "$ROOT/cache/uv" "$ROOT/cache/pip"
+check_directories "$ENVIRONMENT" "$ROOT/run" "$ROOT/uv" "$ROOT/uv/bin" "$ROOT/python" "$ROOT/cache" "$ROOT/cache/uv" "$ROOT/cache/pip"
 check_files "$ROOT/uv/bin/uv"
 make_private "$RUN"
-if [ -n "$OWN_CACHES" ]; then export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip"; fi
+if [ -n "$OWN_CACHES" ]; then
+  export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip" UV_PYTHON_INSTALL_DIR="$ROOT/python"
+fi
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CONFIG=1 UV_NO_PROGRESS=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
@@ -109,6 +111,7 @@ for left in "$ROOT/env/.making-$(uname -n)-"*; do
 done
 TEMP="$ROOT/env/.making-$(uname -n)-$$"
 mkdir "$TEMP" || exit 73
+choose_tmpdir "$TEMP"
 case $TOOL in
   FETCH_UV) fetch_uv && UV=$ROOT/uv/bin/uv ;;
   PIP) UV='' ;;

@@ -1,5 +1,5 @@
-# Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh, trusted.sh and
-# gpus.sh with its values.
+# Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh, trusted.sh, temporary.sh,
+# storage.sh and gpus.sh, with their values.
 # Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (0: look for servers alone; 1: stop at a running
 # server; 2: stop at an environment; 3: look for everything), WITH_GPUS (1 to ask for GPUs, or empty).
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
@@ -8,7 +8,6 @@ TAB=$(printf '\t')
 ROOT=$(absolute "$REMOTE_DIR")
 SERVER_FOUND=
 ENVIRONMENT_FOUND=
-USER_ID=$(id -u)
 NODE=$(uname -n)
 
 say system "$(uname -s)"
@@ -20,50 +19,15 @@ say root "$ROOT"
 say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
 existing=$ROOT
 while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
-say free "$(df -Pk "$existing" 2>/dev/null | awk 'NR == 2 { print $4; exit }')"
+FREE=$(find_free "$existing")
+say free "$FREE"
 say filesystem "$(stat -f -c %T "$existing" 2>/dev/null)"
 
-# is_foreign PATH: whether something is there that is no directory of this user's own.
-is_foreign() { { [ -e "$1" ] || [ -L "$1" ]; } && { [ ! -d "$1" ] || [ -L "$1" ] || [ ! -O "$1" ]; }; }
-
-# read_record: print the directory with a random name that the remote directory keeps for this host, unless another user
-# could have written the record or holds the directory.
-read_record() {
-  if [ ! -O "$RECORD" ] || [ -L "$RECORD" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
-  recorded=$(head -n 1 "$RECORD")
-  case ${recorded#"/tmp/dls-$USER_ID-"} in
-    */* | "$recorded") ;;
-    *) is_foreign "$recorded" || printf '%s\n' "$recorded" ;;
-  esac
-}
-
-# make_record: make such a directory and record it. Of two probes at the same time, the first one's counts.
-make_record() {
-  umask 077
-  mkdir -p "$ROOT" 2>/dev/null
-  if [ ! -d "$ROOT" ] || [ -n "$(find_fault "$ROOT")" ]; then return; fi
-  made=$(mktemp -d "/tmp/dls-$USER_ID-XXXXXXXXXX") || return
-  [ -z "$IS_STALE" ] || rm -f "$RECORD"
-  (set -C && printf '%s\n' "$made" >"$RECORD") 2>/dev/null
-  [ "$(read_record)" = "$made" ] || rmdir "$made"
-}
-
-RECORD=$ROOT/run-$NODE
-TEMPORARY=/tmp/dls-$USER_ID/$KEY
-SECOND=
-IS_STALE=
-if [ -e "$RECORD" ] || [ -L "$RECORD" ]; then
-  SECOND=$(read_record)
-  [ -n "$SECOND" ] || IS_STALE=1
-fi
-# Another user made the first directory, to keep us from starting a server.
-if is_foreign "/tmp/dls-$USER_ID"; then
-  [ -n "$SECOND" ] || make_record
-  SECOND=$(read_record)
-  say temporary "$SECOND"
-fi
-for run in "$ROOT/run" "$ROOT/run"/* "$TEMPORARY" "$TEMPORARY"/* \
-  ${SECOND:+"$SECOND"/*}; do
+find_temporary
+[ -z "$TEMPORARY" ] || say temporary "$TEMPORARY"
+set -- "$ROOT/run" "$ROOT/run"/* ${SECOND:+"$SECOND"/*}
+for prefix in $PREFIXES; do set -- "$@" "$prefix/$KEY" "$prefix/$KEY"/*; done
+for run in "$@"; do
   # Another user could have made this directory first, to hand us a server of theirs.
   if [ ! -d "$run" ] || [ -L "$run" ] || [ ! -O "$run" ]; then continue; fi
   [ ! -f "$run/ended.json" ] || say ended "$run"
@@ -89,6 +53,16 @@ if [ -n "$WITH_GPUS" ]; then say_gpus; fi
 if [ "$DEPTH" -lt 3 ] && [ -n "$ENVIRONMENT_FOUND" ]; then exit 0; fi
 
 say full 1
+# A directory of somebody else is refused for that.
+if [ -z "$(find_fault "$ROOT")" ]; then
+  fault=$(find_storage_fault "$existing")
+  case $ROOT in "$HOME"/*) [ -d "$HOME" ] || fault=${fault:+missing} ;; esac
+  has_space "$FREE" || fault=${fault:-full}
+  if [ -n "$fault" ]; then
+    say storage "$fault"
+    list_places | while IFS= read -r place; do say place "$place"; done
+  fi
+fi
 report_python() {
   [ -x "$1" ] && "$1" -c '
 import os, sys
