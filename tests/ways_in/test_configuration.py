@@ -359,7 +359,8 @@ ODD = [
 
 
 @pytest.mark.parametrize("line", ODD)
-@pytest.mark.parametrize("carrier", [pytest.param("paramiko", marks=pytest.mark.slow), "openssh"])
+@pytest.mark.slow
+@pytest.mark.parametrize("carrier", ["paramiko", "openssh"])
 def test_lines_for_sessions_at_a_terminal(server: Server, lab: Path, line: str, carrier: str) -> None:
     """Neither our own login nor one that OpenSSH makes for us is disturbed."""
     config = write(lab, server.section("lab", line.format(**fields(server, lab))))
