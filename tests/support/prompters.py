@@ -30,10 +30,10 @@ class ScriptedPrompter(NoPrompter):
         self.asked: list[tuple[str, bool]] = []
         """The prompts in order, each with whether its answer was shown."""
         self.host_keys: list[NewHostKey] = []
+        self.told: list[str] = []
+        """What was shown without a question."""
         self.threads: set[str] = set()
         """Names of the threads that asked."""
-        self.told: list[str] = []
-        """What was shown and needed no answer."""
 
     @property
     def host_questions(self) -> list[str]:
