@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from dls.errors import LaunchError
-from dls.remote.host import launch
+from dls.errors import DlsError, LaunchError
+from dls.remote.host import landing, launch
 from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.progress import Phases, Reporter
 from dls.remote.ssh.connection import Connection
@@ -18,9 +18,25 @@ from dls.remote.ssh.prompts import Prompter
 def host(
     target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter
 ) -> Iterator[tuple[Connection, HostReport]]:
-    """Log in to the host and look for its servers; yields the connection, closed at the end, and the report."""
-    with contextlib.closing(log_in(target, login, prompter, Phases(reporter))) as connection:
-        yield connection, probe(connection, login.remote_dir, Depth.SERVERS)
+    """Log in to the host and look for its servers; yields the connection, closed at the end, and the report.
+
+    Where the login landed on another host than that of the server, the connection goes on to that one.
+    """
+    with contextlib.ExitStack() as cleanup:
+        connection = log_in(target, login, prompter, Phases(reporter))
+        cleanup.callback(connection.close)
+        report = probe(connection, login.remote_dir, Depth.SERVERS)
+        node = landing.find_node(report, {key for _, key in report.elsewhere})
+        if node and not report.servers:
+            try:
+                there = landing.log_in_there(connection, node)
+            except DlsError as error:
+                reporter.note(landing.describe(connection, report, node, error))
+            else:
+                connection = there
+                cleanup.callback(connection.close)
+                report = probe(connection, login.remote_dir, Depth.SERVERS)
+        yield connection, report
 
 
 def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shutil
@@ -9,19 +10,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 import dls
 from dls import gpus
+from dls.contract import BOOT_FILE, STATE_FILE, ServerState
 from dls.demo import sshd
-from dls.errors import HostError
+from dls.errors import HostError, ListenError
 from dls.remote.commands import host as looked_at
 from dls.remote.commands import read_log, stop_server
-from dls.remote.host import install, lock_files, send_uv
+from dls.remote.host import install, landing, lock_files, send_uv
 from dls.remote.host import probe as probing
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
@@ -32,6 +34,7 @@ from dls.remote.progress import Phase, Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import NoPrompter
+from dls.server import locks
 from tests.support.connecting import connected
 from tests.support.disks import disk, disk_with_quota
 from tests.support.itksnap import ItkSnap
@@ -234,9 +237,11 @@ def test_places_that_other_users_could_change_are_not_offered(shell: str, short_
 
 
 @contextmanager
-def host_with_mounts(folder: Path, mounts: str, options: str = "") -> Iterator[sshd.Server]:
+def host_with_mounts(
+    folder: Path, mounts: str, options: str = "", namespaces: str = "--mount"
+) -> Iterator[sshd.Server]:
     """Run an OpenSSH server whose users alone see what these commands mount; its files are in the folder."""
-    run = f'exec unshare --mount sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
+    run = f'exec unshare {namespaces} sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
     before = os.environ["PATH"]
     os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
     (folder / "sshd").mkdir()
@@ -383,3 +388,178 @@ def test_a_host_with_an_old_python_is_set_up(short_folder: Path) -> None:
             done = session.connection.run(f"readlink -f {root}/env/*/bin/python")
             assert done.stdout.startswith(f"{python}/")
             session.close(stop_server=True)
+
+
+NODES = {"dls-node-a": "127.77.0.2", "dls-node-b": "127.77.0.3"}
+"""Hosts that share a home, and their addresses on the loopback network."""
+NAMESPACES = "--uts --mount --pid --fork --kill-child --mount-proc"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Two hosts with processes, names and local disks of their own, and one home."""
+
+    folder: Path
+    port: int
+    known_hosts: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def login(self, node: str) -> LoginOptions:
+        """Return the options with which the name that is typed, `login`, leads to that host."""
+        config = self.folder / f"config-{node}"
+        config.write_text(
+            f"Host login\n  HostName {NODES[node]}\n  Port {self.port}\n  User {getpass.getuser()}\n"
+            f"  IdentityFile {self.folder}/dls-node-a/sshd/id_ed25519\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {self.known_hosts}\n"
+        )
+        return LoginOptions(ssh_config=config)
+
+    def connect(self, node: str, reporter: Notes | None = None) -> dls.Session:
+        """Connect to the name, which leads to that host."""
+        return dls.connect("login", login=self.login(node), local_port=free_port(), reporter=reporter)
+
+    def know(self, node: str, *, by_name: bool) -> None:
+        """Add the host's key to known_hosts: under its address and, if told so, under its name."""
+        key = " ".join((self.folder / node / "sshd" / "host_key.pub").read_text().split()[:2])
+        names = [NODES[node], node] if by_name else [NODES[node]]
+        with self.known_hosts.open("a") as stream:
+            stream.writelines(f"[{name}]:{self.port} {key}\n" for name in names)
+
+
+@pytest.fixture
+def cluster(short_folder: Path, remote_dir: str) -> Iterator[Cluster]:
+    """Two hosts of which each knows the other by its name; the environment is in their home already."""
+    found = Cluster(short_folder, free_port(), short_folder / "known_hosts")
+    root = found.home / ".dls"
+    root.mkdir(parents=True, mode=0o700)
+    (root / "env").symlink_to(f"{remote_dir}/env")
+    (short_folder / "hosts").write_text("".join(f"{address} {node}\n" for node, address in NODES.items()))
+    local = [Path(place) / f"dls-{os.getuid()}" for place in ("/tmp", "/var/tmp", "/dev/shm")]
+    with ExitStack() as stack:
+        for node, address in NODES.items():
+            mounts = [f"hostname {node}", f"mount --bind {short_folder}/hosts /etc/hosts"]
+            for number, place in enumerate(local):
+                place.mkdir(mode=0o700, exist_ok=True)
+                (short_folder / node / str(number)).mkdir(parents=True, mode=0o700)
+                mounts.append(f"mount --bind {short_folder}/{node}/{number} {place}")
+            keys = f"AuthorizedKeysFile {short_folder}/dls-node-a/sshd/authorized_keys"
+            options = f"SetEnv HOME={found.home}\nListenAddress {address}:{found.port}\n{keys}"
+            stack.enter_context(
+                host_with_mounts(short_folder / node, " && ".join(mounts), options, namespaces=NAMESPACES)
+            )
+            key = short_folder / node / "sshd" / "host_key"
+            public = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, text=True, check=True).stdout
+            key.with_suffix(".pub").write_text(public)
+        yield found
+
+
+@needs_root
+def test_hosts_with_one_home_share_what_is_installed_and_not_what_runs(cluster: Cluster) -> None:
+    """A server of one host is never taken for one of the other, whatever the numbers of processes there; each host has
+    its own run directory, log and sessions, and finds its own server again."""
+    for node in NODES:
+        cluster.know(node, by_name=False)
+    with cluster.connect("dls-node-a") as first:
+        reporter = Notes()
+        with cluster.connect("dls-node-b", reporter) as second:
+            assert (first.report.hostname, second.report.hostname) == tuple(NODES)
+            assert (first.state.host, second.state.host) == tuple(NODES)
+            assert "install" not in reporter.begun and ItkSnap(second.port).start() and ItkSnap(first.port).start()
+            assert first.state.log != second.state.log and first.state.secret != second.state.secret
+            assert any("dls-node-a" in note and "name dls-node-a itself" in note for note in reporter.notes)
+        with cluster.connect("dls-node-b") as again:
+            assert again.state == second.state
+    assert len(list((cluster.home / ".dls" / "code").iterdir())) == 1
+
+
+@needs_root
+def test_a_login_that_lands_elsewhere_goes_on_to_the_server(cluster: Cluster) -> None:
+    """The name leads to another host the second time, and the answers come from the server that runs; `stop` too finds
+    it. Nothing is asked, and the key of the host is checked under the host's own name."""
+    for node in NODES:
+        cluster.know(node, by_name=True)
+    with cluster.connect("dls-node-a") as first:
+        snap = ItkSnap(first.port)
+        assert snap.start()
+    reporter = Notes()
+    with cluster.connect("dls-node-b", reporter) as second:
+        assert second.state == first.state and second.report.hostname == "dls-node-a"
+        assert reporter.notes == ["The server runs on dls-node-a: went there from dls-node-b."]
+        assert ItkSnap(second.port).start()
+    assert stop_server("login", cluster.login("dls-node-b"), NoPrompter(), Silent())
+    assert not list((cluster.home / ".dls" / "hosts").iterdir())
+    with cluster.connect("dls-node-b") as third:
+        assert third.report.hostname == "dls-node-b"
+
+
+@needs_root
+def test_a_named_directory_that_hosts_share_holds_one_host_s_run_directories(cluster: Cluster) -> None:
+    """The second host puts its own on a local disk, although the disk of the named directory says that it is local; it
+    removes nothing of the first one's."""
+    for node in NODES:
+        cluster.know(node, by_name=False)
+    shared = str(cluster.home / ".dls")
+    login = [replace(cluster.login(node), remote_dir=shared) for node in NODES]
+    with dls.connect("login", login=login[0], local_port=free_port()) as first:
+        assert first.state.run_dir.startswith(f"{shared}/run/")
+        with dls.connect("login", login=login[1], local_port=free_port()) as second:
+            assert second.state.run_dir.startswith(f"/tmp/dls-{os.getuid()}/")
+            assert ItkSnap(second.port).start() and ItkSnap(first.port).start()
+        assert (Path(first.state.run_dir) / "state.json").exists()
+        with dls.connect("login", login=login[0], local_port=free_port()) as again:
+            assert again.state == first.state
+
+
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "another"}])
+def test_a_state_file_of_another_host_is_passed_over(
+    connection: Connection, short_folder: Path, change: dict[str, str]
+) -> None:
+    """Even where a process of the same number runs here that is a server: so is one from before the host's last start."""
+    run = short_folder / "run" / "k"
+    run.mkdir(parents=True)
+    state = ServerState(
+        pid=0, secret="s", code="c", request="r", socket="/s", port=None, engine="region", device="cpu", log="/l",
+        host=os.uname().nodename, boot=Path(BOOT_FILE).read_text().strip(),
+    )  # fmt: skip
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)", "--launch-file"]
+    with subprocess.Popen(sleeper) as server:
+        (run / STATE_FILE).write_text(replace(state, pid=server.pid).dump())
+        assert len(probing.probe(connection, str(short_folder)).servers) == 1
+        (run / STATE_FILE).write_text(replace(state, pid=server.pid, **change).dump())
+        assert probing.probe(connection, str(short_folder)).servers == ()
+        server.kill()
+
+
+def test_a_lock_that_another_host_holds(tmp_path: Path) -> None:
+    """A server of this host takes another lock, which keeps a second one of this host out."""
+    lock = tmp_path / "k.lock"
+    with lock.open("w") as stream:
+        assert locks.try_lock(stream)
+        stream.write("dls-node-a\n")
+        stream.flush()
+        with locks.exclusive(lock), pytest.raises(ListenError), locks.exclusive(lock):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "here", "expected", "node"),
+    [
+        ({("a", "k")}, False, "", "a"),
+        ({("a", "k")}, True, "", ""),
+        ({("a", "other")}, False, "", ""),
+        ({("a", "k"), ("b", "k")}, True, "b", "b"),
+        ({("a", "k")}, False, "gpu1", ""),
+        ({("a", "k")}, False, "gone", "a"),
+        (set(), False, "gone", ""),
+    ],
+)
+def test_where_to_go(elsewhere: set[tuple[str, str]], here: bool, expected: str, node: str) -> None:
+    """To the server of the same options, by preference the one that was used before; nowhere if that was here."""
+    state = ServerState(
+        pid=1, secret="s", code="c", request="k", socket="/s", port=None, engine="region", device="cpu", log="/l"
+    )
+    report = replace(REPORT, elsewhere=frozenset(elsewhere), servers=(state,) if here else ())
+    assert landing.find_node(report, {"k"}, expected) == node

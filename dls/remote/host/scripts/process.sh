@@ -14,3 +14,15 @@ is_server() {
 
 # read_pid FILE: print the process number in a state file.
 read_pid() { sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' "$1" 2>/dev/null | head -n 1; }
+
+# read_field FILE NAME: print a text in a state file.
+read_field() { sed -n 's/.*"'"$2"'": *"\([^"]*\)".*/\1/p' "$1" 2>/dev/null | head -n 1; }
+
+# runs_here FILE: whether a state file is of a server that was started on this host, and since the host was. Several hosts
+# may share the directory, and the number of a process means nothing on another host.
+runs_here() {
+  host=$(read_field "$1" host)
+  boot=$(read_field "$1" boot)
+  this_boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+  [ "${host:-$(uname -n)}" = "$(uname -n)" ] && [ "${boot:-$this_boot}" = "$this_boot" ]
+}
