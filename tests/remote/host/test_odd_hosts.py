@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import dls
@@ -35,7 +37,7 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.login import LoginOptions, log_in
 from dls.remote.ssh.prompts import NoPrompter
 from dls.server import locks
-from tests.support.connecting import connected
+from tests.support.connecting import connected, cut
 from tests.support.disks import disk, disk_with_quota
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import free_port, is_gone, until
@@ -58,12 +60,16 @@ class Notes(Silent):
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.begun: list[str] = []
+        self.is_open_again = False
 
     def begin(self, phase: str, text: str) -> None:
         self.begun.append(phase)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def link(self, is_open: bool, text: str) -> None:
+        self.is_open_again = is_open
 
 
 def program(folder: Path, name: str, text: str) -> Path:
@@ -238,18 +244,21 @@ def test_places_that_other_users_could_change_are_not_offered(shell: str, short_
 
 @contextmanager
 def host_with_mounts(
-    folder: Path, mounts: str, options: str = "", namespaces: str = "--mount"
+    folder: Path, mounts: str, options: str = "", namespaces: str = "--mount --fork --kill-child"
 ) -> Iterator[sshd.Server]:
     """Run an OpenSSH server whose users alone see what these commands mount; its files are in the folder."""
-    run = f'exec unshare {namespaces} sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
+    # unshare itself ignores SIGTERM while what it started runs.
+    start = f'unshare {namespaces} sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@" &'
+    run = f'{start}\ntrap "kill -KILL $!" TERM\nwait $!'
     before = os.environ["PATH"]
-    os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
     (folder / "sshd").mkdir()
-    try:
-        with sshd.running(folder / "sshd", options=options) as server:
-            yield server
-    finally:
-        os.environ["PATH"] = before
+    with ExitStack() as stack:
+        os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
+        try:
+            server = stack.enter_context(sshd.running(folder / "sshd", options=options))
+        finally:
+            os.environ["PATH"] = before
+        yield server
 
 
 @pytest.mark.slow
@@ -409,13 +418,16 @@ class Cluster:
 
     def login(self, node: str) -> LoginOptions:
         """Return the options with which the name that is typed, `login`, leads to that host."""
-        config = self.folder / f"config-{node}"
+        return LoginOptions(ssh_config=self.lead_to(node, self.folder / f"config-{node}"))
+
+    def lead_to(self, node: str, config: Path) -> Path:
+        """Let the name lead to that host in that SSH configuration."""
         config.write_text(
             f"Host login\n  HostName {NODES[node]}\n  Port {self.port}\n  User {getpass.getuser()}\n"
             f"  IdentityFile {self.folder}/dls-node-a/sshd/id_ed25519\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.known_hosts}\n"
         )
-        return LoginOptions(ssh_config=config)
+        return config
 
     def connect(self, node: str, reporter: Notes | None = None) -> dls.Session:
         """Connect to the name, which leads to that host."""
@@ -496,6 +508,29 @@ def test_a_login_that_lands_elsewhere_goes_on_to_the_server(cluster: Cluster) ->
 
 
 @needs_root
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_lost_link_comes_back_to_the_same_server(cluster: Cluster, is_known: bool) -> None:
+    """A new login that lands on the other host goes on to the server; where that can't be, no other server is started,
+    which would not have the sessions, but the next login that lands there serves them again."""
+    for node in NODES:
+        cluster.know(node, by_name=is_known)
+    login, reporter = cluster.login("dls-node-a"), Notes()
+    config = Path(str(login.ssh_config))
+    with dls.connect("login", login=login, local_port=free_port(), reporter=reporter) as session:
+        snap, server = ItkSnap(session.port), session.state
+        assert snap.start()
+        cluster.lead_to("dls-node-b", config)
+        cut(session)
+        if not is_known:
+            until(lambda: any("runs on dls-node-a, but the login" in note for note in reporter.notes))
+            cluster.lead_to("dls-node-a", config)
+        until(lambda: reporter.is_open_again)
+        assert session.state == server
+        snap.upload(np.zeros((3, 3, 3), np.float32))
+        assert snap.point(1, 1, 1).status == 200
+
+
+@needs_root
 def test_a_named_directory_that_hosts_share_holds_one_host_s_run_directories(cluster: Cluster) -> None:
     """The second host puts its own on a local disk, although the disk of the named directory says that it is local; it
     removes nothing of the first one's."""
@@ -513,11 +548,11 @@ def test_a_named_directory_that_hosts_share_holds_one_host_s_run_directories(clu
             assert again.state == first.state
 
 
-@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "another"}])
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "another"}], ids=["host", "boot"])
 def test_a_state_file_of_another_host_is_passed_over(
-    connection: Connection, short_folder: Path, change: dict[str, str]
+    connection: Connection, short_folder: Path, change: dict[str, Any]
 ) -> None:
-    """Even where a process of the same number runs here that is a server: so is one from before the host's last start."""
+    """Even where a process of the same number is a server here; so is the file of one from before the last start."""
     run = short_folder / "run" / "k"
     run.mkdir(parents=True)
     state = ServerState(
