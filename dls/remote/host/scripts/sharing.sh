@@ -26,7 +26,11 @@ say_others() {
   node=$(uname -n)
   claimed=$(read_claim)
   if [ -n "$claimed" ] && [ "$claimed" != "$node" ]; then printf 'taken\t%s\n' "$claimed"; fi
-  if [ ! -d "$ROOT/hosts" ] || [ -n "$(find_fault "$ROOT")$(find_fault "$ROOT/hosts")" ]; then return 0; fi
+  others=
+  for record in "$ROOT"/hosts/*.*; do
+    case ${record##*/} in "$node".* | '*.*') ;; *) others=1 ;; esac
+  done
+  if [ -z "$others" ] || [ -n "$(find_fault "$ROOT")$(find_fault "$ROOT/hosts")" ]; then return 0; fi
   # -mmin is not POSIX, but GNU, busybox, BSD and macOS have it.
   find "$ROOT/hosts" -type f -name '*.*' ! -name "$node.*" -mmin "-$RECORD_MINUTES" 2>/dev/null | head -n 100 \
     | while IFS= read -r record; do
