@@ -26,7 +26,7 @@ def host(
         connection = log_in(target, login, prompter, Phases(reporter))
         cleanup.callback(connection.close)
         report = probe(connection, login.remote_dir, Depth.SERVERS)
-        node = landing.find_node(report, {key for _, key in report.elsewhere})
+        node = landing.find_node(report, {record.key for record in report.elsewhere}, connection.target.host)
         if node and not report.servers:
             try:
                 there = landing.log_in_there(connection, node)

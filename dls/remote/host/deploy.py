@@ -73,7 +73,8 @@ class Deployment:
         """
         report = _probe(connection, login, options, phases, Depth.SERVER)
         deployment = cls(login, options, connection, phases, Code.installed(), report, reconnecting=reconnecting)
-        if there := landing.find_node(report, {accepted.key for accepted in deployment._accepted}, node):
+        keys = {accepted.key for accepted in deployment._accepted}
+        if there := landing.find_node(report, keys, connection.target.host, node):
             deployment._go_to(there)
         return deployment
 

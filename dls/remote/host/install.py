@@ -65,7 +65,6 @@ class InstallPlan:
     run_dir: str
     remote_key: str
     root: str
-    hostname: str = ""
     tool: Tool = Tool.UV
     python: Python | None = None
     """Interpreter from which the environment is made; None lets uv fetch one."""
@@ -108,7 +107,6 @@ def plan(report: HostReport, needed: Requirements, code_key: str, *, tool: Tool 
         run_dir=report.run_dir,
         remote_key=report.remote_key,
         root=report.root,
-        hostname=report.hostname,
         tool=chosen,
         python=python,
         uv=report.uv,

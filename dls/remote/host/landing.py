@@ -10,20 +10,22 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from dls.errors import DlsError, HostKeyError
-from dls.remote.host.probe import HostReport
+from dls.remote.host.probe import HostReport, hash_route
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
 
 
-def find_node(report: HostReport, keys: Collection[str], expected: str = "") -> str:
-    """Return the host on which the server with one of these options runs, where it is not this one; else nothing.
+def find_node(report: HostReport, keys: Collection[str], host: str, expected: str = "") -> str:
+    """Return the node on which the server with one of these options runs, where it is not this one; else nothing.
 
-    `expected` is the host of the server that was used before: its sessions are there, whatever runs here.
+    Only a server counts to which a client went by the same name `host`: who names two hosts that share a home wants
+    each of them. `expected` is the node of the server that was used before: its sessions are there, whatever runs here.
     """
-    nodes = {host for host, key in report.elsewhere if key in keys} - {report.hostname}
-    if expected in nodes:
+    others = [record for record in report.elsewhere if record.key in keys and record.node != report.hostname]
+    if any(record.node == expected for record in others):
         return expected
     is_here = any(state.request in keys for state in report.servers)
+    nodes = {record.node for record in others if record.route == hash_route(host)}
     return "" if is_here or expected == report.hostname else min(nodes, default="")
 
 

@@ -63,6 +63,40 @@ class Place:
 
 
 @dataclass(frozen=True)
+class ServerRecord:
+    """What a server tells the hosts that share its remote directory, in the name of a file there."""
+
+    node: str
+    """Name of the host on which it runs."""
+    key: str
+    """Digest of its options."""
+    route: str
+    """Digest of the name by which its client went to that host."""
+
+    @classmethod
+    def of(cls, node: str, key: str, host: str) -> ServerRecord:
+        """Return the record of a server with those options, to whose node a client went by the name `host`."""
+        return cls(node, key, hash_route(host))
+
+    @classmethod
+    def parse(cls, name: str) -> ServerRecord | None:
+        """Read the name of the file; None for another name."""
+        node, _, rest = name.rpartition(".")[0].rpartition(".")
+        record = cls(node, rest, name.rpartition(".")[2])
+        return record if NODE.fullmatch(node) and record.key and record.route else None
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file."""
+        return f"{self.node}.{self.key}.{self.route}"
+
+
+def hash_route(host: str) -> str:
+    """Return the digest of a host's name as records have it."""
+    return hashlib.sha256(host.lower().encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
 class HostReport:
     """Facts about a host; `knows_gpus` and `full` say whether GPUs, and Pythons too, were looked for."""
 
@@ -82,8 +116,8 @@ class HostReport:
     environments: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
     servers: tuple[ServerState, ...] = ()
-    elsewhere: frozenset[tuple[str, str]] = frozenset()
-    """Servers that run on other hosts which share the remote directory: each host's name, and its server's options."""
+    elsewhere: frozenset[ServerRecord] = frozenset()
+    """Servers that run on other hosts which share the remote directory."""
     ended: frozenset[str] = frozenset()
     """Run directories of servers that were ended on purpose."""
     knows_gpus: bool = True
@@ -220,11 +254,10 @@ def _split(value: str) -> tuple[str, str]:
     return text, directory
 
 
-def _read_elsewhere(lines: list[str]) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        host, _, key = line.partition("\t")
-        if NODE.fullmatch(host) and key:
-            yield host, key
+def _read_elsewhere(names: list[str]) -> Iterator[ServerRecord]:
+    for name in names:
+        if record := ServerRecord.parse(name):
+            yield record
 
 
 def run_dir(

@@ -6,11 +6,14 @@ import getpass
 import os
 import re
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from dls.remote.host import probe as probing
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
-from dls.remote.host.probe import Depth, HostReport
+from dls.remote.host.probe import Depth, HostReport, ServerRecord
 from dls.remote.host.scripts import render
 from dls.remote.progress import Phase, Phases, Silent
 from dls.remote.ssh.connection import Connection
@@ -404,85 +407,121 @@ NODES = {"dls-node-a": "127.77.0.2", "dls-node-b": "127.77.0.3"}
 NAMESPACES = "--uts --mount --pid --fork --kill-child --mount-proc"
 
 
+class Door(socketserver.ThreadingTCPServer):
+    """A name that leads to one of the hosts, now to this one, now to that one: a port that passes connections on."""
+
+    daemon_threads = allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Passage)
+        self.port = int(self.server_address[1])
+        self.node = "dls-node-a"
+
+
+class Passage(socketserver.BaseRequestHandler):
+    """Passes one connection on."""
+
+    server: Door
+
+    def handle(self) -> None:
+        with socket.create_connection((NODES[self.server.node], self.server.port)) as there:
+            back = threading.Thread(target=pump, args=(there, self.request), daemon=True)
+            back.start()
+            pump(self.request, there)
+            back.join()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Copy until the source ends, and then end the target."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
 @dataclass(frozen=True)
 class Cluster:
-    """Two hosts with processes, names and local disks of their own, and one home."""
+    """Two hosts with processes, names and local disks of their own, one home, and a name that leads to either."""
 
     folder: Path
-    port: int
-    known_hosts: Path
+    door: Door
 
     @property
     def home(self) -> Path:
         return self.folder / "home"
 
-    def login(self, node: str) -> LoginOptions:
-        """Return the options with which the name that is typed, `login`, leads to that host."""
-        return LoginOptions(ssh_config=self.lead_to(node, self.folder / f"config-{node}"))
+    @property
+    def names(self) -> Path:
+        """The file in which the hosts look up each other's names."""
+        return self.folder / "hosts"
 
-    def lead_to(self, node: str, config: Path) -> Path:
-        """Let the name lead to that host in that SSH configuration."""
+    def login(self, host: str = "127.0.0.1") -> LoginOptions:
+        """Return the options with which `login` is that name: of the door, or of one host."""
+        known, config = self.folder / f"known-{host}", self.folder / f"config-{host}"
+        keys = [" ".join((self.folder / node / "host_key.pub").read_text().split()[:2]) for node in NODES]
+        known.write_text("".join(f"[{host}]:{self.door.port} {key}\n" for key in keys))
         config.write_text(
-            f"Host login\n  HostName {NODES[node]}\n  Port {self.port}\n  User {getpass.getuser()}\n"
+            f"Host login\n  HostName {host}\n  Port {self.door.port}\n  User {getpass.getuser()}\n"
             f"  IdentityFile {self.folder}/dls-node-a/sshd/id_ed25519\n  IdentitiesOnly yes\n"
-            f"  UserKnownHostsFile {self.known_hosts}\n"
+            f"  UserKnownHostsFile {known}\n"
         )
-        return config
+        return LoginOptions(ssh_config=config)
 
     def connect(self, node: str, reporter: Notes | None = None) -> dls.Session:
-        """Connect to the name, which leads to that host."""
-        return dls.connect("login", login=self.login(node), local_port=free_port(), reporter=reporter)
-
-    def know(self, node: str, *, by_name: bool) -> None:
-        """Add the host's key to known_hosts: under its address and, if told so, under its name."""
-        key = " ".join((self.folder / node / "sshd" / "host_key.pub").read_text().split()[:2])
-        names = [NODES[node], node] if by_name else [NODES[node]]
-        with self.known_hosts.open("a") as stream:
-            stream.writelines(f"[{name}]:{self.port} {key}\n" for name in names)
+        """Connect to the name of both, which leads to that host."""
+        self.door.node = node
+        return dls.connect("login", login=self.login(), local_port=free_port(), reporter=reporter)
 
 
 @pytest.fixture
 def cluster(short_folder: Path, remote_dir: str) -> Iterator[Cluster]:
     """Two hosts of which each knows the other by its name; the environment is in their home already."""
-    found = Cluster(short_folder, free_port(), short_folder / "known_hosts")
-    root = found.home / ".dls"
-    root.mkdir(parents=True, mode=0o700)
-    (root / "env").symlink_to(f"{remote_dir}/env")
-    (short_folder / "hosts").write_text("".join(f"{address} {node}\n" for node, address in NODES.items()))
-    local = [Path(place) / f"dls-{os.getuid()}" for place in ("/tmp", "/var/tmp", "/dev/shm")]
     with ExitStack() as stack:
-        for node, address in NODES.items():
-            mounts = [f"hostname {node}", f"mount --bind {short_folder}/hosts /etc/hosts"]
-            for number, place in enumerate(local):
-                place.mkdir(mode=0o700, exist_ok=True)
-                (short_folder / node / str(number)).mkdir(parents=True, mode=0o700)
-                mounts.append(f"mount --bind {short_folder}/{node}/{number} {place}")
-            keys = f"AuthorizedKeysFile {short_folder}/dls-node-a/sshd/authorized_keys"
-            options = f"SetEnv HOME={found.home}\nListenAddress {address}:{found.port}\n{keys}"
-            stack.enter_context(
-                host_with_mounts(short_folder / node, " && ".join(mounts), options, namespaces=NAMESPACES)
-            )
-            key = short_folder / node / "sshd" / "host_key"
-            public = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, text=True, check=True).stdout
-            key.with_suffix(".pub").write_text(public)
+        door = stack.enter_context(Door())
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        stack.callback(door.shutdown)
+        found = Cluster(short_folder, door)
+        root = found.home / ".dls"
+        root.mkdir(parents=True, mode=0o700)
+        (root / "env").symlink_to(f"{remote_dir}/env")
+        found.names.write_text("".join(f"{address} {node}\n" for node, address in NODES.items()))
+        for node in NODES:
+            stack.enter_context(one_node(found, node))
         yield found
+
+
+@contextmanager
+def one_node(cluster: Cluster, node: str) -> Iterator[None]:
+    """Run one of the hosts."""
+    folder = cluster.folder / node
+    mounts = [f"hostname {node}", f"mount --bind {cluster.names} /etc/hosts"]
+    for number, place in enumerate(("/tmp", "/var/tmp", "/dev/shm")):
+        local = Path(place) / f"dls-{os.getuid()}"
+        local.mkdir(mode=0o700, exist_ok=True)
+        (folder / str(number)).mkdir(parents=True, mode=0o700)
+        mounts.append(f"mount --bind {folder}/{number} {local}")
+    keys = f"AuthorizedKeysFile {cluster.folder}/dls-node-a/sshd/authorized_keys"
+    options = f"SetEnv HOME={cluster.home}\nListenAddress {NODES[node]}:{cluster.door.port}\n{keys}"
+    with host_with_mounts(folder, " && ".join(mounts), options, namespaces=NAMESPACES):
+        key = ["ssh-keygen", "-y", "-f", str(folder / "sshd" / "host_key")]
+        public = subprocess.run(key, capture_output=True, text=True, check=True).stdout
+        (folder / "host_key.pub").write_text(public)
+        yield
 
 
 @needs_root
 def test_hosts_with_one_home_share_what_is_installed_and_not_what_runs(cluster: Cluster) -> None:
-    """A server of one host is never taken for one of the other, whatever the numbers of processes there; each host has
-    its own run directory, log and sessions, and finds its own server again."""
-    for node in NODES:
-        cluster.know(node, by_name=False)
-    with cluster.connect("dls-node-a") as first:
-        reporter = Notes()
-        with cluster.connect("dls-node-b", reporter) as second:
+    """Who names each of them gets a server on each; one is never taken for the other's, whatever the numbers of the
+    processes, and each has its own run directory, log and secret, and is found again."""
+    logins, reporter = [cluster.login(address) for address in NODES.values()], Notes()
+    with dls.connect("login", login=logins[0], local_port=free_port()) as first:
+        with dls.connect("login", login=logins[1], local_port=free_port(), reporter=reporter) as second:
             assert (first.report.hostname, second.report.hostname) == tuple(NODES)
             assert (first.state.host, second.state.host) == tuple(NODES)
             assert "install" not in reporter.begun and ItkSnap(second.port).start() and ItkSnap(first.port).start()
             assert first.state.log != second.state.log and first.state.secret != second.state.secret
-            assert any("dls-node-a" in note and "name dls-node-a itself" in note for note in reporter.notes)
-        with cluster.connect("dls-node-b") as again:
+            assert reporter.notes == []
+        with dls.connect("login", login=logins[1], local_port=free_port()) as again:
             assert again.state == second.state
     assert len(list((cluster.home / ".dls" / "code").iterdir())) == 1
 
@@ -490,40 +529,52 @@ def test_hosts_with_one_home_share_what_is_installed_and_not_what_runs(cluster: 
 @needs_root
 def test_a_login_that_lands_elsewhere_goes_on_to_the_server(cluster: Cluster) -> None:
     """The name leads to another host the second time, and the answers come from the server that runs; `stop` too finds
-    it. Nothing is asked, and the key of the host is checked under the host's own name."""
-    for node in NODES:
-        cluster.know(node, by_name=True)
+    it. Nothing is asked, and the host's key is one that is known for the name."""
     with cluster.connect("dls-node-a") as first:
-        snap = ItkSnap(first.port)
-        assert snap.start()
+        assert ItkSnap(first.port).start()
     reporter = Notes()
     with cluster.connect("dls-node-b", reporter) as second:
         assert second.state == first.state and second.report.hostname == "dls-node-a"
         assert reporter.notes == ["The server runs on dls-node-a: went there from dls-node-b."]
         assert ItkSnap(second.port).start()
-    assert stop_server("login", cluster.login("dls-node-b"), NoPrompter(), Silent())
+    assert stop_server("login", cluster.login(), NoPrompter(), Silent())
     assert not list((cluster.home / ".dls" / "hosts").iterdir())
     with cluster.connect("dls-node-b") as third:
         assert third.report.hostname == "dls-node-b"
 
 
 @needs_root
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_lost_link_comes_back_to_the_same_server(cluster: Cluster, is_known: bool) -> None:
+def test_a_login_that_lands_elsewhere_without_a_way_to_the_server(cluster: Cluster) -> None:
+    """The person is told where the server is and gets another one, since their image is not there yet; `stop` tells it
+    too, instead of that none runs."""
+    with cluster.connect("dls-node-a"):
+        pass
+    cluster.names.write_text("")
+    cluster.door.node = "dls-node-b"
+    stopping, connecting = Notes(), Notes()
+    assert not stop_server("login", cluster.login(), NoPrompter(), stopping)
+    with cluster.connect("dls-node-b", connecting) as session:
+        assert session.report.hostname == "dls-node-b" and ItkSnap(session.port).start()
+    for reporter in (stopping, connecting):
+        assert any("The server runs on dls-node-a, but the login to login landed on" in note for note in reporter.notes)
+
+
+@needs_root
+@pytest.mark.parametrize("has_way", [True, False])
+def test_a_lost_link_comes_back_to_the_same_server(cluster: Cluster, has_way: bool) -> None:
     """A new login that lands on the other host goes on to the server; where that can't be, no other server is started,
     which would not have the sessions, but the next login that lands there serves them again."""
-    for node in NODES:
-        cluster.know(node, by_name=is_known)
-    login, reporter = cluster.login("dls-node-a"), Notes()
-    config = Path(str(login.ssh_config))
-    with dls.connect("login", login=login, local_port=free_port(), reporter=reporter) as session:
+    reporter = Notes()
+    with cluster.connect("dls-node-a", reporter) as session:
         snap, server = ItkSnap(session.port), session.state
         assert snap.start()
-        cluster.lead_to("dls-node-b", config)
+        cluster.door.node = "dls-node-b"
+        if not has_way:
+            cluster.names.write_text("")
         cut(session)
-        if not is_known:
+        if not has_way:
             until(lambda: any("runs on dls-node-a, but the login" in note for note in reporter.notes))
-            cluster.lead_to("dls-node-a", config)
+            cluster.door.node = "dls-node-a"
         until(lambda: reporter.is_open_again)
         assert session.state == server
         snap.upload(np.zeros((3, 3, 3), np.float32))
@@ -534,17 +585,15 @@ def test_a_lost_link_comes_back_to_the_same_server(cluster: Cluster, is_known: b
 def test_a_named_directory_that_hosts_share_holds_one_host_s_run_directories(cluster: Cluster) -> None:
     """The second host puts its own on a local disk, although the disk of the named directory says that it is local; it
     removes nothing of the first one's."""
-    for node in NODES:
-        cluster.know(node, by_name=False)
     shared = str(cluster.home / ".dls")
-    login = [replace(cluster.login(node), remote_dir=shared) for node in NODES]
-    with dls.connect("login", login=login[0], local_port=free_port()) as first:
+    logins = [replace(cluster.login(address), remote_dir=shared) for address in NODES.values()]
+    with dls.connect("login", login=logins[0], local_port=free_port()) as first:
         assert first.state.run_dir.startswith(f"{shared}/run/")
-        with dls.connect("login", login=login[1], local_port=free_port()) as second:
+        with dls.connect("login", login=logins[1], local_port=free_port()) as second:
             assert second.state.run_dir.startswith(f"/tmp/dls-{os.getuid()}/")
             assert ItkSnap(second.port).start() and ItkSnap(first.port).start()
         assert (Path(first.state.run_dir) / "state.json").exists()
-        with dls.connect("login", login=login[0], local_port=free_port()) as again:
+        with dls.connect("login", login=logins[0], local_port=free_port()) as again:
             assert again.state == first.state
 
 
@@ -582,19 +631,22 @@ def test_a_lock_that_another_host_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("elsewhere", "here", "expected", "node"),
     [
-        ({("a", "k")}, False, "", "a"),
-        ({("a", "k")}, True, "", ""),
-        ({("a", "other")}, False, "", ""),
-        ({("a", "k"), ("b", "k")}, True, "b", "b"),
-        ({("a", "k")}, False, "gpu1", ""),
-        ({("a", "k")}, False, "gone", "a"),
-        (set(), False, "gone", ""),
+        ([("a", "k", "login")], False, "", "a"),
+        ([("a", "k", "login")], True, "", ""),
+        ([("a", "other", "login")], False, "", ""),
+        ([("a", "k", "a")], False, "", ""),
+        ([("a", "k", "login"), ("b.c.de", "k", "b")], True, "b.c.de", "b.c.de"),
+        ([("a", "k", "login")], False, "gpu1", ""),
+        ([("a", "k", "LOGIN")], False, "gone", "a"),
+        ([], False, "gone", ""),
     ],
 )
-def test_where_to_go(elsewhere: set[tuple[str, str]], here: bool, expected: str, node: str) -> None:
-    """To the server of the same options, by preference the one that was used before; nowhere if that was here."""
+def test_where_to_go(elsewhere: list[tuple[str, str, str]], here: bool, expected: str, node: str) -> None:
+    """To the server of the same options and name, by preference the one used before; nowhere if that was here."""
     state = ServerState(
         pid=1, secret="s", code="c", request="k", socket="/s", port=None, engine="region", device="cpu", log="/l"
     )
-    report = replace(REPORT, elsewhere=frozenset(elsewhere), servers=(state,) if here else ())
-    assert landing.find_node(report, {"k"}, expected) == node
+    records = frozenset(ServerRecord.of(*parts) for parts in elsewhere)
+    assert {ServerRecord.parse(record.file_name) for record in records} == records
+    report = replace(REPORT, elsewhere=records, servers=(state,) if here else ())
+    assert landing.find_node(report, {"k"}, "login", expected) == node

@@ -20,8 +20,8 @@ claim() {
   if [ -n "$claimed" ] && [ "$claimed" != "$(uname -n)" ]; then exit 70; fi
 }
 
-# say_others: print a line `taken` where the run directories here are another host's, and a line `elsewhere` for each
-# server that runs on another host: the host's name and the digest of the server's options.
+# say_others: print a line `taken` where the run directories here are another host's, and a line `elsewhere` with the name
+# of the record of each server that runs on another host.
 say_others() {
   node=$(uname -n)
   claimed=$(read_claim)
@@ -33,8 +33,5 @@ say_others() {
   if [ -z "$others" ] || [ -n "$(find_fault "$ROOT")$(find_fault "$ROOT/hosts")" ]; then return 0; fi
   # -mmin is not POSIX, but GNU, busybox, BSD and macOS have it.
   find "$ROOT/hosts" -type f -name '*.*' ! -name "$node.*" -mmin "-$RECORD_MINUTES" 2>/dev/null | head -n 100 \
-    | while IFS= read -r record; do
-      name=${record##*/}
-      printf 'elsewhere\t%s\t%s\n' "${name%.*}" "${name##*.}"
-    done
+    | while IFS= read -r record; do printf 'elsewhere\t%s\n' "${record##*/}"; done
 }
