@@ -20,6 +20,8 @@ SESSION_FORMAT = 2
 SESSION_FORMATS = (1, SESSION_FORMAT)
 """Versions that are read: in version 1 the manifest does not say where the journal ends."""
 
+BOOT_FILE = "/proc/sys/kernel/random/boot_id"
+"""File with the random number of a start of Linux."""
 STATE_FILE, ENDED_FILE, LAUNCH_FILE, SOCKET_FILE = "state.json", "ended.json", "launch.json", "server.sock"
 """Names in a server's run directory."""
 MANIFEST_FILE = "session"
@@ -45,6 +47,10 @@ DEFAULT_TTL = 7 * 86400.0
 DEFAULT_IDLE = 1800.0
 """Seconds without a request and without a client after which a server ends."""
 
+RECORD_SECONDS = 60.0
+"""Seconds after which a server says again, in the file that other hosts read, that it runs."""
+RECORD_MINUTES = 5
+"""Minutes after which such a file says nothing any more."""
 GRACE_SECONDS = 30
 """Seconds that a server which is told to end waits for its requests; by itself uvicorn waits without a limit."""
 STOP_SECONDS = 40
@@ -120,10 +126,14 @@ class ServerState:
     log: str
     version: str = ""
     run_dir: str = ""
+    host: str = ""
+    """Name of the host on which it runs, as `uname -n` prints it: several hosts may share the directory."""
+    boot: str = ""
+    """The host's random number of that start of its system, where it has one: the pid means nothing after the next."""
 
     def dump(self) -> str:
         """Return the text of the state file."""
-        fields = asdict(self)
+        fields = {name: value for name, value in asdict(self).items() if name not in ("host", "boot") or value}
         del fields["run_dir"]
         return json.dumps({"format": STATE_FORMAT, **fields}) + "\n"
 
@@ -142,6 +152,8 @@ class ServerState:
                 secret=str(fields["secret"]),
                 port=port,
                 version=str(fields.get("version", "")),
+                host=str(fields.get("host", "")),
+                boot=str(fields.get("boot", "")),
                 run_dir=run_dir,
                 **texts,
             )
@@ -177,6 +189,8 @@ class LaunchFile:
     session_ttl: float
     idle: float
     """Seconds; 0 for never."""
+    record: str = ""
+    """File that tells other hosts, which share its directory, of this server; empty for none."""
     replaces: int = 0
     """Process number of a server that is being ended; the new one waits for it."""
 

@@ -12,7 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ ShowDownload = Callable[[str, int], None]
 
 HUB_TIMEOUT = 5.0
 """Seconds that the hub may take to answer a first request; huggingface_hub itself tries for 23 s."""
+LOCK_SECONDS = 0.2
+"""Seconds between two looks whether another download of the same model has ended."""
 CITATION = (
     "Isensee, F., Rokuss, M., Krämer, L., et al. nnInteractive: Redefining 3D Promptable Segmentation. "
     "arXiv:2503.08373 (2025)."
@@ -143,9 +145,11 @@ def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
             known = ", ".join(entry["id"] for entry in manifest["models"])
             raise EngineError(f"There is no model named {name!r}.", f"Choose one of: {known}; or name a folder.")
         folder = spec.root / "models" / name
-        _remove_incomplete(folder)
-        with _show_progress(spec.root / "models", name, show):
-            official.ensure_model_available(name, spec.root, manifest)
+        with _alone(spec.root / "models", name, show):
+            if list_missing(folder):
+                _remove_incomplete(folder)
+                with _show_progress(spec.root / "models", name, show):
+                    official.ensure_model_available(name, spec.root, manifest)
     lacking = list_missing(folder)
     if lacking:
         raise EngineError(
@@ -247,6 +251,30 @@ def _first_line(error: Exception) -> str:
     root = list(_iter_causes(error))[-1]
     text = str(root) or type(root).__name__
     return text.split("\n")[0].rstrip(".")[:200]
+
+
+@contextmanager
+def _alone(models: Path, name: str, show: ShowDownload) -> Iterator[None]:
+    """Keep others from downloading the model meanwhile, also on other hosts that share the folder.
+
+    Each would remove what the other has so far. Where the system or the disk has no locks, nobody is kept away.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    models.mkdir(parents=True, exist_ok=True)
+    with (models / f".{name}.lock").open("a") as stream:
+        with suppress(OSError):
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    show("waiting for another download of the model", 0)
+                    time.sleep(LOCK_SECONDS)
+        yield
 
 
 def _remove_incomplete(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from dls.weights import ModelSpec, list_local, list_missing, locate
 from tests.support import model_hub
+from tests.support.processes import until
 
 MODEL = Path(__file__).parent / "tiny_model" / "model"
 NAME = "nnInteractive_tiny"
@@ -74,6 +76,33 @@ def test_an_interrupted_download_is_completed(hub: model_hub.Hub, tmp_path: Path
     assert second.returncode == 0, second.stderr
     assert list_missing(root / "models" / NAME) == []
     assert "%|" not in first.stderr + second.stderr  # the library's progress bars
+
+
+def test_two_downloads_of_one_model_wait_for_each_other(hub: model_hub.Hub, tmp_path: Path) -> None:
+    """The second one, of a host with the same home say, takes nothing away from the first, and uses its result."""
+    root = tmp_path / "root"
+    folder, lock = root / "models" / NAME, root / "models" / f".{NAME}.lock"
+    folder.mkdir(parents=True)
+    (folder / "plans.json").write_text("of the first one")
+    words = [sys.executable, "-m", "dls", "models", "pull", "-m", str(root), "--ca-bundle", str(hub.certificate)]
+    known = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    with lock.open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with subprocess.Popen(words, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as second:
+            until(lambda: any(path.endswith("models.json") for _, path, _ in hub.requests))
+            until(lambda: has_opened(lock, second.pid))
+            assert (folder / "plans.json").read_text() == "of the first one"
+            shutil.copytree(MODEL, folder, dirs_exist_ok=True)
+            asked = len(hub.requests)
+            fcntl.flock(first, fcntl.LOCK_UN)
+            output, said = second.communicate(timeout=60)
+    assert output.strip() == str(folder) and second.returncode == 0, said
+    assert len(hub.requests) == asked
+
+
+def has_opened(lock: Path, pid: int) -> bool:
+    """Whether the process has opened the lock's file."""
+    return any(os.path.realpath(entry) == str(lock) for entry in Path(f"/proc/{pid}/fd").glob("*"))
 
 
 def test_an_untrusted_certificate(hub: model_hub.Hub, tmp_path: Path) -> None:

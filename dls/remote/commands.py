@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from dls.errors import LaunchError
-from dls.remote.host import launch
+from dls.errors import DlsError, LaunchError
+from dls.remote.host import landing, launch
 from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.keychain import KeychainPrompter, check_available, forget
 from dls.remote.login import LoginOptions, log_in, resolve_hops
@@ -19,13 +19,29 @@ from dls.remote.ssh.prompts import Prompter
 def host(
     target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter
 ) -> Iterator[tuple[Connection, HostReport]]:
-    """Log in to the host and look for its servers; yields the connection, closed at the end, and the report."""
+    """Log in to the host and look for its servers; yields the connection, closed at the end, and the report.
+
+    Where the login landed on another host than that of the server, the connection goes on to that one.
+    """
     if login.save_password:
         check_available()
     keychain = KeychainPrompter(prompter, saves=login.save_password)
-    with contextlib.closing(log_in(target, login, keychain, Phases(reporter))) as connection:
+    with contextlib.ExitStack() as cleanup:
+        connection = log_in(target, login, keychain, Phases(reporter))
+        cleanup.callback(connection.close)
         keychain.login_accepted()
-        yield connection, probe(connection, login.remote_dir, Depth.SERVERS)
+        report = probe(connection, login.remote_dir, Depth.SERVERS)
+        node = landing.find_node(report, {record.key for record in report.elsewhere}, connection.target.host)
+        if node and not report.servers:
+            try:
+                there = landing.log_in_there(connection, node)
+            except DlsError as error:
+                reporter.note(landing.describe(connection, report, node, error))
+            else:
+                connection = there
+                cleanup.callback(connection.close)
+                report = probe(connection, login.remote_dir, Depth.SERVERS)
+        yield connection, report
 
 
 def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:

@@ -171,6 +171,8 @@ def connect(
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(connection.close)
         deployment = Deployment.probe(login, server, connection, phases)
+        connection = deployment.connection
+        cleanup.callback(connection.close)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
         listener = _open_port(connection, Proxy(link, secret=secret), local_port, phases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -18,18 +19,33 @@ RETRY_SECONDS = 0.02
 
 @contextlib.contextmanager
 def exclusive(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock that only one server at a time may hold.
+    """Hold the lock that only one server of this host at a time may hold.
 
-    Raises ListenError when another process still holds it after `wait` seconds.
+    Where another host, which shares the folder, holds it, a lock of this host's own takes its place. Raises ListenError
+    when another process still holds it after `wait` seconds.
     """
-    with path.open("a") as stream:
+    node = platform.node()
+    with path.open("a+") as stream:
         path.chmod(0o600)
         deadline = time.monotonic() + wait
         while not try_lock(stream):
+            if _read_holder(stream) not in ("", node):
+                with exclusive(path.with_name(f"{path.stem}-{node}{path.suffix}"), wait):
+                    yield
+                return
             if time.monotonic() >= deadline:
                 raise ListenError(ALREADY_RUNNING, "Stop it first: dls stop.")
             time.sleep(RETRY_SECONDS)
+        stream.truncate(0)
+        stream.write(f"{node}\n")
+        stream.flush()
         yield
+
+
+def _read_holder(stream: IO[str]) -> str:
+    """Return the name of the host that holds the lock; empty where a release before holds it."""
+    stream.seek(0)
+    return stream.readline().strip()
 
 
 def try_lock(stream: IO[str]) -> bool:

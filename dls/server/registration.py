@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from dls.contract import ENDED_FILE, STATE_FILE, ServerState, dump_ended
+from dls.contract import ENDED_FILE, RECORD_SECONDS, STATE_FILE, ServerState, dump_ended
 from dls.errors import ListenError
 from dls.server import sockets
 
@@ -29,16 +29,27 @@ log = logging.getLogger("dls.server")
 
 
 class Registration:
-    """The state file in the run directory, and the file that says why the server ended."""
+    """The state file in the run directory, and the file that says why the server ended.
 
-    def __init__(self, folder: Path, state: ServerState) -> None:
+    `record` is a file on a disk that other hosts may share: it tells them of the server, and a new modification time
+    tells that it still runs.
+    """
+
+    def __init__(self, folder: Path, state: ServerState, record: Path | None = None) -> None:
         self._folder = folder
         self._state = state
+        self._record = record
 
     def register(self) -> None:
         """Write the state file, which only this user can read: it says how the server is reached."""
         (self._folder / ENDED_FILE).unlink(missing_ok=True)
         self._write(STATE_FILE, self._state.dump())
+        self._touch_record()
+
+    def _touch_record(self) -> None:
+        if self._record is not None:
+            with contextlib.suppress(OSError):  # a shared disk that is full or away is no reason to end
+                self._record.touch(0o600)
 
     def _write(self, name: str, text: str) -> None:
         part = self._folder / f"{name}.{secrets.token_hex(4)}"
@@ -53,6 +64,8 @@ class Registration:
             if self._owns_state_file():  # otherwise another server already uses this directory
                 self._write(ENDED_FILE, dump_ended(reason))
                 (self._folder / STATE_FILE).unlink(missing_ok=True)
+                if self._record is not None:
+                    self._record.unlink(missing_ok=True)
 
     def _owns_state_file(self) -> bool:
         try:
@@ -63,9 +76,12 @@ class Registration:
 
     async def maintain(self, uds: Path, listen: Callable[[socket.socket], Awaitable[None]]) -> None:
         """Keep the socket and the state file in place until cancelled; `listen` takes a socket that was bound again."""
-        touched = time.monotonic()
+        touched = recorded = time.monotonic()
         while True:
             await asyncio.sleep(CHECK_SECONDS)
+            if time.monotonic() - recorded > RECORD_SECONDS:
+                recorded = time.monotonic()
+                await asyncio.to_thread(self._touch_record)  # a network disk can take long
             try:
                 await self._restore(uds, listen)
                 if time.monotonic() - touched > TOUCH_SECONDS:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import platform
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dls import __version__
-from dls.contract import GRACE_SECONDS, REPLACED_SECONDS, LaunchFile, ServerState
+from dls.contract import BOOT_FILE, GRACE_SECONDS, REPLACED_SECONDS, LaunchFile, ServerState
 from dls.credentials import make_secret
 from dls.errors import DlsError, ListenError
 from dls.server import descriptors, locks, memory_limits, sockets
@@ -99,7 +100,7 @@ class _Service:
         models = tuple(model.id for model in list_models(engine.models, options.stand_in))
         self._description = RunningServer(options, listeners.port, _choose_secret(options), engine, models)
         launch = options.launch
-        self._registration = Registration(Path(launch.run_dir), _state(self._description, launch)) if launch else None
+        self._registration = _register(self._description, launch) if launch else None
 
     def _fail(self, error: DlsError) -> None:
         self._failures.append(error)
@@ -254,6 +255,10 @@ def _server_names(options: ServeOptions) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
 
 
+def _register(server: RunningServer, launch: LaunchFile) -> Registration:
+    return Registration(Path(launch.run_dir), _state(server, launch), Path(launch.record) if launch.record else None)
+
+
 def _state(server: RunningServer, launch: LaunchFile) -> ServerState:
     return ServerState(
         pid=os.getpid(),
@@ -267,7 +272,15 @@ def _state(server: RunningServer, launch: LaunchFile) -> ServerState:
         log=launch.log,
         version=__version__,
         run_dir=launch.run_dir,
+        host=platform.node(),
+        boot=_read_boot(),
     )
+
+
+def _read_boot() -> str:
+    with contextlib.suppress(OSError):
+        return Path(BOOT_FILE).read_text().strip()
+    return ""
 
 
 @contextlib.contextmanager

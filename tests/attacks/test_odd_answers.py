@@ -21,7 +21,7 @@ from dls.remote.ssh.connection import Connection
 BASE = "system\tLinux\nmachine\tx86_64\nhostname\tgpu1\nhome\t/h\nuid\t1000\nroot\t/h/.dls\nfree\t2097152\n"
 NAMES = (
     "system", "machine", "hostname", "home", "uid", "root", "free", "libc", "filesystem", "temporary", "state", "gpus",
-    "gpu", "python", "uv", "environment", "code", "ended", "full",
+    "gpu", "python", "uv", "environment", "code", "ended", "full", "hangs", "storage", "place", "taken", "elsewhere",
 )  # fmt: skip
 ODD = st.one_of(
     st.sampled_from(["-", "²", "1" * 5000, "-1", "1e9", "[" * 100_000, '/r\t{"format": 1, "pid": 1e999}', "0x10", "٣"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 
-from dls.errors import DlsError
 from dls.remote.carriers.askpass import Asked, AskpassServer
 from dls.remote.carriers.ssh_questions import TYPE_YES, PasswordQuestion, read_host_key, read_question
 from dls.remote.ssh.prompts import Prompter
@@ -21,16 +20,15 @@ class Dialogue:
         self._password = password
 
     def answer(self, askpass: AskpassServer | None) -> None:
-        """Ask the person what `ssh` asks at the moment, if anything; raises what the prompter raises."""
+        """Ask the person what `ssh` asks at the moment, if anything; raises what the prompter raises.
+
+        The question stays open then, and `ssh` has to be ended: it takes no answer for an empty password, and tries it.
+        """
         if askpass is None:
             return
         with contextlib.suppress(queue.Empty):
             asked = askpass.questions.get_nowait()
-            try:
-                answer = self._ask(asked)
-            except DlsError:
-                asked.answer(None)
-                raise
+            answer = self._ask(asked)
             if asked.kind != "none":
                 asked.answer(answer)
 

@@ -15,6 +15,7 @@ from dls.errors import ConnectError, LinkError
 from dls.remote.carriers.askpass import AskpassServer
 from dls.remote.carriers.dialogue import Dialogue
 from dls.remote.carriers.inner import InnerServer
+from dls.remote.carriers.relay import Relay
 from dls.remote.carriers.ssh_errors import NOISE, read_errors
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
@@ -22,7 +23,7 @@ from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.pipe_shell import PipeShell
 from dls.remote.ssh.prompts import Prompter
-from dls.remote.ssh.target import Target, parse_destination
+from dls.remote.ssh.target import Target
 
 QUIET = (
     "-T", "-x", "-a", "-e", "none",
@@ -34,19 +35,23 @@ CHECK_SECONDS = 5.0
 """Seconds that a shared connection may take to say that it is there."""
 
 
-def command(program: str, destination: str, options: LoginOptions) -> list[str]:
-    """Return the command line of the `ssh` that runs a shell on the host."""
-    parsed = parse_destination(destination)
-    words = [program, *QUIET]
+def command(program: str, target: Target, options: LoginOptions, *, shared: bool, proxy: str = "") -> list[str]:
+    """Return the command line of the `ssh` that runs a shell on the host.
+
+    `shared` says that it has an open connection to use, and `proxy` is a command that leads to the host.
+    """
+    words = [program, *QUIET, *(word for setting in target.session_settings for word in ("-o", setting))]
     words += ["-" + "v" * options.verbose] if options.verbose else []
     words += ["-o", "StrictHostKeyChecking=accept-new"] if options.accept_new_host_key else []
-    return [*words, *options.ssh_arguments(parsed.user, parsed.port), "--", parsed.host, "exec sh"]
+    # With "yes", ssh would not use the connection that is there, but log in itself.
+    words += ["-o", "ControlMaster=no"] if shared else []
+    words += ["-o", f"ProxyCommand={proxy}", "-o", "ProxyUseFdpass=no"] if proxy else []
+    return [*words, *options.ssh_arguments(target.user, target.port), "--", target.label, "exec sh"]
 
 
-def has_master(program: str, destination: str, options: LoginOptions) -> bool:
+def has_master(program: str, target: Target, options: LoginOptions) -> bool:
     """Return whether `ssh` shares a connection to the host that is open (ControlMaster)."""
-    parsed = parse_destination(destination)
-    arguments = [program, "-O", "check", *options.ssh_arguments(parsed.user, parsed.port), "--", parsed.host]
+    arguments = [program, "-O", "check", *options.ssh_arguments(target.user, target.port), "--", target.label]
     try:
         done = subprocess.run(
             arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHECK_SECONDS, check=False
@@ -58,27 +63,31 @@ def has_master(program: str, destination: str, options: LoginOptions) -> bool:
 
 def open_through_ssh(
     program: str,
-    destination: str,
     target: Target,
     options: LoginOptions,
     prompter: Prompter,
     phase: Phase,
     *,
     shared: bool = False,
+    jump_host: Connection | None = None,
 ) -> Connection:
     """Log in with `ssh` and open a connection inside it; `shared` says that it has an open connection to use.
 
-    Raises a DlsError that says what `ssh` said; nothing is left open then.
+    `jump_host` is a connection through which `ssh` is to reach the host; without one it finds its own way. Raises a
+    DlsError that says what `ssh` said; nothing is left open then.
     """
     with contextlib.ExitStack() as cleanup:
         askpass = cleanup.enter_context(AskpassServer()) if AskpassServer.is_possible() else None
         environment = {**os.environ, **(askpass.environment if askpass else {})}
         tell = _teller(prompter, options.verbose)
-        pipe = Pipe(command(program, destination, options), environment=environment, on_line=tell)
+        relay = Relay.open(jump_host, target) if jump_host else None
+        proxy = relay.command if relay else ""
+        words = command(program, target, options, shared=shared, proxy=proxy)
+        pipe = Pipe(words, environment=environment, on_line=tell)
         inner = InnerServer(
             kind="openssh",
             credential="the connection that ssh shares" if shared else "this computer's ssh",
-            carriers=(pipe,),
+            carriers=(pipe, *([relay] if relay else [])),
             remote_dir=options.remote_dir,
             phase=phase,
         )
@@ -90,6 +99,8 @@ def open_through_ssh(
                 connection = inner.open(target, pipe.socket, shell)
         except BaseException:
             pipe.close()
+            if relay is not None:
+                relay.close()
             raise
         if not options.verbose:
             pipe.on_line = None  # what ssh says at the connection's end answers no question

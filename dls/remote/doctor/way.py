@@ -20,7 +20,7 @@ def examine(destination: str, options: LoginOptions, findings: Findings) -> bool
     notes: list[str] = []
     try:
         hops = resolve_hops(destination, options, notes.append)
-        choice = choose(destination, hops, options)
+        choice = choose(hops, options)
     except DlsError as error:
         findings.fail("configuration", error)
         return False

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
-from dls.errors import EngineError, ForwardError, LaunchError
-from dls.remote.host import install, launch, status
+from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
+from dls.remote.host import install, landing, launch, status
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
@@ -44,7 +44,8 @@ class Deployment:
     ) -> None:
         self._login = login
         self._options = options
-        self._connection = connection
+        self.connection = connection
+        """The connection to the host with the server: another one where the login landed elsewhere."""
         self._phases = phases
         self._code = code
         self.report = report
@@ -63,10 +64,38 @@ class Deployment:
         phases: Phases,
         *,
         reconnecting: bool = False,
+        node: str = "",
     ) -> Deployment:
-        """Probe the host. Set `reconnecting` after a lost link: a server that runs another release is then accepted."""
+        """Probe the host, and go on to the one where the server runs, if the login landed on another one.
+
+        Set `reconnecting` after a lost link: a server that runs another release is then accepted. `node` is the name
+        of the host of the server that was used before; raises LinkError where it runs there still, out of reach.
+        """
         report = _probe(connection, login, options, phases, Depth.SERVER)
-        return cls(login, options, connection, phases, Code.installed(), report, reconnecting=reconnecting)
+        deployment = cls(login, options, connection, phases, Code.installed(), report, reconnecting=reconnecting)
+        keys = {accepted.key for accepted in deployment._accepted}
+        if there := landing.find_node(report, keys, connection.target.host, node):
+            deployment._go_to(there)
+        return deployment
+
+    def _go_to(self, node: str) -> None:
+        """Go on to another host of the same home, where the server runs; stay here where that can't be."""
+        landed, report = self.connection, self.report
+        try:
+            self.connection = landing.log_in_there(landed, node)
+        except DlsError as error:
+            text = landing.describe(landed, report, node, error)
+            if self._reconnecting:
+                landed.close()  # the next login may land there
+                raise LinkError(text, f"Connect to {node} itself.") from error
+            self._phases.reporter.note(f"{text} Looking for one here; name {node} itself to use that one.")
+            return
+        try:
+            self._probe_again(Depth.SERVER)
+        except BaseException:
+            self.connection.transport.close()
+            raise
+        self._phases.reporter.note(f"The server runs on {node}: went there from {report.hostname}.")
 
     @property
     def protocol(self) -> str:
@@ -97,7 +126,7 @@ class Deployment:
         except ForwardError:
             # OpenSSH says "connect failed" both for a forbidden socket and for one where nobody listens.
             self._phases.reporter.note(
-                f"{self._connection.target.label} forwards no Unix sockets: using a loopback port and a secret there."
+                f"{self.connection.target.label} forwards no Unix sockets: using a loopback port and a secret there."
             )
         return self._set_up(replace(self._options, tcp=True))
 
@@ -106,7 +135,7 @@ class Deployment:
         for state in self.report.servers:
             if state.request in keys and self._accepts_code(state):
                 try:
-                    self._status = status.identify(self._connection, state)
+                    self._status = status.identify(self.connection, state)
                 except Prohibited:
                     raise
                 except NotOurServer as error:
@@ -132,9 +161,9 @@ class Deployment:
 
     def _set_up(self, options: ServerOptions) -> ServerState:
         # Before anything is installed or ended there.
-        if self._connection.forbids_forwarding():
+        if self.connection.forbids_forwarding():
             raise Prohibited(
-                f"{self._connection.target.label} forbids every kind of forwarding.",
+                f"{self.connection.target.label} forbids every kind of forwarding.",
                 "Ask whoever runs it for AllowTcpForwarding. If you may do without, --through-exec sends everything "
                 "through a command's input and output.",
             )
@@ -162,13 +191,13 @@ class Deployment:
         return self._reinstall(options)
 
     def _probe_again(self, depth: Depth) -> None:
-        self.report = _probe(self._connection, self._login, self._options, self._phases, depth)
+        self.report = _probe(self.connection, self._login, self._options, self._phases, depth)
 
     def _reinstall(self, options: ServerOptions, replaced: ServerState | None = None) -> ServerState:
         self._phases.reporter.note("The installation there is damaged: installing it again.")
         self._probe_again(Depth.ALL)
         plan = install.plan_reinstallation(self.report, requirements(options.engine), self._code.key)
-        install.mark_incomplete(self._connection, plan)
+        install.mark_incomplete(self.connection, plan)
         self._install(plan)
         return self._launch(options, plan, replaced)
 
@@ -182,9 +211,9 @@ class Deployment:
     def _install(self, plan: install.InstallPlan) -> None:
         if plan.nothing_to_do:
             return
-        with self._phases("install", f"Setting up {self._connection.target.label}") as phase:
+        with self._phases("install", f"Setting up {self.connection.target.label}") as phase:
             own_caches = self._login.remote_dir != DEFAULT_REMOTE_DIR
-            phase.result = install.install(self._connection, plan, self._code, phase, own_caches=own_caches)
+            phase.result = install.install(self.connection, plan, self._code, phase, own_caches=own_caches)
         # A second attempt, on a port instead of a socket, must not install again.
         self.report = replace(
             self.report,
@@ -205,7 +234,7 @@ class Deployment:
             # A server directly in the run directory is one of a release that had no directory for each server.
             elif state.run_dir == self.report.run_dir or self._is_idle(state):
                 with self._phases("stop", "Ending a server with other options that nobody uses") as phase:
-                    launch.stop(self._connection, state)
+                    launch.stop(self.connection, state)
                     phase.result = f"Ended a server with other options ({state.engine}); its sessions stay"
         return replaced
 
@@ -222,12 +251,12 @@ class Deployment:
     ) -> ServerState:
         gpu = choose_gpu(self.report.gpus, options)
         with self._phases("launch", "Starting the server" if replaced is None else REPLACING) as phase:
-            state = launch.launch(self._connection, self.report, plan, options, self._code.key, gpu, replaced)
+            state = launch.launch(self.connection, self.report, plan, options, self._code.key, gpu, replaced)
             self.report = replace(self.report, servers=(state,))
-            self._status = status.identify(self._connection, state)
+            self._status = status.identify(self.connection, state)
             if not self._status:
                 raise LaunchError(
-                    f"The server on {self._connection.target.label} started but does not answer.",
+                    f"The server on {self.connection.target.label} started but does not answer.",
                     f"Its log: {state.log}",
                 )
             anew = "" if replaced is None else " anew; its sessions stay"
@@ -265,19 +294,19 @@ class Deployment:
 
     def _get_status(self, state: ServerState) -> dict[str, object]:
         try:
-            return status.get_status(self._connection, state)
+            return status.get_status(self.connection, state)
         except ForwardError:  # the server ended: nobody listens there any more
             return {}
 
     def _engine_error(self, state: ServerState, reason: str) -> EngineError:
         for _ in range(LOG_TRIES):
-            tail = self._connection.run(launch.log_script(state.log, launch.LOG_LINES, follow=False), timeout=30).stdout
+            tail = self.connection.run(launch.log_script(state.log, launch.LOG_LINES, follow=False), timeout=30).stdout
             logged, hint = launch.find_error(tail)
             if reason or logged:
                 break
             time.sleep(LOG_PAUSE_SECONDS)  # a server closes its connections before it writes why it ends
         message = reason or logged or "The server ended while it loaded its engine."
-        where = self._connection.target.label
+        where = self.connection.target.label
         return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from dls.contract import RECORD_MINUTES
 from dls.errors import HostError, InstallError
 from dls.remote.host import lock_files, send_uv
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
@@ -26,7 +27,7 @@ MANAGED_PYTHON = "3.12"
 """Version that uv fetches where the host has no Python that is new enough."""
 LAST_LINES = 15
 """Number of the installer's last lines that an error shows."""
-NOT_INSTALLED = 74
+INSTALLER_FAILED = 74
 """Exit status of the installer when the packages can't be installed."""
 NO_WHEEL = "No matching distribution found for uv"
 """What a pip says that is too old to know the wheels of uv."""
@@ -207,8 +208,10 @@ def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
         "lock",
         "private",
         "trusted",
+        "sharing",
         arguments=plan.packages or plan.requirements.packages,
         ROOT=plan.root,
+        RECORD_MINUTES=RECORD_MINUTES,
         ENVIRONMENT=plan.environment,
         RUN=plan.run_dir,
         OWN_CACHES="1" if own_caches else "",
@@ -285,7 +288,7 @@ def _make_environment(connection: ScriptRunner, plan: InstallPlan, phase: Phase,
         plan = _send_uv(connection, plan, phase)
     phase.update(f"making an environment with {plan.tool.value}")
     completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
-    if completed.status == NOT_INSTALLED and plan.uv_tags and any(NO_WHEEL in line for line in lines):
+    if completed.status == INSTALLER_FAILED and plan.uv_tags and any(NO_WHEEL in line for line in lines):
         plan = _send_uv(connection, plan, phase)
         completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
     raise_refusal(connection.target.label, completed, plan.run_dir)

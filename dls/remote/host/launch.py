@@ -9,6 +9,7 @@ from dls.contract import (
     ERROR_PREFIX,
     HINT_PREFIX,
     NOT_INSTALLED,
+    RECORD_MINUTES,
     SOCKET_FILE,
     STOP_SECONDS,
     LaunchFile,
@@ -20,7 +21,7 @@ from dls.errors import LaunchError
 from dls.gpus import Gpu
 from dls.remote.host.install import InstallPlan
 from dls.remote.host.options import ServerOptions
-from dls.remote.host.probe import HostReport
+from dls.remote.host.probe import HostReport, ServerRecord
 from dls.remote.host.refusals import CODE_CHANGED, ENVIRONMENT_CHANGED, raise_refusal
 from dls.remote.host.scripts import read_verifier, render
 from dls.remote.ssh.connection import Completed, Connection
@@ -64,9 +65,14 @@ class Changed(LaunchError):
 
 
 def launch_file(
-    options: ServerOptions, plan: InstallPlan, code_key: str, log: str, replaced: ServerState | None = None
+    options: ServerOptions,
+    plan: InstallPlan,
+    code_key: str,
+    log: str,
+    replaced: ServerState | None = None,
+    record: str = "",
 ) -> LaunchFile:
-    """Return the launch file of a server with these options; its times are in seconds."""
+    """Return the launch file of a server with these options; its times are in seconds, `record` is a file's path."""
     run = options.run_dir(plan.run_dir)
     fields = asdict(options)
     del fields["gpu"]
@@ -81,6 +87,7 @@ def launch_file(
         code=code_key,
         request=options.key,
         log=log,
+        record=record,
         replaces=replaced.pid if replaced else 0,
         **fields,
     )
@@ -96,9 +103,11 @@ def launch_script(plan: InstallPlan, file: LaunchFile, gpu: Gpu | None) -> str:
         "lock",
         "private",
         "trusted",
+        "sharing",
         "process",
         "end_server",
         ROOT=plan.root,
+        RECORD_MINUTES=RECORD_MINUTES,
         RUN=file.run_dir,
         LOG=file.log,
         REPLACES=file.replaces,
@@ -132,7 +141,9 @@ def launch(
     Raises Changed when the code or the environment there is not as it was made, and HostError for a directory that
     another user made or can change.
     """
-    file = launch_file(options, plan, code_key, log_path(report), replaced)
+    record = ServerRecord.of(report.hostname, options.key, connection.target.host)
+    path = f"{report.root}/hosts/{record.file_name}"
+    file = launch_file(options, plan, code_key, log_path(report), replaced, path)
     completed = connection.run(launch_script(plan, file, gpu), timeout=READY_SECONDS + 30)
     where = connection.target.label
     raise_refusal(where, completed, plan.run_dir)

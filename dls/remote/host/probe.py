@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dls import gpus
-from dls.contract import DEFAULT_REMOTE_DIR, SOCKET_FILE, ServerState
+from dls.contract import DEFAULT_REMOTE_DIR, RECORD_MINUTES, SOCKET_FILE, ServerState
 from dls.errors import HostError
 from dls.remote.host.scripts import render
 from dls.remote.ssh.shell import ScriptRunner
@@ -18,6 +18,8 @@ SOCKET_PATH_LIMIT = 100
 """Maximum length of a socket's path in bytes; macOS allows 104, Linux 108, both with the final NUL."""
 NUMBER = re.compile(r"[0-9]{1,18}")
 """A number as programs print it; int() also takes other alphabets' digits, and str.isdigit() even `²`."""
+NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
+"""The name of a host, as `uname -n` prints it."""
 GPU_SECONDS = 8
 """Seconds that `nvidia-smi` may take: a driver that is not kept loaded needs about one for each GPU."""
 DETAIL_LENGTH = 1000
@@ -61,6 +63,40 @@ class Place:
 
 
 @dataclass(frozen=True)
+class ServerRecord:
+    """What a server tells the hosts that share its remote directory, in the name of a file there."""
+
+    node: str
+    """Name of the host on which it runs."""
+    key: str
+    """Digest of its options."""
+    route: str
+    """Digest of the name by which its client went to that host."""
+
+    @classmethod
+    def of(cls, node: str, key: str, host: str) -> ServerRecord:
+        """Return the record of a server with those options, to whose node a client went by the name `host`."""
+        return cls(node, key, hash_route(host))
+
+    @classmethod
+    def parse(cls, name: str) -> ServerRecord | None:
+        """Read the name of the file; None for another name."""
+        node, _, rest = name.rpartition(".")[0].rpartition(".")
+        record = cls(node, rest, name.rpartition(".")[2])
+        return record if NODE.fullmatch(node) and record.key and record.route else None
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file."""
+        return f"{self.node}.{self.key}.{self.route}"
+
+
+def hash_route(host: str) -> str:
+    """Return the digest of a host's name as records have it."""
+    return hashlib.sha256(host.lower().encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
 class HostReport:
     """Facts about a host; `knows_gpus` and `full` say whether GPUs, and Pythons too, were looked for."""
 
@@ -80,6 +116,8 @@ class HostReport:
     environments: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
     servers: tuple[ServerState, ...] = ()
+    elsewhere: frozenset[ServerRecord] = frozenset()
+    """Servers that run on other hosts which share the remote directory."""
     ended: frozenset[str] = frozenset()
     """Run directories of servers that were ended on purpose."""
     knows_gpus: bool = True
@@ -125,11 +163,13 @@ def script(remote_dir: str, depth: Depth, *, with_gpus: bool = True, disk_mib: i
         "trusted",
         "temporary",
         "storage",
+        "sharing",
         "gpus",
         REMOTE_DIR=remote_dir,
         KEY=_key(remote_dir),
         DEPTH=int(depth),
         DISK_MIB=disk_mib,
+        RECORD_MINUTES=RECORD_MINUTES,
         WITH_GPUS="1" if with_gpus else "",
         GPU_SECONDS=GPU_SECONDS,
         QUERY=gpus.query(),
@@ -160,13 +200,16 @@ def parse(text: str, remote_dir: str) -> HostReport:
         home=one["home"],
         uid=uid,
         root=one["root"],
-        run_dir=run_dir(remote_dir, one["root"], uid, filesystem, values.get("temporary", [""])[0]),
+        run_dir=run_dir(
+            remote_dir, one["root"], uid, filesystem, values.get("temporary", [""])[0], is_taken="taken" in values
+        ),
         remote_key=_key(remote_dir),
         filesystem=filesystem,
         free_mib=_number(values.get("free", [""])[0]) // 1024,
         environments=frozenset(values.get("environment", [])),
         codes=frozenset(values.get("code", [])),
         servers=tuple(state for state in states if state),
+        elsewhere=frozenset(_read_elsewhere(values.get("elsewhere", []))),
         ended=frozenset(values.get("ended", [])),
         knows_gpus="gpus" in values,
         full="full" in values,
@@ -211,19 +254,28 @@ def _split(value: str) -> tuple[str, str]:
     return text, directory
 
 
-def run_dir(remote_dir: str, root: str, uid: int, filesystem: str, temporary: str = "") -> str:
+def _read_elsewhere(names: list[str]) -> Iterator[ServerRecord]:
+    for name in names:
+        if record := ServerRecord.parse(name):
+            yield record
+
+
+def run_dir(
+    remote_dir: str, root: str, uid: int, filesystem: str, temporary: str = "", *, is_taken: bool = False
+) -> str:
     """Return the directory for sockets, locks and state files: on a local disk, in a directory of the user's own.
 
     Each server has its own directory in it, named after the digest of its options.
 
     A home may be on NFS, where a Unix socket can't be bound, and several hosts may share it. A directory that the user
-    named is used if it is local and its path is short enough for a socket. `temporary` is the directory that the
-    host chose instead of /tmp/dls-UID: one with a random name where another user made that first, one elsewhere where
-    /tmp is read-only.
+    named is used if it is local and its path is short enough for a socket, unless `is_taken` says that another host
+    shares and uses it. `temporary` is the directory that the host chose instead of /tmp/dls-UID: one with a random name
+    where another user made that first, one elsewhere where /tmp is read-only.
     """
     own = f"{root}/run"
-    network = filesystem.lower().startswith(NETWORK_FILESYSTEMS)
-    if remote_dir != DEFAULT_REMOTE_DIR and not network and len(f"{own}/{'x' * 12}/{SOCKET_FILE}") <= SOCKET_PATH_LIMIT:
+    is_shared = is_taken or filesystem.lower().startswith(NETWORK_FILESYSTEMS)
+    is_short = len(f"{own}/{'x' * 12}/{SOCKET_FILE}") <= SOCKET_PATH_LIMIT
+    if remote_dir != DEFAULT_REMOTE_DIR and is_short and not is_shared:
         return own
     return temporary or f"/tmp/dls-{uid}/{_key(remote_dir)}"  # noqa: S108 - its owner and mode are checked before it is trusted
 

@@ -9,6 +9,8 @@ from dls.remote.ssh.connection import Completed
 
 HASH_MISMATCH = 65
 """Exit status of the installer when a package is not the locked one."""
+OTHER_HOST = 70
+"""Exit status of the scripts when another host has claimed the place for the run directories meanwhile."""
 FOREIGN_RUN_DIR = 71
 """Exit status of the scripts when another user made the run directory first."""
 NO_RUN_DIR = 72
@@ -23,6 +25,8 @@ def raise_refusal(where: str, completed: Completed, run_dir: str) -> None:
     """Raise HostError for what the script refused to use; do nothing when it refused nothing."""
     if completed.status == FOREIGN_RUN_DIR:
         raise _foreign(where, run_dir)
+    if completed.status == OTHER_HOST:
+        raise HostError(f"Another host uses {run_dir} since a moment ago.", "Run the command again.")
     if completed.status == NO_RUN_DIR:
         raise HostError(
             f"{run_dir} can't be made on {where}, and neither can a directory in /tmp, /var/tmp or /dev/shm.",

@@ -43,6 +43,13 @@ OPENSSH_ONLY_SWITCHES = {
 }
 """Settings that only `ssh` honours, where they are on."""
 
+PLAIN_SESSION = {
+    "sessiontype": "SessionType=default",
+    "stdinnull": "StdinNull=no",
+    "forkafterauthentication": "ForkAfterAuthentication=no",
+}
+"""Settings of OpenSSH 8.7 and later that keep a command or its input from the host, and their defaults."""
+
 Note = Callable[[str], None]
 
 
@@ -172,6 +179,7 @@ def build_target(
         address_family=get("addressfamily", "any"),
         bind_address=get("bindaddress"),
         control_path=get("controlpath"),
+        session_settings=tuple(value for name, value in PLAIN_SESSION.items() if name in settings),
         openssh_only=_openssh_only(settings),
     )
 

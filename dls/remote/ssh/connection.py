@@ -87,15 +87,20 @@ class Connection:
         accept_new_host_key: bool = False,
         password: str | None = None,
         jump_host: Connection | None = None,
+        may_use_openssh: bool = False,
     ) -> Connection:
         """Connect, check the host key and log in; `jump_host` is the connection to the last jump host.
+
+        With `may_use_openssh`, NeedsOpenSsh is raised for a login that OpenSSH's `ssh` could make where paramiko can't.
 
         Raises ConnectError, HostKeyError, LoginError or LinkError.
         """
         with translate_errors(partial(connection_error, target)):
             stream, carrier = open_stream(target, jump_host)
         try:
-            transport, new, credential = _log_in(target, stream, prompter, accept_new_host_key, password)
+            transport, new, credential = _log_in(
+                target, stream, prompter, accept_new_host_key, password, may_use_openssh
+            )
         except ConnectError as error:
             if isinstance(carrier, Pipe):
                 carrier.close()
@@ -282,14 +287,22 @@ class Connection:
 
 
 def _log_in(
-    target: Target, stream: Stream, prompter: Prompter, accept_new: bool, password: str | None
+    target: Target,
+    stream: Stream,
+    prompter: Prompter,
+    accept_new: bool,
+    password: str | None,
+    may_use_openssh: bool,
 ) -> tuple[HostTransport, str, str]:
     """Speak SSH over the stream; returns the transport, what became of a new host key, and the credential in words."""
     with translate_errors(partial(connection_error, target)):
         transport = HostTransport(stream)
         try:
             accepted = _negotiate(transport, target, prompter, accept_new)
-            return transport, accepted.note, Authenticator(target, transport, prompter, password).authenticate()
+            authenticator = Authenticator(
+                target, transport, prompter, password=password, may_use_openssh=may_use_openssh
+            )
+            return transport, accepted.note, authenticator.authenticate()
         except BaseException:
             transport.close()
             raise

@@ -35,7 +35,8 @@ def read_settings(program: str, arguments: Sequence[str], host: str) -> tuple[Se
 
     `arguments` are the options that the user gave, in `ssh`'s own form. Raises TargetError where `ssh` refuses them.
     """
-    asked = _start([program, "-G", *arguments, "--", host])
+    # With ForkAfterAuthentication, ssh wants a command, which it does not run for -G.
+    asked = _start([program, "-G", "-o", "RemoteCommand=none", *arguments, "--", host, "exec sh"])
     plain = _start([program, "-G", "-F", "none", "--", "localhost"])
     try:
         return parse(_finish(asked, host)), parse(_finish(plain, host))
@@ -70,10 +71,10 @@ def _finish(process: subprocess.Popen[bytes], host: str) -> str:
 
 def configuration_refused(errors: str) -> TargetError:
     """Return the error for an SSH configuration, or an option of its kind, that `ssh` refuses; `errors` is its text."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip() and "Pseudo-terminal" not in line]
-    reason = next((line for line in lines if "terminating" not in line), "it gave no reason").rstrip(".")
+    lines = [line.strip().rstrip(".") for line in errors.splitlines() if line.strip() and "Pseudo-terminal" not in line]
+    reasons = [line for line in lines if "terminating" not in line]
     return TargetError(
-        f"ssh does not accept the SSH configuration: {reason}.",
+        f"ssh does not accept the SSH configuration: {'; '.join(reasons[-2:]) or 'it gave no reason'}.",
         "Correct that line or option, or name another configuration with -F.",
     )
 

@@ -51,7 +51,7 @@ def open_stream(target: Target, jump_host: JumpHost | None) -> tuple[Stream, Car
     Raises what sockets raise, ConnectError for a jump host or a command that can't reach the target, and Prohibited.
     """
     if jump_host is not None:
-        return _open_jump_channel(jump_host, target), jump_host
+        return open_jump_channel(jump_host, target), jump_host
     if target.proxy_command:
         pipe = start_proxy_command(target.proxy_command)
         return pipe.socket, pipe
@@ -97,7 +97,8 @@ def _connect_tcp(target: Target) -> socket.socket:
     raise failure
 
 
-def _open_jump_channel(jump_host: JumpHost, target: Target) -> paramiko.Channel:
+def open_jump_channel(jump_host: JumpHost, target: Target) -> paramiko.Channel:
+    """Open a channel of the jump host to the target; raises ConnectError where it can't reach it, and Prohibited."""
     try:
         return jump_host.open_tcp(target.host, target.port).raw
     except Prohibited:

@@ -69,6 +69,8 @@ class Target:
     """Address of this computer to connect from."""
     control_path: str = ""
     """Socket of a connection that `ssh` shares (ControlPath); empty for none."""
+    session_settings: tuple[str, ...] = ()
+    """Settings for sessions at a terminal that this computer's `ssh` knows, with the values of a plain session."""
     openssh_only: str = ""
     """The first setting that only OpenSSH's own `ssh` can honour, as a phrase; empty where there is none."""
 

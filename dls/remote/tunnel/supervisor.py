@@ -236,7 +236,9 @@ class Supervisor(threading.Thread):
         # The first connect found out whether the host forwards Unix sockets.
         server = replace(self._server, tcp=self._link.endpoint.state.port is not None)
         phases = Phases(_NotesReporter(self._reporter))
-        deployment = Deployment.probe(self._login, server, connection, phases, reconnecting=True)
+        node = self._link.endpoint.state.host
+        deployment = Deployment.probe(self._login, server, connection, phases, reconnecting=True, node=node)
+        self._connection = connection = deployment.connection
         if deployment.ended_on_purpose and not self._link.demand:
             endpoint = replace(self._link.endpoint, connection=connection)
             self._link.handle(ServerStopped(endpoint, "The server was ended; the next request starts it again."))

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import dls
 from dls import gpus
+from dls.contract import BOOT_FILE, STATE_FILE, ServerState
 from dls.demo import sshd
-from dls.errors import HostError
+from dls.errors import HostError, ListenError
 from dls.remote.commands import host as looked_at
 from dls.remote.commands import read_log, stop_server
-from dls.remote.host import install, lock_files, send_uv
+from dls.remote.host import install, landing, lock_files, send_uv
 from dls.remote.host import probe as probing
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
-from dls.remote.host.probe import Depth, HostReport
+from dls.remote.host.probe import Depth, HostReport, ServerRecord
 from dls.remote.host.scripts import render
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phase, Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
-from tests.support.connecting import connected
+from dls.server import locks
+from tests.support.connecting import connected, cut
 from tests.support.disks import disk, disk_with_quota
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import free_port, is_gone, until
@@ -55,12 +63,16 @@ class Notes(Silent):
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.begun: list[str] = []
+        self.is_open_again = False
 
     def begin(self, phase: str, text: str) -> None:
         self.begun.append(phase)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def link(self, is_open: bool, text: str) -> None:
+        self.is_open_again = is_open
 
 
 def program(folder: Path, name: str, text: str) -> Path:
@@ -234,17 +246,22 @@ def test_places_that_other_users_could_change_are_not_offered(shell: str, short_
 
 
 @contextmanager
-def host_with_mounts(folder: Path, mounts: str, options: str = "") -> Iterator[sshd.Server]:
+def host_with_mounts(
+    folder: Path, mounts: str, options: str = "", namespaces: str = "--mount --fork --kill-child"
+) -> Iterator[sshd.Server]:
     """Run an OpenSSH server whose users alone see what these commands mount; its files are in the folder."""
-    run = f'exec unshare --mount sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@"'
+    # unshare itself ignores SIGTERM while what it started runs.
+    start = f'unshare {namespaces} sh -c \'{mounts} && exec {sshd.find_sshd()} "$@"\' sshd "$@" &'
+    run = f'{start}\ntrap "kill -KILL $!" TERM\nwait $!'
     before = os.environ["PATH"]
-    os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
     (folder / "sshd").mkdir()
-    try:
-        with sshd.running(folder / "sshd", options=options) as server:
-            yield server
-    finally:
-        os.environ["PATH"] = before
+    with ExitStack() as stack:
+        os.environ["PATH"] = f"{program(folder, 'sshd', run)}:{before}"
+        try:
+            server = stack.enter_context(sshd.running(folder / "sshd", options=options))
+        finally:
+            os.environ["PATH"] = before
+        yield server
 
 
 @pytest.mark.slow
@@ -383,3 +400,253 @@ def test_a_host_with_an_old_python_is_set_up(short_folder: Path) -> None:
             done = session.connection.run(f"readlink -f {root}/env/*/bin/python")
             assert done.stdout.startswith(f"{python}/")
             session.close(stop_server=True)
+
+
+NODES = {"dls-node-a": "127.77.0.2", "dls-node-b": "127.77.0.3"}
+"""Hosts that share a home, and their addresses on the loopback network."""
+NAMESPACES = "--uts --mount --pid --fork --kill-child --mount-proc"
+
+
+class Door(socketserver.ThreadingTCPServer):
+    """A name that leads to one of the hosts, now to this one, now to that one: a port that passes connections on."""
+
+    daemon_threads = allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Passage)
+        self.port = int(self.server_address[1])
+        self.node = "dls-node-a"
+
+
+class Passage(socketserver.BaseRequestHandler):
+    """Passes one connection on."""
+
+    server: Door
+
+    def handle(self) -> None:
+        with socket.create_connection((NODES[self.server.node], self.server.port)) as there:
+            back = threading.Thread(target=pump, args=(there, self.request), daemon=True)
+            back.start()
+            pump(self.request, there)
+            back.join()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Copy until the source ends, and then end the target."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Two hosts with processes, names and local disks of their own, one home, and a name that leads to either."""
+
+    folder: Path
+    door: Door
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def names(self) -> Path:
+        """The file in which the hosts look up each other's names."""
+        return self.folder / "hosts"
+
+    def login(self, host: str = "127.0.0.1") -> LoginOptions:
+        """Return the options with which `login` is that name: of the door, or of one host."""
+        known, config = self.folder / f"known-{host}", self.folder / f"config-{host}"
+        keys = [" ".join((self.folder / node / "host_key.pub").read_text().split()[:2]) for node in NODES]
+        known.write_text("".join(f"[{host}]:{self.door.port} {key}\n" for key in keys))
+        config.write_text(
+            f"Host login\n  HostName {host}\n  Port {self.door.port}\n  User {getpass.getuser()}\n"
+            f"  IdentityFile {self.folder}/dls-node-a/sshd/id_ed25519\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {known}\n"
+        )
+        return LoginOptions(ssh_config=config)
+
+    def connect(self, node: str, reporter: Notes | None = None) -> dls.Session:
+        """Connect to the name of both, which leads to that host."""
+        self.door.node = node
+        return dls.connect("login", login=self.login(), local_port=free_port(), reporter=reporter)
+
+
+@pytest.fixture
+def cluster(short_folder: Path, remote_dir: str) -> Iterator[Cluster]:
+    """Two hosts of which each knows the other by its name; the environment is in their home already."""
+    with ExitStack() as stack:
+        door = stack.enter_context(Door())
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        stack.callback(door.shutdown)
+        found = Cluster(short_folder, door)
+        root = found.home / ".dls"
+        root.mkdir(parents=True, mode=0o700)
+        (root / "env").symlink_to(f"{remote_dir}/env")
+        found.names.write_text("".join(f"{address} {node}\n" for node, address in NODES.items()))
+        for node in NODES:
+            stack.enter_context(one_node(found, node))
+        yield found
+
+
+@contextmanager
+def one_node(cluster: Cluster, node: str) -> Iterator[None]:
+    """Run one of the hosts."""
+    folder = cluster.folder / node
+    mounts = [f"hostname {node}", f"mount --bind {cluster.names} /etc/hosts"]
+    for number, place in enumerate(("/tmp", "/var/tmp", "/dev/shm")):
+        local = Path(place) / f"dls-{os.getuid()}"
+        local.mkdir(mode=0o700, exist_ok=True)
+        (folder / str(number)).mkdir(parents=True, mode=0o700)
+        mounts.append(f"mount --bind {folder}/{number} {local}")
+    keys = f"AuthorizedKeysFile {cluster.folder}/dls-node-a/sshd/authorized_keys"
+    options = f"SetEnv HOME={cluster.home}\nListenAddress {NODES[node]}:{cluster.door.port}\n{keys}"
+    with host_with_mounts(folder, " && ".join(mounts), options, namespaces=NAMESPACES):
+        key = ["ssh-keygen", "-y", "-f", str(folder / "sshd" / "host_key")]
+        public = subprocess.run(key, capture_output=True, text=True, check=True).stdout
+        (folder / "host_key.pub").write_text(public)
+        yield
+
+
+@needs_root
+def test_hosts_with_one_home_share_what_is_installed_and_not_what_runs(cluster: Cluster) -> None:
+    """Who names each of them gets a server on each; one is never taken for the other's, whatever the numbers of the
+    processes, and each has its own run directory, log and secret, and is found again."""
+    logins, reporter = [cluster.login(address) for address in NODES.values()], Notes()
+    with dls.connect("login", login=logins[0], local_port=free_port()) as first:
+        with dls.connect("login", login=logins[1], local_port=free_port(), reporter=reporter) as second:
+            assert (first.report.hostname, second.report.hostname) == tuple(NODES)
+            assert (first.state.host, second.state.host) == tuple(NODES)
+            assert "install" not in reporter.begun and ItkSnap(second.port).start() and ItkSnap(first.port).start()
+            assert first.state.log != second.state.log and first.state.secret != second.state.secret
+            assert reporter.notes == []
+        with dls.connect("login", login=logins[1], local_port=free_port()) as again:
+            assert again.state == second.state
+    assert len(list((cluster.home / ".dls" / "code").iterdir())) == 1
+
+
+@needs_root
+def test_a_login_that_lands_elsewhere_goes_on_to_the_server(cluster: Cluster) -> None:
+    """The name leads to another host the second time, and the answers come from the server that runs; `stop` too finds
+    it. Nothing is asked, and the host's key is one that is known for the name."""
+    with cluster.connect("dls-node-a") as first:
+        assert ItkSnap(first.port).start()
+    reporter = Notes()
+    with cluster.connect("dls-node-b", reporter) as second:
+        assert second.state == first.state and second.report.hostname == "dls-node-a"
+        assert reporter.notes == ["The server runs on dls-node-a: went there from dls-node-b."]
+        assert ItkSnap(second.port).start()
+    assert stop_server("login", cluster.login(), NoPrompter(), Silent())
+    assert not list((cluster.home / ".dls" / "hosts").iterdir())
+    with cluster.connect("dls-node-b") as third:
+        assert third.report.hostname == "dls-node-b"
+
+
+@needs_root
+def test_a_login_that_lands_elsewhere_without_a_way_to_the_server(cluster: Cluster) -> None:
+    """The person is told where the server is and gets another one, since their image is not there yet; `stop` tells it
+    too, instead of that none runs."""
+    with cluster.connect("dls-node-a"):
+        pass
+    cluster.names.write_text("")
+    cluster.door.node = "dls-node-b"
+    stopping, connecting = Notes(), Notes()
+    assert not stop_server("login", cluster.login(), NoPrompter(), stopping)
+    with cluster.connect("dls-node-b", connecting) as session:
+        assert session.report.hostname == "dls-node-b" and ItkSnap(session.port).start()
+    for reporter in (stopping, connecting):
+        assert any("The server runs on dls-node-a, but the login to login landed on" in note for note in reporter.notes)
+
+
+@needs_root
+@pytest.mark.parametrize("has_way", [True, False])
+def test_a_lost_link_comes_back_to_the_same_server(cluster: Cluster, has_way: bool) -> None:
+    """A new login that lands on the other host goes on to the server; where that can't be, no other server is started,
+    which would not have the sessions, but the next login that lands there serves them again."""
+    reporter = Notes()
+    with cluster.connect("dls-node-a", reporter) as session:
+        snap, server = ItkSnap(session.port), session.state
+        assert snap.start()
+        cluster.door.node = "dls-node-b"
+        if not has_way:
+            cluster.names.write_text("")
+        cut(session)
+        if not has_way:
+            until(lambda: any("runs on dls-node-a, but the login" in note for note in reporter.notes))
+            cluster.door.node = "dls-node-a"
+        until(lambda: reporter.is_open_again)
+        assert session.state == server
+        snap.upload(np.zeros((3, 3, 3), np.float32))
+        assert snap.point(1, 1, 1).status == 200
+
+
+@needs_root
+def test_a_named_directory_that_hosts_share_holds_one_host_s_run_directories(cluster: Cluster) -> None:
+    """The second host puts its own on a local disk, although the disk of the named directory says that it is local; it
+    removes nothing of the first one's."""
+    shared = str(cluster.home / ".dls")
+    logins = [replace(cluster.login(address), remote_dir=shared) for address in NODES.values()]
+    with dls.connect("login", login=logins[0], local_port=free_port()) as first:
+        assert first.state.run_dir.startswith(f"{shared}/run/")
+        with dls.connect("login", login=logins[1], local_port=free_port()) as second:
+            assert second.state.run_dir.startswith(f"/tmp/dls-{os.getuid()}/")
+            assert ItkSnap(second.port).start() and ItkSnap(first.port).start()
+        assert (Path(first.state.run_dir) / "state.json").exists()
+        with dls.connect("login", login=logins[0], local_port=free_port()) as again:
+            assert again.state == first.state
+
+
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "another"}], ids=["host", "boot"])
+def test_a_state_file_of_another_host_is_passed_over(
+    connection: Connection, short_folder: Path, change: dict[str, Any]
+) -> None:
+    """Even where a process of the same number is a server here; so is the file of one from before the last start."""
+    run = short_folder / "run" / "k"
+    run.mkdir(parents=True)
+    state = ServerState(
+        pid=0, secret="s", code="c", request="r", socket="/s", port=None, engine="region", device="cpu", log="/l",
+        host=os.uname().nodename, boot=Path(BOOT_FILE).read_text().strip(),
+    )  # fmt: skip
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)", "--launch-file"]
+    with subprocess.Popen(sleeper) as server:
+        (run / STATE_FILE).write_text(replace(state, pid=server.pid).dump())
+        assert len(probing.probe(connection, str(short_folder)).servers) == 1
+        (run / STATE_FILE).write_text(replace(state, pid=server.pid, **change).dump())
+        assert probing.probe(connection, str(short_folder)).servers == ()
+        server.kill()
+
+
+def test_a_lock_that_another_host_holds(tmp_path: Path) -> None:
+    """A server of this host takes another lock, which keeps a second one of this host out."""
+    lock = tmp_path / "k.lock"
+    with lock.open("w") as stream:
+        assert locks.try_lock(stream)
+        stream.write("dls-node-a\n")
+        stream.flush()
+        with locks.exclusive(lock), pytest.raises(ListenError), locks.exclusive(lock):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "here", "expected", "node"),
+    [
+        ([("a", "k", "login")], False, "", "a"),
+        ([("a", "k", "login")], True, "", ""),
+        ([("a", "other", "login")], False, "", ""),
+        ([("a", "k", "a")], False, "", ""),
+        ([("a", "k", "login"), ("b.c.de", "k", "b")], True, "b.c.de", "b.c.de"),
+        ([("a", "k", "login")], False, "gpu1", ""),
+        ([("a", "k", "LOGIN")], False, "gone", "a"),
+        ([], False, "gone", ""),
+    ],
+)
+def test_where_to_go(elsewhere: list[tuple[str, str, str]], here: bool, expected: str, node: str) -> None:
+    """To the server of the same options and name, by preference the one used before; nowhere if that was here."""
+    state = ServerState(
+        pid=1, secret="s", code="c", request="k", socket="/s", port=None, engine="region", device="cpu", log="/l"
+    )
+    records = frozenset(ServerRecord.of(*parts) for parts in elsewhere)
+    assert {ServerRecord.parse(record.file_name) for record in records} == records
+    report = replace(REPORT, elsewhere=records, servers=(state,) if here else ())
+    assert landing.find_node(report, {"k"}, "login", expected) == node

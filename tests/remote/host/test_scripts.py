@@ -48,17 +48,9 @@ SCRIPTS = {
 }
 """Every script as it goes to a host."""
 LIBRARIES = {
-    "checksums",
-    "end_server",
-    "gpus",
-    "lock",
-    "paths",
-    "private",
-    "process",
-    "storage",
-    "temporary",
+    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "sharing", "storage", "temporary",
     "trusted",
-}
+}  # fmt: skip
 OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR", "TMPDIR"}
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")

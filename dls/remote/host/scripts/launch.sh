@@ -1,25 +1,27 @@
 # Start the server detached, wait for its state file and print it.
-# Needs lock.sh, private.sh, trusted.sh, process.sh, end_server.sh.
+# Needs lock.sh, private.sh, trusted.sh, sharing.sh, process.sh, end_server.sh.
 # A server that runs already with the same options and code is not started again.
 # Values: ROOT, RUN (run directory), LOG, REPLACES (number of the process to end first, or 0), OPTIONS_KEY, CODE_KEY,
 # LAUNCH_FILE (text of launch.json), GPU (index, or empty), ENVIRONMENT, CODE (directory of our code), PYTHON, VERIFIER
 # (text of verify.py), STARTING (line that begins each server's part of the log), LOG_LINES, READY_TRIES (waits of
 # 0.05 s), ENDED and STOP_SECONDS.
-# Status: 71 the run directory is another user's, 72 it can't be made, 73 no room, 75 the server ended, 76 it takes too long, 77 a directory is
+# Status: 70 the run directories there are another host's, 71 the run directory is another user's, 72 it can't be made, 73 no room, 75 the server ended, 76 it takes too long, 77 a directory is
 # another user's or open to others, 78 our code has changed, 79 the environment has.
 # shellcheck shell=sh
 set -u
 umask 077
-make_directories "$ROOT" "$ROOT/log"
+make_directories "$ROOT" "$ROOT/log" "$ROOT/hosts"
 check_directories "$ROOT/run" "$ROOT/env" "$ENVIRONMENT" "$ENVIRONMENT/bin" "$ROOT/code" "$CODE"
 check_files "$PYTHON" "$ENVIRONMENT/pyvenv.cfg" "$ENVIRONMENT/complete.json" "$LOG"
 make_private "$RUN"
+claim "$RUN"
 choose_tmpdir "$RUN"
 lock "$RUN/launching"
 
 running=$(read_pid "$RUN/state.json")
 if [ -n "$running" ] && [ "$running" != "$REPLACES" ] && is_server "$running" \
-  && grep -q -e "$OPTIONS_KEY" "$RUN/state.json" && grep -q -e "$CODE_KEY" "$RUN/state.json"; then
+  && runs_here "$RUN/state.json" && grep -q -e "$OPTIONS_KEY" "$RUN/state.json" \
+  && grep -q -e "$CODE_KEY" "$RUN/state.json"; then
   cat "$RUN/state.json"
   exit 0
 fi

@@ -1,12 +1,12 @@
 # Make the environment with its packages: under a lock, in a temporary place, moved to its own when complete.
-# Needs lock.sh, private.sh and trusted.sh. Arguments: the packages, as ranges of versions.
+# Needs lock.sh, private.sh, trusted.sh and sharing.sh. Arguments: the packages, as ranges of versions.
 # Values: ROOT, ENVIRONMENT (its directory), RUN (directory of the lock), OWN_CACHES (1 or empty), TOOL (UV, FETCH_UV or
 # PIP), UV (path of uv), HOST_PYTHON (path, or empty), BASE_PYTHON (what uv makes the environment from), PIP_WORKS (1 when
 # HOST_PYTHON can make the environment by itself), TORCH_BACKEND (auto, cpu or empty), PACKAGES_LOCK (text of a lock file that
 # fits this host, or empty), UV_LOCK (text of the lock file of uv), COMPLETE (text of complete.json), VERIFIER (text of
 # verify.py).
 # The last line says what was installed: `locked`, `ranges`, or `there` where another dls made the environment meanwhile.
-# Status: 65 a package is not the locked one, 71 the run directory is another user's, 72 it can't be made, 73 no room, 74 the packages can't be
+# Status: 65 a package is not the locked one, 70 the run directories there are another host's, 71 the run directory is another user's, 72 it can't be made, 73 no room, 74 the packages can't be
 # installed, 77 a directory is another user's or open to others.
 # shellcheck shell=sh
 set -u
@@ -16,6 +16,7 @@ make_directories "$ROOT" "$ROOT/env"
 check_directories "$ENVIRONMENT" "$ROOT/run" "$ROOT/uv" "$ROOT/uv/bin" "$ROOT/python" "$ROOT/cache" "$ROOT/cache/uv" "$ROOT/cache/pip"
 check_files "$ROOT/uv/bin/uv"
 make_private "$RUN"
+claim "$RUN"
 if [ -n "$OWN_CACHES" ]; then
   export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip" UV_PYTHON_INSTALL_DIR="$ROOT/python"
 fi
@@ -48,7 +49,8 @@ $UV_LOCK
 END
   set -- -m pip install --quiet --target "$TEMP/uv"
   watch "$fetcher" "$@" --require-hashes --requirement "$TEMP/uv.txt" || "$fetcher" "$@" --upgrade uv || return 1
-  rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"
+  # Another host that shares the directory may have fetched it meanwhile, and may be running it.
+  [ -x "$ROOT/uv/bin/uv" ] || { rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"; }
 }
 
 # install_with_uv ARGUMENT...
@@ -99,12 +101,17 @@ install_packages() {
   [ -n "$PIP_WORKS" ] && install_with_pip "$@"
 }
 
+# end_if_there: end the script where the environment is complete: a server may be running from it.
+end_if_there() {
+  if [ -f "$ENVIRONMENT/complete.json" ] && [ -x "$ENVIRONMENT/bin/python" ]; then
+    echo "made by another dls meanwhile"
+    echo there
+    exit 0
+  fi
+}
+
 lock "$RUN/installing"
-if [ -f "$ENVIRONMENT/complete.json" ] && [ -x "$ENVIRONMENT/bin/python" ]; then
-  echo "made by another dls meanwhile"
-  echo there
-  exit 0
-fi
+end_if_there
 # Remove what a killed installer left behind on this host.
 for left in "$ROOT/env/.making-$(uname -n)-"*; do
   [ -d "$left" ] && ! kill -0 "${left##*-}" 2>/dev/null && rm -rf "$left"
@@ -119,5 +126,7 @@ esac
 install_locked || install_packages "$@" || exit 74
 "$TEMP/env/bin/python" -I -S -c "$VERIFIER" complete "$TEMP/env" "$COMPLETE" "$INSTALLED" >"$TEMP/env/complete.json" \
   || exit 73
+# The lock is this host's; another one that shares the directory has its own.
+end_if_there
 rm -rf "$ENVIRONMENT" && mv "$TEMP/env" "$ENVIRONMENT" || exit 73
 echo "$INSTALLED"

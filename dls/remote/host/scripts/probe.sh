@@ -1,5 +1,5 @@
 # Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh, trusted.sh, temporary.sh,
-# storage.sh and gpus.sh, with their values.
+# storage.sh, sharing.sh and gpus.sh, with their values.
 # Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (0: look for servers alone; 1: stop at a running
 # server; 2: stop at an environment; 3: look for everything), WITH_GPUS (1 to ask for GPUs, or empty).
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
@@ -33,10 +33,11 @@ for run in "$@"; do
   [ ! -f "$run/ended.json" ] || say ended "$run"
   if [ ! -O "$run/state.json" ] || [ -L "$run/state.json" ]; then continue; fi
   pid=$(read_pid "$run/state.json")
-  if [ -z "$pid" ] || ! is_server "$pid"; then continue; fi
+  if [ -z "$pid" ] || ! is_server "$pid" || ! runs_here "$run/state.json"; then continue; fi
   say state "$run$TAB$(tr -d '\n' <"$run/state.json")"
   SERVER_FOUND=1
 done
+say_others
 for complete in "$ROOT"/env/*/complete.json; do
   environment=${complete%/complete.json}
   if [ ! -f "$complete" ] || [ ! -x "$environment/bin/python" ]; then continue; fi

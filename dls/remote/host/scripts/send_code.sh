@@ -9,7 +9,7 @@ umask 077
 make_directories "$ROOT" "$ROOT/code"
 check_directories "$ROOT/env" "$ENVIRONMENT" "$ENVIRONMENT/bin"
 check_files "$PYTHON" "$ENVIRONMENT/pyvenv.cfg"
-part=$CODE.making-$$
+part=$CODE.making-$(uname -n)-$$
 trap 'rm -rf "$part" "$part.zip" "$part.changed"' EXIT
 # A here-document, not an argument: where printf is no builtin, the length of arguments is limited.
 base64 -d >"$part.zip" <<END
