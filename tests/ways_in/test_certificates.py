@@ -44,7 +44,9 @@ def certified(
         yield server, write(lab, server.section())
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+@pytest.mark.parametrize(
+    "kind", ["ed25519", pytest.param("rsa", marks=pytest.mark.slow), pytest.param("ecdsa", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("place", ["beside the key", "elsewhere", "in the agent"])
 def test_a_users_certificate(client: Client, lab: Path, authority: Authority, kind: str, place: str) -> None:
     """The host knows no key, only the authority: the certificate gets in from beside its key, from the file that

@@ -264,7 +264,7 @@ REFUSING = {
 
 
 @pytest.mark.parametrize("line", REFUSING)
-@pytest.mark.parametrize("place", ["configuration", "command line"])
+@pytest.mark.parametrize("place", ["configuration", pytest.param("command line", marks=pytest.mark.slow)])
 def test_lines_that_keep_out(client: Client, server: Server, lab: Path, line: str, place: str) -> None:
     """A line counts in the configuration and as -o on the command line, which wins."""
     lines = [*REFUSING[line], *([line] if place == "configuration" else [])]
@@ -359,6 +359,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("line", ODD)
+@pytest.mark.slow
 @pytest.mark.parametrize("carrier", ["paramiko", "openssh"])
 def test_lines_for_sessions_at_a_terminal(server: Server, lab: Path, line: str, carrier: str) -> None:
     """Neither our own login nor one that OpenSSH makes for us is disturbed."""

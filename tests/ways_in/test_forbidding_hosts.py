@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from dls.errors import LoginError
+from dls.remote.login import log_in
+from dls.remote.progress import Phases, Silent
+from dls.remote.ssh.prompts import NoPrompter, Question
 from tests.support.accounts import account, needs_root
 from tests.support.odd_hosts import answering, silent
 from tests.support.openssh import Server, allow, make_key, serving, write
-from tests.support.processes import free_port
-from tests.support.ways import Client, Way
+from tests.support.processes import free_port, until
+from tests.support.ways import Client, Way, parse_login
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request"
 
@@ -103,6 +107,37 @@ def test_too_many_key_files(client: Client, lab: Path) -> None:
         outcome = client.enter(Way(config, (server,)))
         assert not outcome.entered and outcome.logins == (0,) and outcome.exit_code in (13, 255), outcome
         assert "too many" in outcome.said.lower(), outcome
+
+
+def is_connected(port: int) -> bool:
+    """Whether a connection to the loopback port is open at both ends."""
+    return any(line.split()[2:4] == [f"0100007F:{port:04X}", "01"] for line in connections())
+
+
+def connections() -> list[str]:
+    return Path("/proc/net/tcp").read_text().splitlines()[1:]
+
+
+class Late(NoPrompter):
+    """Answers when the host has given up waiting."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def answer(self, question: Question) -> str:
+        until(lambda: not is_connected(self._server.port))
+        return "too-late-by-now"
+
+
+@pytest.mark.parametrize("carrier", ["paramiko", "openssh"])
+def test_an_answer_that_comes_too_late(lab: Path, carrier: str) -> None:
+    """The host has hung up before the person had typed: that is a refused login, not a lost link."""
+    options = ("PasswordAuthentication yes", "PubkeyAuthentication no", "LoginGraceTime 2")
+    with serving(lab / "server", *options) as server:
+        way = Way(write(lab, server.section()), (server,))
+        with pytest.raises(LoginError) as caught:
+            log_in("lab", parse_login(way, "--carrier", carrier), Late(server), Phases(Silent()))
+        assert "too-late-by-now" not in str(caught.value.__dict__)
 
 
 def test_no_sessions(client: Client, lab: Path) -> None:

@@ -34,7 +34,7 @@ def named(lab: Path, server: Server, *keys: Path) -> Path:
     return write(lab, server.section("lab", *lines, key=False))
 
 
-@pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+@pytest.mark.parametrize("kind", [pytest.param("rsa", marks=pytest.mark.slow), "ecdsa"])
 @pytest.mark.parametrize("passphrase", ["", PASSPHRASE], ids=["open", "locked"])
 @pytest.mark.parametrize("form", FORMATS)
 def test_formats(client: Client, lab: Path, kind: str, passphrase: str, form: str) -> None:

@@ -110,20 +110,27 @@ def test_a_jump_host_that_can_not_reach_the_host(client: Client, lab: Path) -> N
         assert not outcome.entered and outcome.logins == (0, 1) and outcome.exit_code in (11, 255), outcome
 
 
+PROXY_COMMANDS = {
+    "-W": f"{SSH} -W %h:%p jump",
+    "through a command": f"{SSH} jump {PIPE} %h %p",
+    "tokens": f"sh -c 'test %n = lab && test %r = {{user}} && exec {PIPE} %h %p'",
+    "comment": f"{PIPE} %h %p; true %n %r %% # a comment",
+}
+MORE_PROXY_COMMANDS = {
+    "brackets": f"{SSH} -W [%h]:%p %r@jump",
+    "python": f"{PIPE} %h %p",
+    "redirected": f"{PIPE} %h %p 2>/dev/null",
+    "quotes": f'{PIPE} "$(echo %h)" $((%p))',
+    "variable": f"{PIPE} ${{LAB_HOST:-%h}} %p",
+}
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        f"{SSH} -W %h:%p jump",
-        f"{SSH} -W [%h]:%p %r@jump",
-        f"{SSH} jump {PIPE} %h %p",
-        f"{PIPE} %h %p",
-        f"{PIPE} %h %p 2>/dev/null",
-        f"{PIPE} %h %p; true %n %r %% # a comment",
-        f"sh -c 'test %n = lab && test %r = {{user}} && exec {PIPE} %h %p'",
-        f'{PIPE} "$(echo %h)" $((%p))',
-        f"{PIPE} ${{LAB_HOST:-%h}} %p",
+        *(pytest.param(command, id=name) for name, command in PROXY_COMMANDS.items()),
+        *(pytest.param(command, id=name, marks=pytest.mark.slow) for name, command in MORE_PROXY_COMMANDS.items()),
     ],
-    ids=["-W", "brackets", "through a command", "python", "redirected", "comment", "tokens", "quotes", "variable"],
 )
 def test_proxy_commands(client: Client, lab: Path, command: str) -> None:
     """A proxy command carries the login: its tokens are filled in, and a shell runs it."""

@@ -40,7 +40,7 @@ def programs(lab: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("carrier", ["paramiko", "openssh"])
-@pytest.mark.parametrize("verbosity", ["", "-vv"])
+@pytest.mark.parametrize("verbosity", [pytest.param("", marks=pytest.mark.slow), "-vv"])
 def test_a_password_file(passworded: Server, lab: Path, programs: dict[str, str], carrier: str, verbosity: str) -> None:
     """The password of the file gets in; nothing that is printed or started shows it."""
     (lab / "password").write_text(f"{PASSWORD}\n")
