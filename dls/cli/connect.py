@@ -58,7 +58,8 @@ def connect(
     **options: Any,
 ) -> None:
     """Start a segmentation server on HOST and open a local port to it."""
-    from dls.cli.console import ready_fields, show_session, terminal, write_event
+    from dls.cli.console import ready_fields, show_session, terminal
+    from dls.cli.events import write_event
     from dls.remote.session import connect as open_session
 
     with terminal(as_json) as (console, reporter, prompter), interrupt_on_termination():

@@ -1,4 +1,4 @@
-"""What the terminal shows and asks: progress, questions, tables and panels. The only module that imports rich.
+"""What the terminal shows: progress, tables and panels. The only module that imports rich.
 
 It is also the one door between what a host says and the terminal: everything that is shown passes `printable`.
 """
@@ -6,8 +6,6 @@ It is also the one door between what a host says and the terminal: everything th
 from __future__ import annotations
 
 import contextlib
-import getpass
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,18 +19,17 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from dls.cli.events import JsonReporter, write_event
+from dls.cli.prompter import TerminalPrompter, UnattendedPrompter
 from dls.cli.text import printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Prompter, Question
+from dls.remote.ssh.prompts import Prompter
 
 if TYPE_CHECKING:
     from dls.remote.doctor.findings import Findings
     from dls.remote.host.stored_sessions import StoredSession
     from dls.remote.session import Session
-
-MAX_OTHER_NAMES = 8
-"""Maximum number of a host key's other names that are shown, as in OpenSSH."""
 
 
 @contextlib.contextmanager
@@ -112,132 +109,9 @@ class ConsoleReporter:
             self._status = None
 
 
-class TerminalPrompter:
-    """Asks the user on the terminal."""
-
-    def __init__(self, reporter: ConsoleReporter) -> None:
-        self._reporter = reporter
-
-    def accept_host_key(self, key: NewHostKey) -> bool:
-        """Show a new host key as OpenSSH does, and ask whether to accept it."""
-        self._reporter.close()
-        sys.stderr.write(
-            f"The authenticity of host '{printable(f'{key.known_hosts_name} ({key.address})')}' can't be established.\n"
-            f"{printable(key.key_type)} key fingerprint is {printable(key.fingerprint)}.\n"
-            f"{_describe_other_names(key)}\n"
-        )
-        answer = _read_line("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
-        while (accepted := key.read_answer(answer)) is None:
-            if answer.startswith("SHA256:"):
-                sys.stderr.write("That is not the fingerprint of this key.\n")
-            answer = _read_line("Please type 'yes', 'no' or the fingerprint: ")
-        return accepted
-
-    def answer(self, question: Question) -> str:
-        """Ask for a secret, without echo, or what the host wants to know (keyboard-interactive, RFC 4256)."""
-        self._reporter.close()
-        prompt = printable(question.prompt, lines=True)
-        return _read_line(prompt) if question.echo else _read_hidden(prompt)
-
-    def tell(self, text: str) -> None:
-        """Show what the host says."""
-        tell(self._reporter, text)
-
-
-class UnattendedPrompter(NoPrompter):
-    """Asks nothing, since there is no terminal, and shows what the host says."""
-
-    def __init__(self, reporter: ConsoleReporter) -> None:
-        self._reporter = reporter
-
-    def tell(self, text: str) -> None:
-        """Show what the host says."""
-        tell(self._reporter, text)
-
-
-def _describe_other_names(key: NewHostKey) -> str:
-    if not key.other_names:
-        return "This key is not known by any other names."
-    names = [f"    {printable(name)}" for name in key.other_names[:MAX_OTHER_NAMES]]
-    left = len(key.other_names) - len(names)
-    more = [f"    ({left} additional names omitted)"] if left else []
-    return "\n".join(["This host key is known by the following other names/addresses:", *names, *more])
-
-
-def tell(reporter: ConsoleReporter, text: str) -> None:
-    """Show each line of what a host says."""
-    for line in text.splitlines():
-        if line.strip():
-            reporter.note(line.rstrip())
-
-
-def _read_line(prompt: str) -> str:
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
-    line = sys.stdin.readline()
-    if not line:  # Ctrl-D
-        raise KeyboardInterrupt
-    return line.strip()
-
-
-def _read_hidden(prompt: str) -> str:
-    try:
-        return getpass.getpass(prompt, stream=sys.stderr)
-    except EOFError:  # Ctrl-D
-        raise KeyboardInterrupt from None
-
-
-def write_event(event: str, **fields: Any) -> None:
-    """Write an event as one line of JSON to standard output."""
-    sys.stdout.write(json.dumps(_printable_value({"event": event, **fields})) + "\n")
-    sys.stdout.flush()
-
-
-def _printable_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {printable(key): _printable_value(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_printable_value(each) for each in value]
-    return printable(value) if isinstance(value, str) else value
-
-
 def write_line(line: str) -> None:
     """Write a line of a host's log, or a path on a host, to standard output."""
     click.echo(printable(line, lines=True))
-
-
-class JsonReporter:
-    """Writes events as JSON lines to standard output, and shows them on the console too."""
-
-    def __init__(self, reporter: ConsoleReporter) -> None:
-        self._console = reporter
-
-    def begin(self, phase: str, text: str) -> None:
-        """Show on the console that a phase has started."""
-        self._console.begin(phase, text)
-
-    def update(self, text: str) -> None:
-        """Show the progress of the phase on the console."""
-        self._console.update(text)
-
-    def done(self, phase: str, text: str, seconds: float) -> None:
-        """Write and show the result of a phase."""
-        write_event("phase", phase=phase, text=text, seconds=round(seconds, 3))
-        self._console.done(phase, text, seconds)
-
-    def note(self, text: str) -> None:
-        """Write and show a message."""
-        write_event("note", text=text)
-        self._console.note(text)
-
-    def link(self, is_open: bool, text: str) -> None:
-        """Write and show that the link was lost or is open again."""
-        write_event("link", open=is_open, text=text)
-        self._console.link(is_open, text)
-
-    def close(self) -> None:
-        """Stop the console's spinner."""
-        self._console.close()
 
 
 def ready_fields(session: Session) -> dict[str, Any]:

@@ -61,78 +61,81 @@ def optional_target_argument(command: Command) -> Command:
     return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(command)
 
 
+LOGIN_OPTIONS = [
+    click.option(
+        "-F",
+        "--ssh-config",
+        type=click.Path(path_type=Path),
+        help="SSH configuration file to read instead of ~/.ssh/config.",
+    ),
+    click.option(
+        "-i",
+        "--identity",
+        "identities",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Private key file to log in with; may be given several times.",
+    ),
+    click.option("-p", "--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
+    click.option("-l", "--user", metavar="USER", help="User to log in as."),
+    click.option("-J", "--jump", metavar="HOST,...", help="Jump hosts to go through, the nearest one first."),
+    click.option(
+        "-o",
+        "--ssh-option",
+        "ssh_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Setting of ssh_config(5); wins over the configuration file.",
+    ),
+    click.option("-4", "address_family", flag_value="inet", help="Use IPv4 only."),
+    click.option("-6", "address_family", flag_value="inet6", help="Use IPv6 only."),
+    click.option("-v", "--verbose", count=True, help="Tell what SSH does; -vv tells more."),
+    click.option(
+        "--carrier",
+        type=click.Choice(CARRIERS),
+        default="auto",
+        show_default=True,
+        help="What logs in: dls itself (paramiko), this computer's ssh, or the one that the host needs.",
+    ),
+    click.option(
+        "--via",
+        is_eager=True,
+        metavar="COMMAND",
+        help='Reach the host by a command that runs another one there, as "docker exec -i NAME", without SSH.',
+    ),
+    click.option(
+        "--through-exec",
+        is_flag=True,
+        help="Use a host that forbids forwarding through a command's input and output.",
+    ),
+    click.option(
+        "--accept-new-host-key",
+        is_flag=True,
+        help="Accept the key of a host that is not known yet; a changed key is still refused.",
+    ),
+    click.option(
+        "--password-file",
+        type=click.Path(allow_dash=True),
+        help="File whose first line is the password; - for standard input.",
+    ),
+    click.option(
+        "--save-password",
+        is_flag=True,
+        help="Keep the password that is typed in this computer's keychain; dls forget removes it.",
+    ),
+    click.option(
+        "--remote-dir",
+        default=DEFAULT_REMOTE_DIR,
+        show_default=True,
+        help="Directory on the host to install into.",
+    ),
+]
+"""Options that say how to log in to a host; most are those of `ssh`."""
+
+
 def login_options(command: Command) -> Command:
     """Add the options of every command that logs in to a host."""
-    options = [
-        click.option(
-            "-F",
-            "--ssh-config",
-            type=click.Path(path_type=Path),
-            help="SSH configuration file to read instead of ~/.ssh/config.",
-        ),
-        click.option(
-            "-i",
-            "--identity",
-            "identities",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            help="Private key file to log in with; may be given several times.",
-        ),
-        click.option("-p", "--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
-        click.option("-l", "--user", metavar="USER", help="User to log in as."),
-        click.option("-J", "--jump", metavar="HOST,...", help="Jump hosts to go through, the nearest one first."),
-        click.option(
-            "-o",
-            "--ssh-option",
-            "ssh_options",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Setting of ssh_config(5); wins over the configuration file.",
-        ),
-        click.option("-4", "address_family", flag_value="inet", help="Use IPv4 only."),
-        click.option("-6", "address_family", flag_value="inet6", help="Use IPv6 only."),
-        click.option("-v", "--verbose", count=True, help="Tell what SSH does; -vv tells more."),
-        click.option(
-            "--carrier",
-            type=click.Choice(CARRIERS),
-            default="auto",
-            show_default=True,
-            help="What logs in: dls itself (paramiko), this computer's ssh, or the one that the host needs.",
-        ),
-        click.option(
-            "--via",
-            is_eager=True,
-            metavar="COMMAND",
-            help='Reach the host by a command that runs another one there, as "docker exec -i NAME", without SSH.',
-        ),
-        click.option(
-            "--through-exec",
-            is_flag=True,
-            help="Use a host that forbids forwarding through a command's input and output.",
-        ),
-        click.option(
-            "--accept-new-host-key",
-            is_flag=True,
-            help="Accept the key of a host that is not known yet; a changed key is still refused.",
-        ),
-        click.option(
-            "--password-file",
-            type=click.Path(allow_dash=True),
-            help="File whose first line is the password; - for standard input.",
-        ),
-        click.option(
-            "--save-password",
-            is_flag=True,
-            help="Keep the password that is typed in this computer's keychain; dls forget removes it.",
-        ),
-        click.option(
-            "--remote-dir",
-            default=DEFAULT_REMOTE_DIR,
-            show_default=True,
-            help="Directory on the host to install into.",
-        ),
-    ]
-    return _add_options(command, options)
+    return _add_options(command, LOGIN_OPTIONS)
 
 
 MODEL_OPTIONS = [

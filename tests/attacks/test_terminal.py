@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dls.cli import console
+from dls.cli import console, events, prompter
 from dls.cli.text import printable
 from dls.demo import sshd
 from dls.errors import DlsError, HostError
@@ -116,7 +116,7 @@ def reporting(call: str, *arguments: Any) -> Callable[[Console], object]:
     """Return a function that calls a method of a reporter for JSON lines, which shows everything on a console too."""
 
     def show(made: Console) -> None:
-        reporter = console.JsonReporter(console.ConsoleReporter(made))
+        reporter = events.JsonReporter(console.ConsoleReporter(made))
         reporter.begin("probe", "Looking at it")
         getattr(reporter, call)(*arguments)
         reporter.close()
@@ -133,7 +133,7 @@ DOORS: dict[str, Callable[[Console], object]] = {
     "link": reporting("link", False, HOSTILE),
     "session": lambda made: console.show_session(made, session()),
     "sessions": lambda made: console.show_sessions([StoredSession(HOSTILE, HOSTILE, None, 1, 1)], as_json=False),
-    "event": lambda made: console.write_event("x", deep={"list": [json.loads(json.dumps(HOSTILE))]}),
+    "event": lambda made: events.write_event("x", deep={"list": [json.loads(json.dumps(HOSTILE))]}),
     "line": lambda made: console.write_line(HOSTILE),
     "banner": lambda made: console.show_banner(made, HOSTILE, HOSTILE, [(HOSTILE, 1, True)], [HOSTILE]),
     "host key": lambda made: _prompter(made).accept_host_key(
@@ -144,8 +144,8 @@ DOORS: dict[str, Callable[[Console], object]] = {
 """Each function that shows something, called with what a hostile host said."""
 
 
-def _prompter(made: Console) -> console.TerminalPrompter:
-    return console.TerminalPrompter(console.ConsoleReporter(made))
+def _prompter(made: Console) -> prompter.TerminalPrompter:
+    return prompter.TerminalPrompter(console.ConsoleReporter(made))
 
 
 @pytest.mark.parametrize("name", DOORS)
@@ -156,7 +156,7 @@ def test_every_way_to_the_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_json_is_harmless_once_it_is_decoded(capsys: pytest.CaptureFixture[str]) -> None:
     """Row 14: a program that prints a field of a JSON line prints no control character, whatever the field's depth."""
-    console.write_event("note", text=HOSTILE, more={HOSTILE: [HOSTILE, 1, None]})
+    events.write_event("note", text=HOSTILE, more={HOSTILE: [HOSTILE, 1, None]})
     fields = json.loads(capsys.readouterr().out)
     for text in (fields["text"], *fields["more"], fields["more"][next(iter(fields["more"]))][0]):
         assert_harmless(text)

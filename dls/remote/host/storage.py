@@ -31,4 +31,6 @@ def check_storage(report: HostReport, needed: Requirements) -> None:
         hint = f"Name another directory with --remote-dir. These would do: {', '.join(map(str, report.places))}."
     else:
         hint = "Name another directory with --remote-dir; the usual ones (/scratch, /work, /data, /var/tmp …) won't do."
+    if needed.lock == "nninteractive":
+        hint += " The model goes to the home, unless --models-path names another directory for it."
     raise HostError(message, hint)

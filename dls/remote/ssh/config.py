@@ -148,10 +148,8 @@ def build_target(
     port = options.ssh_port or parsed.port or parse_port(get("port", "22"), f"Port of {parsed.host}")
     user = options.user or parsed.user or get("user") or me
     jump = get("proxyjump")
-    tokens = Tokens(
-        parsed.host, host, port, user, me, str(home), socket.gethostname(), getattr(os, "getuid", int)(),
-        get("hostkeyalias"), jump,
-    )  # fmt: skip
+    here = (me, str(home), socket.gethostname(), getattr(os, "getuid", int)())
+    tokens = Tokens(parsed.host, host, port, user, *here, get("hostkeyalias"), jump)
     identities, named = _identities(settings, plain, tokens, home)
     return Target(
         label=parsed.host,

@@ -17,7 +17,7 @@ from functools import partial
 import paramiko
 
 from dls.credentials import redact
-from dls.errors import ConnectError, DlsError, ForwardError, LinkError
+from dls.errors import ConnectError, ForwardError
 from dls.remote.ssh import host_keys, login_files
 from dls.remote.ssh.algorithms import propose
 from dls.remote.ssh.auth import Authenticator
@@ -30,6 +30,7 @@ from dls.remote.ssh.exceptions import (
     sftp_error,
     translate_errors,
 )
+from dls.remote.ssh.execution import Execution
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.prompts import Prompter
 from dls.remote.ssh.refusals import is_password_expired, password_expired
@@ -40,8 +41,6 @@ from dls.remote.ssh.transport import HostTransport
 
 __all__ = ["Completed", "Connection", "Prohibited"]
 
-POLL_SECONDS = 0.5
-"""Seconds that one read of a script's output waits before it checks the connection and the time limit."""
 KEEPALIVE_SECONDS = 15
 """Seconds between keep-alive packets: an installation can be silent for minutes, and NATs drop silent connections."""
 UNUSED_PORT = 1
@@ -155,7 +154,8 @@ class Connection:
         )
         with session_errors, contextlib.closing(_open_session(self.transport)) as channel:
             channel.exec_command(shell_command(marker))
-            status, stderr = self._execute(channel, text, collector, timeout)
+            execution = Execution(self.target.label, channel, collector, text, self.is_active, self._is_alive)
+            status, stderr = execution.run(timeout)
         if collector.status is None and not self.is_active():
             raise session_error(self.target, self.is_active, EOFError("it was closed"), is_first=not self._has_run)
         if collector.status is None and is_password_expired(stderr):
@@ -164,51 +164,6 @@ class Connection:
             raise login_files.shell_error(self.target.label, collector, status, stderr, text)
         self._has_run = True
         return Completed(collector.status, collector.text, redact(stderr))
-
-    def _execute(
-        self, channel: paramiko.Channel, text: str, collector: OutputCollector, timeout: float | None
-    ) -> tuple[int, str]:
-        """Send the text to the shell, feed its output to the collector, and return its status and standard error."""
-        stderr = _StderrReader(channel)
-        stderr.start()
-        begin_by = time.monotonic() + min(login_files.LOGIN_SECONDS, timeout or login_files.LOGIN_SECONDS)
-        with contextlib.suppress(OSError):  # a login shell that ends at once closes the channel while we send
-            channel.sendall(text.encode())
-            channel.shutdown_write()
-        channel.settimeout(POLL_SECONDS)
-        while True:
-            data = self._receive(channel, timeout if collector.has_begun else begin_by - time.monotonic())
-            if data is None or (not collector.has_begun and time.monotonic() > begin_by):
-                raise self._silence(collector, text, timeout)
-            if not data:
-                break
-            collector.feed(data)
-            if collector.is_too_large:
-                raise login_files.endless_error(self.target.label, collector, text)
-        stderr.join()
-        return channel.recv_exit_status(), stderr.text
-
-    def _receive(self, channel: paramiko.Channel, timeout: float | None) -> bytes | None:
-        """Return the next output, b"" at its end, and None when none came within so many seconds."""
-        # Waits in short steps: on Windows Ctrl-C can't interrupt an unbounded wait, and a lost link must be noticed.
-        started = time.monotonic()
-        while True:
-            try:
-                return channel.recv(65536)
-            except TimeoutError:
-                if timeout is not None and time.monotonic() - started >= timeout:
-                    return None
-                if not self.is_active():
-                    return b""
-
-    def _silence(self, collector: OutputCollector, text: str, timeout: float | None) -> DlsError:
-        """Return the error for a script that says nothing: a login file waits, or the host or the link is busy."""
-        seconds = login_files.LOGIN_SECONDS if timeout is None else timeout
-        if not collector.has_begun and seconds >= login_files.LOGIN_SECONDS and self._is_alive():
-            return login_files.waiting_error(self.target.label, collector, text)
-        return LinkError(
-            f"{self.target.label} said nothing for {seconds:.0f} s.", "Is the host very busy? Run the command again."
-        )
 
     def _is_alive(self) -> bool:
         """Return whether the host's SSH server answers within ALIVE_SECONDS."""
@@ -326,26 +281,3 @@ def _open_session(transport: paramiko.Transport) -> paramiko.Channel:
         except paramiko.ChannelException:
             time.sleep(0.02 * attempt)
     return transport.open_session(timeout=30)
-
-
-class _StderrReader(threading.Thread):
-    """Reads standard error in parallel to standard output: a stream that nobody reads would block the script."""
-
-    def __init__(self, channel: paramiko.Channel) -> None:
-        super().__init__(name="dls-stderr", daemon=True)
-        self._channel = channel
-        self.text = ""
-
-    def run(self) -> None:
-        while True:
-            try:
-                data = self._channel.recv_stderr(65536)
-            except TimeoutError:
-                if self._channel.closed:
-                    return
-                continue
-            except SSH_EXCEPTIONS:
-                return
-            if not data:
-                return
-            self.text = (self.text + data.decode(errors="replace"))[-20000:]

@@ -32,13 +32,15 @@ from dls.remote.host import install, landing, lock_files, send_uv
 from dls.remote.host import probe as probing
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
-from dls.remote.host.packages import Code, Requirements
-from dls.remote.host.probe import Depth, HostReport, ServerRecord
+from dls.remote.host.packages import Code, Requirements, requirements
+from dls.remote.host.probe import Depth, HostReport, Place, ServerRecord
+from dls.remote.host.refusals import raise_refusal
 from dls.remote.host.scripts import render
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phase, Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
+from dls.remote.ssh.shell import Completed
 from dls.server import locks
 from tests.support.connecting import connected, cut
 from tests.support.disks import disk, disk_with_quota
@@ -243,6 +245,25 @@ def test_places_that_other_users_could_change_are_not_offered(shell: str, short_
     places = [line.partition("\t")[2] for line in done.stdout.splitlines()]
     assert places == [f"{short_folder}/own/dls", f"{short_folder}/sticky/root-dls"]
     assert sorted(path.name for path in short_folder.rglob("*")) == sorted([*modes, "root-dls"])
+
+
+def test_a_home_that_could_not_hold_the_model_either() -> None:
+    """With nnInteractive, the hint names the option for the model too; a place's free space is shown."""
+    report = replace(REPORT, storage="quota", places=(Place("/scratch/ann/dls", 10240),))
+    with pytest.raises(HostError, match="your quota there is used up") as caught:
+        install.plan(report, requirements("nninteractive"), "c")
+    assert "/scratch/ann/dls (10 GiB free)" in caught.value.hint and "--models-path" in caught.value.hint
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_run_directory_that_can_not_be_made(shell: str) -> None:
+    """It is told from one of somebody else."""
+    words = [shell, "sh"] if shell == "busybox" else [shell]
+    script = render("private") + "make_private /proc/dls/run"
+    done = subprocess.run([*words, "-s"], input=script, capture_output=True, text=True)
+    with pytest.raises(HostError, match="/proc/dls/run can't be made on gpu1") as caught:
+        raise_refusal("gpu1", Completed(done.returncode, done.stdout, done.stderr), "/proc/dls/run")
+    assert "--remote-dir" in caught.value.hint
 
 
 @contextmanager

@@ -1,0 +1,65 @@
+"""Events as JSON lines on standard output, for programs that run dls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Protocol
+
+from dls.cli.text import printable
+from dls.remote.progress import Reporter
+
+
+class Closeable(Reporter, Protocol):
+    """A reporter that shows something which has to be stopped."""
+
+    def close(self) -> None:
+        """Stop it."""
+
+
+def write_event(event: str, **fields: Any) -> None:
+    """Write an event as one line of JSON to standard output."""
+    sys.stdout.write(json.dumps(_printable_value({"event": event, **fields})) + "\n")
+    sys.stdout.flush()
+
+
+def _printable_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {printable(key): _printable_value(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable_value(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
+
+
+class JsonReporter:
+    """Writes events as JSON lines to standard output, and shows them on the console too."""
+
+    def __init__(self, reporter: Closeable) -> None:
+        self._console = reporter
+
+    def begin(self, phase: str, text: str) -> None:
+        """Show on the console that a phase has started."""
+        self._console.begin(phase, text)
+
+    def update(self, text: str) -> None:
+        """Show the progress of the phase on the console."""
+        self._console.update(text)
+
+    def done(self, phase: str, text: str, seconds: float) -> None:
+        """Write and show the result of a phase."""
+        write_event("phase", phase=phase, text=text, seconds=round(seconds, 3))
+        self._console.done(phase, text, seconds)
+
+    def note(self, text: str) -> None:
+        """Write and show a message."""
+        write_event("note", text=text)
+        self._console.note(text)
+
+    def link(self, is_open: bool, text: str) -> None:
+        """Write and show that the link was lost or is open again."""
+        write_event("link", open=is_open, text=text)
+        self._console.link(is_open, text)
+
+    def close(self) -> None:
+        """Stop the console's spinner."""
+        self._console.close()

@@ -1,0 +1,98 @@
+"""The questions of a login at the terminal, and what a host says of itself; everything passes `printable`."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Protocol
+
+from dls.cli.text import printable
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Question
+
+MAX_OTHER_NAMES = 8
+"""Maximum number of a host key's other names that are shown, as in OpenSSH."""
+
+
+class Screen(Protocol):
+    """The reporter, as far as questions need it."""
+
+    def close(self) -> None:
+        """Stop the spinner, which would paint over the question."""
+
+    def note(self, text: str) -> None:
+        """Show a message."""
+
+
+class TerminalPrompter:
+    """Asks the user on the terminal."""
+
+    def __init__(self, reporter: Screen) -> None:
+        self._reporter = reporter
+
+    def accept_host_key(self, key: NewHostKey) -> bool:
+        """Show a new host key as OpenSSH does, and ask whether to accept it."""
+        self._reporter.close()
+        sys.stderr.write(
+            f"The authenticity of host '{printable(f'{key.known_hosts_name} ({key.address})')}' can't be established.\n"
+            f"{printable(key.key_type)} key fingerprint is {printable(key.fingerprint)}.\n"
+            f"{_describe_other_names(key)}\n"
+        )
+        answer = _read_line("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
+        while (accepted := key.read_answer(answer)) is None:
+            if answer.startswith("SHA256:"):
+                sys.stderr.write("That is not the fingerprint of this key.\n")
+            answer = _read_line("Please type 'yes', 'no' or the fingerprint: ")
+        return accepted
+
+    def answer(self, question: Question) -> str:
+        """Ask for a secret, without echo, or what the host wants to know (keyboard-interactive, RFC 4256)."""
+        self._reporter.close()
+        prompt = printable(question.prompt, lines=True)
+        return _read_line(prompt) if question.echo else _read_hidden(prompt)
+
+    def tell(self, text: str) -> None:
+        """Show what the host says."""
+        tell(self._reporter, text)
+
+
+class UnattendedPrompter(NoPrompter):
+    """Asks nothing, since there is no terminal, and shows what the host says."""
+
+    def __init__(self, reporter: Screen) -> None:
+        self._reporter = reporter
+
+    def tell(self, text: str) -> None:
+        """Show what the host says."""
+        tell(self._reporter, text)
+
+
+def _describe_other_names(key: NewHostKey) -> str:
+    if not key.other_names:
+        return "This key is not known by any other names."
+    names = [f"    {printable(name)}" for name in key.other_names[:MAX_OTHER_NAMES]]
+    left = len(key.other_names) - len(names)
+    more = [f"    ({left} additional names omitted)"] if left else []
+    return "\n".join(["This host key is known by the following other names/addresses:", *names, *more])
+
+
+def tell(reporter: Screen, text: str) -> None:
+    """Show each line of what a host says."""
+    for line in text.splitlines():
+        if line.strip():
+            reporter.note(line.rstrip())
+
+
+def _read_line(prompt: str) -> str:
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:  # Ctrl-D
+        raise KeyboardInterrupt
+    return line.strip()
+
+
+def _read_hidden(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt, stream=sys.stderr)
+    except EOFError:  # Ctrl-D
+        raise KeyboardInterrupt from None
