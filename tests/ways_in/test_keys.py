@@ -96,6 +96,7 @@ def test_a_locked_key_and_nobody_to_ask(client: Client, lab: Path) -> None:
         assert outcome.entered and outcome.logins == (1,), outcome
         outcome = client.enter(Way(named(lab, server, locked), (server,)))
         assert not outcome.entered and outcome.exit_code in (13, 255), outcome
+        assert client.name == "ssh" or "no terminal" in outcome.said, outcome
 
 
 UNREADABLE = {

@@ -7,7 +7,7 @@ import queue
 
 from dls.remote.carriers.askpass import Asked, AskpassServer
 from dls.remote.carriers.ssh_questions import TYPE_YES, PasswordQuestion, read_host_key, read_question
-from dls.remote.ssh.prompts import Prompter
+from dls.remote.ssh.prompts import CannotAsk, Prompter, QuestionKind
 from dls.remote.ssh.target import Target
 
 
@@ -18,6 +18,8 @@ class Dialogue:
         self._target = target
         self._prompter = prompter
         self._password = password
+        self.unanswered: CannotAsk | None = None
+        """Why the passphrase of a key could not be asked for; `ssh` goes on without that key."""
 
     def answer(self, askpass: AskpassServer | None) -> None:
         """Ask the person what `ssh` asks at the moment, if anything; raises what the prompter raises.
@@ -46,7 +48,13 @@ class Dialogue:
                 password, self._password = self._password, None
                 return password
             found = found.question
-        answer = self._prompter.answer(found)
+        try:
+            answer = self._prompter.answer(found)
+        except CannotAsk as error:
+            if found.kind is not QuestionKind.PASSPHRASE:
+                raise
+            self.unanswered = self.unanswered or error
+            return None
         if asked.kind == "confirm":
             return "" if answer.strip().lower() in ("y", "yes") else None
         return answer

@@ -11,7 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 
-from dls.errors import ConnectError, LinkError
+from dls.errors import ConnectError, LinkError, LoginError
 from dls.remote.carriers.askpass import AskpassServer
 from dls.remote.carriers.dialogue import Dialogue
 from dls.remote.carriers.inner import InnerServer
@@ -94,7 +94,7 @@ def open_through_ssh(
         try:
             dialogue = Dialogue(target, prompter, options.password)
             shell = PipeShell(target, pipe.socket, idle=lambda: dialogue.answer(askpass))
-            with _explained(target, pipe, shell):
+            with _explained(target, pipe, shell, dialogue):
                 shell.start()
                 connection = inner.open(target, pipe.socket, shell)
         except BaseException:
@@ -108,14 +108,17 @@ def open_through_ssh(
 
 
 @contextlib.contextmanager
-def _explained(target: Target, pipe: Pipe, shell: PipeShell) -> Iterator[None]:
+def _explained(target: Target, pipe: Pipe, shell: PipeShell, dialogue: Dialogue) -> Iterator[None]:
     """Let an error of the stream say what `ssh` said about it."""
     try:
         yield
     except (ConnectError, LinkError) as error:
         with contextlib.suppress(subprocess.TimeoutExpired):
             pipe.process.wait(1.0)
-        raise read_errors(target.label, pipe.errors, pipe.process.poll(), shell.noise) from error
+        found = read_errors(target.label, pipe.errors, pipe.process.poll(), shell.noise)
+        if isinstance(found, LoginError) and dialogue.unanswered is not None:
+            raise dialogue.unanswered from error
+        raise found from error
 
 
 def _teller(prompter: Prompter, verbose: int) -> Callable[[str], None]:
