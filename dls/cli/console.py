@@ -34,13 +34,21 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def terminal(as_json: bool = False) -> Iterator[tuple[Console, ConsoleReporter | JsonReporter, Prompter]]:
-    """Yield the console, the reporter and the prompter of a command; without a terminal the prompter asks nothing."""
+    """Yield the console, the reporter and the prompter of a command; without a terminal the prompter asks nothing.
+
+    An error on its way out loses those lines of its detail that have been shown already.
+    """
     console = stderr()
     reporter = ConsoleReporter(console)
     is_interactive = sys.stdin.isatty() and sys.stderr.isatty()
+    prompter: TerminalPrompter | UnattendedPrompter
     prompter = TerminalPrompter(reporter) if is_interactive else UnattendedPrompter(reporter)
     try:
         yield console, JsonReporter(reporter) if as_json else reporter, prompter
+    except DlsError as error:
+        lines = error.detail.splitlines()
+        error.detail = "\n".join(line for line in lines if line.strip() not in prompter.told)
+        raise
     finally:
         reporter.close()
 

@@ -28,6 +28,8 @@ class TerminalPrompter:
 
     def __init__(self, reporter: Screen) -> None:
         self._reporter = reporter
+        self.told: set[str] = set()
+        """The lines that were shown."""
 
     def accept_host_key(self, key: NewHostKey) -> bool:
         """Show a new host key as OpenSSH does, and ask whether to accept it."""
@@ -52,7 +54,7 @@ class TerminalPrompter:
 
     def tell(self, text: str) -> None:
         """Show what the host says."""
-        tell(self._reporter, text)
+        self.told |= tell(self._reporter, text)
 
 
 class UnattendedPrompter(NoPrompter):
@@ -60,10 +62,12 @@ class UnattendedPrompter(NoPrompter):
 
     def __init__(self, reporter: Screen) -> None:
         self._reporter = reporter
+        self.told: set[str] = set()
+        """The lines that were shown."""
 
     def tell(self, text: str) -> None:
         """Show what the host says."""
-        tell(self._reporter, text)
+        self.told |= tell(self._reporter, text)
 
 
 def _describe_other_names(key: NewHostKey) -> str:
@@ -75,11 +79,12 @@ def _describe_other_names(key: NewHostKey) -> str:
     return "\n".join(["This host key is known by the following other names/addresses:", *names, *more])
 
 
-def tell(reporter: Screen, text: str) -> None:
-    """Show each line of what a host says."""
-    for line in text.splitlines():
-        if line.strip():
-            reporter.note(line.rstrip())
+def tell(reporter: Screen, text: str) -> set[str]:
+    """Show each line of what a host says; returns the lines."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        reporter.note(line)
+    return set(lines)
 
 
 def _read_line(prompt: str) -> str:

@@ -57,11 +57,10 @@ def open_via(label: str, command: str, remote_dir: str, prompter: Prompter, phas
 def _failed(words: list[str], pipe: Pipe, said: str) -> ConnectError:
     with contextlib.suppress(subprocess.TimeoutExpired):
         pipe.process.wait(1.0)
-    detail = "\n".join(line for line in (said.strip(), pipe.errors.strip()) if line)
     status = pipe.process.poll()
     ended = "" if status is None else f"ended with status {status} and "
     return ConnectError(
         f"The command of --via {ended}ran no shell.",
         f"It has to pass its input on to a command there. Run it by hand: {shlex.join(words)} sh",
-        detail[-2000:],
+        "\n".join(line for line in (said.strip(), pipe.errors.strip()) if line)[-2000:],
     )

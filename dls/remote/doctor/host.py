@@ -30,23 +30,23 @@ def examine(connection: Connection, remote_dir: str, server: ServerOptions, find
         return
     took = (time.monotonic() - started) * 1000
     findings.ok("shell", f"{report.hostname}, {report.system} {report.machine}: answered in {took:.0f} ms.")
-    _describe(report, findings)
+    _describe(report, server, findings)
     is_installed = _plan(report, server, findings)
     _try_forwarding(connection, report, findings)
     _try_way_out(connection, report, is_installed, findings)
     _ask_servers(connection, report, findings)
 
 
-def _describe(report: HostReport, findings: Findings) -> None:
+def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> None:
     pythons = ", ".join(f"{'.'.join(map(str, python.version))} at {python.path}" for python in report.pythons)
     findings.ok("Python", pythons or "None that the probe found.")
     findings.ok("disk", f"{report.free_mib} MiB free for {report.root} ({report.filesystem or 'unknown file system'}).")
     for gpu in report.gpus:
         findings.ok("GPU", f"{gpu.index}: {gpu}, driver {gpu.driver}")
-    if not report.gpus:
-        findings.warn(
-            "GPU", "nvidia-smi shows none: nnInteractive would compute on the CPU.", "--engine region needs none."
-        )
+    if not report.gpus and server.engine == "region":
+        findings.ok("GPU", "nvidia-smi shows none; the region engine needs none.")
+    elif not report.gpus:
+        findings.warn("GPU", f"nvidia-smi shows none: {server.engine} would compute on the CPU, half a minute a click.")
 
 
 def _plan(report: HostReport, server: ServerOptions, findings: Findings) -> bool:

@@ -63,6 +63,8 @@ def resolve_hops(destination: str, options: LoginOptions, note: Note = lambda te
             raise TargetError(f"There is no key file {identity}.", "Check the path given with -i.")
     read = _reader(options, note)
     target = read(destination, options)
+    for name in target.not_followed:
+        note(f"dls does not follow {name} of the SSH configuration.")
     for path in sorted(target.named_identities - set(options.identities)):
         if not path.is_file():
             note(f"The SSH configuration names the key {path}, which does not exist.")
@@ -178,7 +180,8 @@ def build_target(
         bind_address=get("bindaddress"),
         control_path=get("controlpath"),
         session_settings=tuple(value for name, value in PLAIN_SESSION.items() if name in settings),
-        openssh_only=_openssh_only(settings),
+        openssh_only=_openssh_only(settings, plain),
+        not_followed=_not_followed(settings),
     )
 
 
@@ -240,8 +243,15 @@ def _algorithms(settings: Settings, plain: Settings) -> Algorithms:
     return Algorithms(**{field: chosen(name) for field, name in ALGORITHM_SETTINGS.items()})
 
 
-def _openssh_only(settings: Settings) -> str:
+def _not_followed(settings: Settings) -> tuple[str, ...]:
     get = _getter(settings)
+    return ("LocalCommand",) if get("permitlocalcommand") == "yes" and get("localcommand") else ()
+
+
+def _openssh_only(settings: Settings, plain: Settings) -> str:
+    get = _getter(settings)
+    if plain and settings.get("casignaturealgorithms") != plain.get("casignaturealgorithms"):
+        return "CASignatureAlgorithms"
     for name, written in OPENSSH_ONLY.items():
         if get(name):
             return written

@@ -71,6 +71,8 @@ class Target:
     """Socket of a connection that `ssh` shares (ControlPath); empty for none."""
     session_settings: tuple[str, ...] = ()
     """Settings for sessions at a terminal that this computer's `ssh` knows, with the values of a plain session."""
+    not_followed: tuple[str, ...] = ()
+    """Settings that are set and matter, and that neither dls nor `ssh` under it follows."""
     openssh_only: str = ""
     """The first setting that only OpenSSH's own `ssh` can honour, as a phrase; empty where there is none."""
 

@@ -147,3 +147,13 @@ def test_tokens_and_settings(tmp_path: Path) -> None:
 def test_paths_with_blanks() -> None:
     """`ssh -G` prints several paths in one line, without quotes."""
     assert split_paths(r"C:\Users\A B\kh C:\x") == [r"C:\Users\A B\kh", r"C:\x"]
+
+
+def test_what_is_not_followed_is_named(tmp_path: Path) -> None:
+    """A LocalCommand, which may fetch a ticket, is not run; a setting that only `ssh` honours is remembered."""
+    config = tmp_path / "config"
+    config.write_text("Host *\n  PermitLocalCommand yes\n  LocalCommand true\n  CASignatureAlgorithms ssh-ed25519\n")
+    notes: list[str] = []
+    [target] = resolve_hops("host", LoginOptions(ssh_config=config), notes.append)
+    assert notes == ["dls does not follow LocalCommand of the SSH configuration."]
+    assert target.openssh_only == "CASignatureAlgorithms"
