@@ -32,12 +32,18 @@ def agent(
     # In the foreground; what it asks is asked through a program, and this one says no.
     refusal = {"SSH_ASKPASS": "/bin/false", "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}
     with running(["ssh-agent", "-D", *options, "-a", str(path)], {**refusal, **(env or {})}):
-        until(path.exists)
+        until(lambda: is_listening(path))
         for key in keys:
             add = ["ssh-add", "-q", *(["-c"] if confirm else []), str(key)]
             environment = {**os.environ, **(env or {}), "SSH_AUTH_SOCK": str(path)}
             subprocess.run(add, check=True, stdin=subprocess.DEVNULL, capture_output=True, env=environment)
         yield path
+
+
+def is_listening(path: Path) -> bool:
+    """Whether something accepts connections at a Unix socket: its file is there a little earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 @contextlib.contextmanager
