@@ -92,7 +92,7 @@ def open_through_ssh(
             phase=phase,
         )
         try:
-            dialogue = Dialogue(target, prompter, options.password)
+            dialogue = Dialogue(target, prompter, options.password, accept_new=options.accept_new_host_key)
             shell = PipeShell(target, pipe.socket, idle=lambda: dialogue.answer(askpass))
             with _explained(target, pipe, shell, dialogue):
                 shell.start()
