@@ -1,6 +1,6 @@
 """Run one forward in this process, and print its port.
 
-`forwards.py ours CONFIG SOCKET` leads to a Unix socket, as `dls connect` does: on a port it would ask the server for a
+`forwards.py ours CONFIG SOCKET CARRIER` leads to a Unix socket, as `dls connect` does: on a port it would ask for a
 proof, which the plain server of the benchmark can't give. `forwards.py plain CONFIG PORT` is sshtunnel.
 """
 
@@ -15,8 +15,8 @@ import sshtunnel
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dls.contract import ServerState
-from dls.remote.login import LoginOptions, resolve_hops
-from dls.remote.ssh.connection import Connection
+from dls.remote.login import LoginOptions, log_in, resolve_hops
+from dls.remote.progress import Phases, Silent
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Connected, Link
@@ -25,9 +25,10 @@ from dls.remote.tunnel.proxy import Proxy
 from tests.support.processes import free_port
 
 
-def ours(config: Path, socket: str) -> None:
+def ours(config: Path, socket: str, carrier: str) -> None:
     """Open our forward as `dls connect` does, but to any server, and wait until standard input closes."""
-    connection = Connection.open(resolve_hops("dls-demo", LoginOptions(ssh_config=config))[-1], NoPrompter())
+    login = LoginOptions(ssh_config=config, carrier=carrier)
+    connection = log_in("dls-demo", login, NoPrompter(), Phases(Silent()))
     connection.run("true")  # As `dls connect` does: OpenSSH sends small packets without delay only after a command.
     state = ServerState(0, "", "", "", socket, None, "", "", "", "")
     link = Link(Endpoint(connection, state, ""))
@@ -55,4 +56,4 @@ def plain(config: Path, port: str) -> None:
 
 
 if __name__ == "__main__":
-    {"ours": ours, "plain": plain}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])
+    {"ours": ours, "plain": plain}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -14,8 +14,10 @@ from dls.remote.ssh.target import Target
 class Dialogue:
     """Answers the questions of `ssh` in the thread that waits for it, so that Ctrl-C ends them."""
 
-    def __init__(self, target: Target, prompter: Prompter, password: str | None) -> None:
+    def __init__(self, target: Target, prompter: Prompter, password: str | None, *, accept_new: bool = False) -> None:
+        """`accept_new` accepts unknown host keys: a jump host's too, whose `ssh` does not get our options."""
         self._target = target
+        self._accept_new = accept_new
         self._prompter = prompter
         self._password = password
         self.unanswered: CannotAsk | None = None
@@ -39,7 +41,7 @@ class Dialogue:
             self._prompter.tell(asked.prompt)
             return None
         if (key := read_host_key(asked.prompt)) is not None:
-            return "yes" if self._prompter.accept_host_key(key) else "no"
+            return "yes" if self._accept_new or self._prompter.accept_host_key(key) else "no"
         if asked.prompt.startswith(TYPE_YES):
             return "no"
         found = read_question(self._target, asked.prompt)

@@ -83,7 +83,7 @@ def open_through_ssh(
         relay = Relay.open(jump_host, target) if jump_host else None
         proxy = relay.command if relay else ""
         words = command(program, target, options, shared=shared, proxy=proxy)
-        pipe = Pipe(words, environment=environment, on_line=tell)
+        pipe = Pipe(words, environment=environment, on_line=tell, asks_at_console=askpass is None)
         inner = InnerServer(
             kind="openssh",
             credential="the connection that ssh shares" if shared else "this computer's ssh",
@@ -92,7 +92,7 @@ def open_through_ssh(
             phase=phase,
         )
         try:
-            dialogue = Dialogue(target, prompter, options.password)
+            dialogue = Dialogue(target, prompter, options.password, accept_new=options.accept_new_host_key)
             shell = PipeShell(target, pipe.socket, idle=lambda: dialogue.answer(askpass))
             with _explained(target, pipe, shell, dialogue):
                 shell.start()

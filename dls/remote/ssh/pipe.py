@@ -31,12 +31,13 @@ class Pipe:
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
         pumps: bool = os.name == "nt",
+        asks_at_console: bool = False,
     ) -> None:
         """Start the command, a text with the system's shell; raises ConnectError where it can't be started.
 
-        `pumps` copies the bytes in threads: on
-        Windows a socket can't be a process's standard input. The process has no terminal, so that it can't ask there,
-        and Ctrl-C does not reach it before what it carries has been closed.
+        `pumps` copies the bytes in threads: on Windows a socket can't be a process's standard input. There,
+        `asks_at_console` lets the process use the console. Elsewhere it has no terminal to ask at, and Ctrl-C does not
+        reach it before what it carries has been closed.
         """
         self.socket, theirs = socket.socketpair()
         stream: int = subprocess.PIPE if pumps else theirs.fileno()
@@ -49,7 +50,7 @@ class Pipe:
                 stderr=subprocess.PIPE,
                 env=None if environment is None else dict(environment),
                 start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                creationflags=0 if asks_at_console else getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
             self.socket.close()

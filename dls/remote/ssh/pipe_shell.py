@@ -6,6 +6,7 @@ A shell reads ahead what it has been sent, so that nothing is sent before the la
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 import shlex
 import time
@@ -20,6 +21,8 @@ POLL_SECONDS = 0.1
 """Seconds that one read waits before the caller's `idle` runs, in which questions are asked and Ctrl-C arrives."""
 START_SECONDS = 60.0
 """Longest silence of a script that starts another program."""
+AGAIN_SECONDS = 20.0
+"""Seconds of silence after which the shell is asked again whether it is there."""
 NOISE_SECONDS = 600.0
 """Longest wait for the shell's first word: a person may have to find their phone."""
 
@@ -37,17 +40,23 @@ class PipeShell:
         """What the host printed before the shell's first answer; SSH's place for a login shell's refusal."""
 
     def start(self) -> None:
-        """Wait until the shell answers; raises ConnectError when the stream ends before."""
+        """Wait until the shell answers; raises ConnectError when the stream ends before, or leads to no shell.
+
+        It is asked again after a while: a login file may have read the question.
+        """
         ready = f"{secrets.token_hex(12)}-ready"
-        self._send(f"printf '\\n%s\\n' {ready}\n")
         lines: list[str] = []
-        while (line := self._read_line(NOISE_SECONDS)) != ready:
-            # What only repeats its input, as `cat` does, would never say more.
-            if line is None or line.endswith(ready):
+        for _ in range(int(NOISE_SECONDS / AGAIN_SECONDS)):
+            self._send(f"printf '\\n%s\\n' {ready}\n")
+            with contextlib.suppress(LinkError):
+                while (line := self._read_line(AGAIN_SECONDS)) is not None and not line.endswith(ready):
+                    lines.append(line)
                 self.noise = "\n".join(lines)
-                raise ConnectError("The stream leads to no shell.", "", self.noise[-2000:])
-            lines.append(line)
-        self.noise = "\n".join(lines)
+                # What only repeats its input, as `cat` does, would never say more.
+                if line != ready:
+                    raise ConnectError("The stream leads to no shell.", "", self.noise[-2000:])
+                return
+        raise LinkError(f"No shell answered within {NOISE_SECONDS:.0f} s.", "Run the command again.")
 
     def run(
         self, script: str, *, on_line: Callable[[str], None] | None = None, timeout: float | None = None

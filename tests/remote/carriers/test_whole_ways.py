@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dls.demo import sshd
-from dls.errors import ForwardError
+from dls.errors import ForwardError, HostKeyError
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.tunnel.link import LinkState
 from tests.support.connecting import click_once, connected
@@ -154,3 +154,18 @@ def test_options_that_ssh_has_too(clean: str, host: sshd.Server, short_folder: P
     ]  # fmt: skip
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "No server was running there." in done.stderr) == (0, True), done.stderr
+
+
+def test_new_host_keys_of_jump_hosts(clean: str, host: sshd.Server, short_folder: Path) -> None:
+    """With --accept-new-host-key, `ssh` gets past a jump host that is not known either, and nobody is asked."""
+    with own_host(short_folder) as (jump, log):
+        (short_folder / "known_hosts").unlink()
+        config = short_folder / "both"
+        text = jump.config.read_text().replace("Host dls-demo", "Host jump") + host.config.read_text()
+        config.write_text(text + "  ProxyJump jump\n")
+        both = sshd.Server(host.program, host.port, config)
+        with pytest.raises(HostKeyError, match="not known"):
+            connected(both, clean, login={"carrier": "openssh"})
+        with connected(both, clean, login={"carrier": "openssh", "accept_new_host_key": True})[0] as session:
+            click_once(session.port)
+        assert logins(log) == 1
