@@ -19,6 +19,7 @@ from pathlib import Path
 from dls.contract import ENDED_FILE, RECORD_SECONDS, STATE_FILE, ServerState, dump_ended
 from dls.errors import ListenError
 from dls.server import sockets
+from dls.server.executors import run_in_thread
 
 CHECK_SECONDS = 1.0
 """Seconds between two checks that the files are still there."""
@@ -81,7 +82,7 @@ class Registration:
             await asyncio.sleep(CHECK_SECONDS)
             if time.monotonic() - recorded > RECORD_SECONDS:
                 recorded = time.monotonic()
-                await asyncio.to_thread(self._touch_record)  # a network disk can take long
+                await run_in_thread(self._touch_record)  # a network disk can take long
             try:
                 await self._restore(uds, listen)
                 if time.monotonic() - touched > TOUCH_SECONDS:

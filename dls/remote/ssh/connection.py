@@ -86,7 +86,7 @@ class Connection:
         accept_new_host_key: bool = False,
         password: str | None = None,
         jump_host: Connection | None = None,
-        may_use_openssh: bool = False,
+        may_use_openssh: bool = True,
     ) -> Connection:
         """Connect, check the host key and log in; `jump_host` is the connection to the last jump host.
 

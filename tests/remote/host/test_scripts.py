@@ -30,6 +30,8 @@ FILES = [ModelFile("it's.pth", 3, "0" * 64)]
 SCRIPTS = {
     "begin_push": push_model.begin_script("~/models", "my model", FILES),
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
+    "inner_server": "READY=r\n" + render("inner_server", HOST_KEY="k", CLIENT_KEY="k", PYTHON="/p", PROGRAM="pass"),
+    "inner_sshd": "READY=r\n" + render("inner_sshd", HOST_KEY="k", CLIENT_KEY="k"),
     "kill": launch.kill_script(STATE),
     "launch": launch.launch_script(
         PLAN, launch.launch_file(ServerOptions(), PLAN, "c", "/l", STATE), Gpu(1, "A100", 1, 1, "550")
@@ -38,6 +40,8 @@ SCRIPTS = {
     "log": launch.log_script("/l", 20, follow=True),
     "make_environment": install.environment_script(PLAN, own_caches=True),
     "mark_incomplete": render("mark_incomplete", "trusted", ROOT="/r", ENVIRONMENT="/e", CODE="/c"),
+    "offer_socket": render("offer_socket", PYTHON="/p", LIMIT=1),
+    "reach_index": render("reach_index", PYTHON="/p", LIMIT=1),
     "prepare_uv": render("prepare_uv", "trusted", ROOT="/r"),
     "receive_uv": render("receive_uv", "trusted", ROOT="/r", PART="/r/uv/bin/p", ARCHIVE="eA==", DIGEST="0"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
@@ -51,7 +55,7 @@ LIBRARIES = {
     "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "sharing", "storage", "temporary",
     "trusted",
 }  # fmt: skip
-OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR", "TMPDIR"}
+OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR", "PATH", "TMPDIR"}
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
