@@ -39,7 +39,12 @@ def named(lab: Path, server: Server, *keys: Path) -> Path:
 @pytest.mark.parametrize("kind", [pytest.param("rsa", marks=pytest.mark.slow), "ecdsa"])
 @pytest.mark.parametrize(
     ("form", "passphrase"),
-    [(form, text) for form in FORMATS for text in ("", PASSPHRASE) if text or form not in PASSPHRASE_ONLY],
+    [  # the names leave the passphrase out: pytest puts them into the environment, where no secret may be seen
+        pytest.param(form, text, id=f"{form}, {'locked' if text else 'open'}")
+        for form in FORMATS
+        for text in ("", PASSPHRASE)
+        if text or form not in PASSPHRASE_ONLY
+    ],
 )
 def test_formats(client: Client, lab: Path, kind: str, passphrase: str, form: str) -> None:
     """Each format of a key that ssh-keygen writes gets in, with and without a passphrase."""
