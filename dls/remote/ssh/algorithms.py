@@ -11,8 +11,8 @@ from dls.remote.ssh.target import Algorithms
 
 PREFERRED_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 """Ciphers to propose first: paramiko puts AES-GCM last, behind 3DES; it has 1.5 to 2 times the throughput."""
-SETTINGS = {"kex": "KexAlgorithms", "ciphers": "Ciphers", "digests": "MACs"}
-"""Attributes of paramiko's security options, and the settings that restrict them."""
+WEAK = frozenset(["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc", "hmac-md5", "hmac-md5-96", "hmac-sha1-96"])
+"""What paramiko proposes and OpenSSH does not: it is used only where the configuration names it."""
 
 
 def propose(options: paramiko.transport.SecurityOptions, allowed: Algorithms) -> None:
@@ -29,9 +29,11 @@ def propose(options: paramiko.transport.SecurityOptions, allowed: Algorithms) ->
 
 
 def choose(allowed: tuple[str, ...], ours: Iterable[str]) -> tuple[str, ...]:
-    """Return what both lists have, in the order of `allowed`; all of `ours` where nothing is restricted."""
+    """Return what both lists have, in the order of `allowed`; without a restriction all of `ours` but the weak ones."""
     known = tuple(ours)
-    return tuple(name for name in allowed if name in known) if allowed else known
+    if allowed:
+        return tuple(name for name in allowed if name in known)
+    return tuple(name for name in known if name not in WEAK)
 
 
 def unsupported(allowed: Algorithms) -> str:
