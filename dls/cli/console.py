@@ -236,15 +236,13 @@ def show_findings(findings: Findings, *, as_json: bool) -> None:
             fields = {"subject": finding.subject, "verdict": finding.verdict.value, "text": finding.text}
             write_event("finding", **fields, advice=finding.advice, exit_code=finding.exit_code)
         return
-    table = Table("what", "", "finding", "what to do", box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for header in ("what", "", "finding", "what to do"):
+        table.add_column(header, overflow="fold")
     for finding in findings:
         word, style = VERDICTS[finding.verdict.value]
-        table.add_row(
-            printable(finding.subject),
-            Text(word, style),
-            Text(printable(finding.text)),
-            Text(printable(finding.advice)),
-        )
+        texts = (Text(printable(text, lines=True)) for text in (finding.text, finding.advice))
+        table.add_row(printable(finding.subject), Text(word, style), *texts)
     Console().print(table)
 
 

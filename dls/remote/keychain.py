@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dls.errors import TargetError
-from dls.remote.ssh.prompters import is_one_time
+from dls.remote.ssh.dialogue import account
 from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
 from dls.remote.ssh.target import Target
+from dls.remote.ssh.wording import asks_for_password
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,30 +32,30 @@ def check_available() -> None:
     """Raise TargetError where a password could not be saved."""
     keyring = _load()
     if keyring is None:
-        raise TargetError("--save-password needs the keyring library.", "Install it: pip install 'dls[keychain]'")
+        raise TargetError("--save-password needs the keyring library.", "Install it: pip install keyring")
     if keyring.get_keyring().priority <= 0:
         raise TargetError("This computer has no keychain that keyring can use.", "Leave --save-password out.")
 
 
-def find(account: str) -> str | None:
+def find(name: str) -> str | None:
     """Return the account's password; None where there is none, or no keychain."""
     keyring = _load()
     if keyring is None:
         return None
     try:
-        found: Any = keyring.get_password(SERVICE, account)
+        found: Any = keyring.get_password(SERVICE, name)
     except keyring.errors.KeyringError:  # locked, or its unlocking was refused
         return None
     return None if found is None else str(found)
 
 
-def save(account: str, password: str) -> bool:
+def save(name: str, password: str) -> bool:
     """Keep the account's password; False where the keychain refuses it."""
     keyring = _load()
     if keyring is None:
         return False
     try:
-        keyring.set_password(SERVICE, account, password)
+        keyring.set_password(SERVICE, name, password)
     except keyring.errors.KeyringError:
         return False
     return True
@@ -65,24 +66,11 @@ def forget(target: Target) -> bool:
     keyring = _load()
     if keyring is None:
         return False
-    found = False
-    for account in accounts(target):
-        try:
-            keyring.delete_password(SERVICE, account)
-        except keyring.errors.KeyringError:
-            continue
-        found = True
-    return found
-
-
-def accounts(target: Target) -> tuple[str, ...]:
-    """Return the names under which the target's password may have been kept; `ssh` asks without the port."""
-    names = (
-        f"{target.user}@{target.host}:{target.port}",
-        f"{target.user}@{target.host}",
-        f"{target.user}@{target.label}",
-    )
-    return tuple(dict.fromkeys(names))
+    try:
+        keyring.delete_password(SERVICE, account(target))
+    except keyring.errors.KeyringError:
+        return False
+    return True
 
 
 class KeychainPrompter:
@@ -108,22 +96,22 @@ class KeychainPrompter:
         """Return the password in the keychain, once for each account; else ask the person."""
         if not _is_password(question):
             return self._prompter.answer(question)
-        account = question.subject
-        if account not in self._offered:
-            self._offered.add(account)
-            if (password := find(account)) is not None:
-                self._found.add(account)
+        name = question.subject
+        if name not in self._offered:
+            self._offered.add(name)
+            if (password := find(name)) is not None:
+                self._found.add(name)
                 return password
-        if account in self._found:
+        if name in self._found:
             self._prompter.tell("The host did not take the password in the keychain.")
-            self._found.discard(account)
-        self._typed[account] = self._prompter.answer(question)
-        return self._typed[account]
+            self._found.discard(name)
+        self._typed[name] = self._prompter.answer(question)
+        return self._typed[name]
 
     def login_accepted(self) -> None:
         """Keep what was typed; a later login may use the keychain again."""
-        for account, password in self._typed.items():
-            if self._saves and not save(account, password):
+        for name, password in self._typed.items():
+            if self._saves and not save(name, password):
                 self._prompter.tell("The keychain did not take the password.")
         self._typed.clear()
         self._offered.clear()
@@ -131,8 +119,5 @@ class KeychainPrompter:
 
 
 def _is_password(question: Question) -> bool:
-    if question.kind is QuestionKind.PASSWORD:
-        return True
-    prompt = question.prompt.lower()
-    is_asked = question.kind is QuestionKind.HOST and "password" in prompt and not question.echo
-    return is_asked and not is_one_time(prompt) and not any(word in prompt for word in ("new ", "retype", "again"))
+    is_asked = question.kind is QuestionKind.HOST and asks_for_password(question.prompt, question.echo)
+    return question.kind is QuestionKind.PASSWORD or is_asked

@@ -5,9 +5,10 @@ The carriers are imported where they are used: most connections need none of the
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 from dls.errors import DlsError, TargetError
 from dls.remote.progress import Phase, Phases
@@ -19,6 +20,7 @@ from dls.remote.ssh.openssh_config import find_ssh
 from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.prompters import BatchPrompter
 from dls.remote.ssh.prompts import Prompter
+from dls.remote.ssh.streams import ProxyFailed
 from dls.remote.ssh.target import Target
 
 __all__ = ["LoginOptions", "log_in", "resolve_hops"]
@@ -35,10 +37,15 @@ class Choice:
     """Whether `ssh` has an open connection that it shares."""
 
 
-def log_in(destination: str, options: LoginOptions, prompter: Prompter, phases: Phases) -> Connection:
-    """Resolve the destination and log in to it; raises a DlsError and leaves nothing open."""
+def log_in(
+    destination: str, options: LoginOptions, prompter: Prompter, phases: Phases, *, installs: bool = True
+) -> Connection:
+    """Resolve the destination and log in to it; raises a DlsError and leaves nothing open.
+
+    `installs` says whether an SSH server may be installed on a host that has none (`NoServerThere` is raised else).
+    """
     if options.via:
-        return _log_in_via(destination, options, options.via, prompter, phases)
+        return _log_in_via(destination, options, options.via, prompter, phases, installs)
     with phases("resolve", f"Looking up {destination}") as phase:
         hops = resolve_hops(destination, options, phases.reporter.note)
         target = hops[-1]
@@ -48,7 +55,7 @@ def log_in(destination: str, options: LoginOptions, prompter: Prompter, phases: 
     if choice.reason and choice.carrier == "paramiko":
         phases.reporter.note(f"dls can't honour {choice.reason} of the SSH configuration by itself.")
     with phases("login", f"Logging in to {target}") as phase:
-        connection = _log_in_as_chosen(hops, options, choice, prompter, phase)
+        connection = _Login(hops, options, prompter, phase, installs).run(choice)
         new = f", its host key {connection.new_host_key}" if connection.new_host_key else ""
         phase.result = f"Logged in to {target} with {connection.credential}{new}"
     return connection
@@ -72,7 +79,7 @@ def choose(hops: tuple[Target, ...], options: LoginOptions) -> Choice:
 
 def _is_shared(program: str, target: Target, options: LoginOptions) -> bool:
     """Return whether `ssh` has an open connection to the target that it shares."""
-    if not target.control_path or not Path(target.control_path).exists():
+    if not target.control_path or not os.path.exists(target.control_path):  # noqa: PTH110 - Path.exists may raise
         return False
     from dls.remote.carriers.openssh import has_master
 
@@ -80,7 +87,7 @@ def _is_shared(program: str, target: Target, options: LoginOptions) -> bool:
 
 
 def _log_in_via(
-    destination: str, options: LoginOptions, command: str, prompter: Prompter, phases: Phases
+    destination: str, options: LoginOptions, command: str, prompter: Prompter, phases: Phases, installs: bool
 ) -> Connection:
     if options.jump or options.carrier != "auto" or options.through_exec:
         raise TargetError(
@@ -90,106 +97,106 @@ def _log_in_via(
 
     label = destination or name_of(command)
     with phases("login", f"Starting a shell on {label}") as phase:
-        connection = open_via(label, command, options.remote_dir, prompter, phase)
+        connection = open_via(label, command, options.remote_dir, prompter, phase, installs=installs)
         phase.result = f"Logged in to {connection.target} by {connection.credential}"
     return connection
 
 
-def _log_in_as_chosen(
-    hops: tuple[Target, ...], options: LoginOptions, choice: Choice, prompter: Prompter, phase: Phase
-) -> Connection:
-    """Log in by the carrier that was chosen, or by `ssh` where it turns out that paramiko can't."""
-    if choice.carrier == "openssh":
-        return _log_in_with_ssh(hops[-1], options, prompter, phase, shared=choice.shared)
-    connection: Connection | None = None
-    may_use_openssh = options.carrier == "auto" and find_ssh() is not None
-    try:
-        for hop in hops:
-            if len(hops) > 1:
-                phase.update(f"connecting to {hop.label}")
-            try:
-                connection = _open_hop(hop, hops[-1], connection, options, prompter, phase, may_use_openssh)
-            except (NeedsOpenSsh, NoCommonAlgorithm) as error:
-                if not may_use_openssh:
-                    raise
-                phase.reporter.note(_explain(hop, error))
-                return _log_in_from(hop, hops[-1], connection, options, prompter, phase)
-    except BaseException:
-        if connection is not None:
-            connection.close()
-        raise
-    assert connection is not None
-    return connection
+@dataclass
+class _Login:
+    """One login, hop by hop."""
 
+    hops: tuple[Target, ...]
+    options: LoginOptions
+    prompter: Prompter
+    phase: Phase
+    installs: bool
 
-def _open_hop(
-    hop: Target,
-    last: Target,
-    jump_host: Connection | None,
-    options: LoginOptions,
-    prompter: Prompter,
-    phase: Phase,
-    may_use_openssh: bool,
-) -> Connection:
-    """Log in to one host on the way, through the one before it."""
-    connection = Connection.open(
-        hop,
-        BatchPrompter(prompter) if hop.batch_mode else prompter,
-        accept_new_host_key=options.accept_new_host_key,
-        # The password option is for the target only; for a jump host the person is asked.
-        password=options.password if hop is last else None,
-        jump_host=jump_host,
-        may_use_openssh=may_use_openssh,
-    )
-    if connection.new_host_key and hop is not last:
-        prompter.tell(f"The host key of {hop.label} {connection.new_host_key}.")
-    if not (options.through_exec and connection.forbids_forwarding()):
+    def run(self, choice: Choice) -> Connection:
+        """Log in by the carrier that was chosen, or by `ssh` where it turns out that paramiko can't."""
+        if choice.carrier == "openssh":
+            return self._run_ssh(shared=choice.shared)
+        connection: Connection | None = None
+        try:
+            for hop in self.hops:
+                if len(self.hops) > 1:
+                    self.phase.update(f"connecting to {hop.label}")
+                try:
+                    connection = self._open(hop, connection)
+                except (NeedsOpenSsh, NoCommonAlgorithm, ProxyFailed) as error:
+                    if not self._may_use_openssh or not self._can_mend(hop, error):
+                        raise
+                    self.phase.reporter.note(_explain(hop, error))
+                    return self._go_on_with_ssh(hop, connection)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+        assert connection is not None
         return connection
-    from dls.remote.carriers.through_exec import open_through_exec
 
-    try:
-        return open_through_exec(connection, options.remote_dir, phase)
-    except BaseException:
-        connection.close()
-        raise
+    @property
+    def _may_use_openssh(self) -> bool:
+        return self.options.carrier == "auto" and find_ssh() is not None
+
+    def _can_mend(self, hop: Target, error: DlsError) -> bool:
+        """Return whether `ssh` could get further: with a ProxyCommand, where that is an `ssh` that could not ask."""
+        words = hop.proxy_command.split()
+        return not isinstance(error, ProxyFailed) or (bool(words) and PurePath(words[0]).stem.lower() == "ssh")
+
+    def _open(self, hop: Target, jump_host: Connection | None) -> Connection:
+        """Log in to one host on the way, through the one before it."""
+        is_last = hop is self.hops[-1]
+        connection = Connection.open(
+            hop,
+            BatchPrompter(self.prompter) if hop.batch_mode else self.prompter,
+            accept_new_host_key=self.options.accept_new_host_key,
+            # The password option is for the target only; for a jump host the person is asked.
+            password=self.options.password if is_last else None,
+            jump_host=jump_host,
+            may_use_openssh=self._may_use_openssh,
+        )
+        if connection.new_host_key and not is_last:
+            self.prompter.tell(f"The host key of {hop.label} {connection.new_host_key}.")
+        if not (self.options.through_exec and connection.forbids_forwarding()):
+            return connection
+        from dls.remote.carriers.through_exec import open_through_exec
+
+        try:
+            return open_through_exec(connection, self.options.remote_dir, self.phase, installs=self.installs)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _go_on_with_ssh(self, hop: Target, reached: Connection | None) -> Connection:
+        """Go on from the jump host that was reached; where a jump host itself needs `ssh`, from the beginning."""
+        if reached is not None and hop is self.hops[-1] and has_unix_sockets():
+            return self._run_ssh(jump_host=reached)
+        if reached is not None:
+            reached.close()
+        return self._run_ssh()
+
+    def _run_ssh(self, *, shared: bool = False, jump_host: Connection | None = None) -> Connection:
+        from dls.remote.carriers.openssh import open_through_ssh
+
+        program = find_ssh()
+        assert program is not None
+        return open_through_ssh(
+            program,
+            self.hops[-1],
+            self.options,
+            self.prompter,
+            self.phase,
+            shared=shared,
+            jump_host=jump_host,
+            installs=self.installs,
+        )
 
 
 def _explain(hop: Target, error: DlsError) -> str:
     if isinstance(error, NeedsOpenSsh):
         return f"The login to {hop.label} needs {error.reason}: this computer's ssh logs in."
     return f"{error.message} This computer's ssh logs in."
-
-
-def _log_in_from(
-    hop: Target,
-    last: Target,
-    reached: Connection | None,
-    options: LoginOptions,
-    prompter: Prompter,
-    phase: Phase,
-) -> Connection:
-    """Go on with `ssh`, from the jump host that was reached; where a jump host itself needs it, from the beginning."""
-    if reached is not None and hop is last and has_unix_sockets():
-        return _log_in_with_ssh(last, options, prompter, phase, jump_host=reached)
-    if reached is not None:
-        reached.close()
-    return _log_in_with_ssh(last, options, prompter, phase)
-
-
-def _log_in_with_ssh(
-    target: Target,
-    options: LoginOptions,
-    prompter: Prompter,
-    phase: Phase,
-    *,
-    shared: bool = False,
-    jump_host: Connection | None = None,
-) -> Connection:
-    from dls.remote.carriers.openssh import open_through_ssh
-
-    program = find_ssh()
-    assert program is not None
-    return open_through_ssh(program, target, options, prompter, phase, shared=shared, jump_host=jump_host)
 
 
 def has_unix_sockets() -> bool:

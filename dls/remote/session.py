@@ -161,11 +161,10 @@ def connect(
     if variable := web_proxy.catching_variable(os.environ):
         phases.reporter.note(web_proxy.warning(variable))
     keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
-    cache = CachingPrompter(keychain)
+    cache = CachingPrompter(keychain, keychain.login_accepted)
     questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
-    keychain.login_accepted()
     if connection.kind == "openssh":
         login = replace(login, carrier="openssh")  # a login that paramiko can't do is not tried again and again
     with contextlib.ExitStack() as cleanup:

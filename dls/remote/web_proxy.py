@@ -11,8 +11,8 @@ from collections.abc import Mapping
 PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 """Variables that name a proxy for http; libcurl does not read HTTP_PROXY, and httpx does."""
 EXCEPTIONS = ("no_proxy", "NO_PROXY")
-LOCAL = ("localhost", "127.0.0.1")
-"""Names that people type into a viewer for the local port."""
+LOCAL = "localhost"
+"""What the panel tells people to type into a viewer."""
 
 
 def catching_variable(environment: Mapping[str, str]) -> str:
@@ -20,12 +20,12 @@ def catching_variable(environment: Mapping[str, str]) -> str:
     name = next((each for each in PROXIES if environment.get(each)), "")
     excepted = ",".join(environment.get(each, "") for each in EXCEPTIONS)
     names = {part.strip().lower().lstrip(".") for part in excepted.replace(" ", ",").split(",")}
-    return "" if "*" in names or names >= set(LOCAL) else name
+    return "" if names & {"*", LOCAL} else name
 
 
 def advice(variable: str) -> str:
     """Return what to do about the variable."""
-    return f"Start ITK-SNAP with no_proxy=localhost,127.0.0.1 in its environment, or without {variable}."
+    return f"Start the viewer with no_proxy=localhost,127.0.0.1 in its environment, or without {variable}."
 
 
 def warning(variable: str) -> str:

@@ -13,10 +13,11 @@ import shlex
 import shutil
 import socket
 import sys
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from dls.remote.carriers.private_folder import make_private_folder
 
 MAX_QUESTION = 1 << 16
 """Bytes that a question may have."""
@@ -45,7 +46,7 @@ class AskpassServer:
 
     def __init__(self) -> None:
         self.questions: queue.Queue[Asked] = queue.Queue()
-        self._folder = Path(tempfile.mkdtemp(prefix="dls-ask-"))
+        self._folder = make_private_folder("dls-ask-", runs_programs=True)
         self._open: set[Asked] = set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._folder / "socket"))

@@ -18,7 +18,7 @@ def main() -> None:
             connection.sendall(json.dumps(question).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 answer = json.loads(stream.readline() or b"null")
-        except OSError:
+        except (OSError, ValueError, KeyError):
             answer = None
     if answer is None:
         sys.exit(1)

@@ -6,7 +6,7 @@ import contextlib
 import queue
 
 from dls.remote.carriers.askpass import Asked, AskpassServer
-from dls.remote.carriers.ssh_questions import TYPE_YES, PasswordQuestion, read_host_key, read_question
+from dls.remote.carriers.ssh_questions import TYPE_YES, read_host_key, read_question
 from dls.remote.ssh.prompts import CannotAsk, Prompter, QuestionKind
 from dls.remote.ssh.target import Target
 
@@ -44,16 +44,19 @@ class Dialogue:
             return "yes" if self._accept_new or self._prompter.accept_host_key(key) else "no"
         if asked.prompt.startswith(TYPE_YES):
             return "no"
-        found = read_question(self._target, asked.prompt)
-        if isinstance(found, PasswordQuestion):
-            if found.is_target and self._password is not None:
-                password, self._password = self._password, None
-                return password
-            found = found.question
+        found = read_question(
+            self._target,
+            asked.prompt,
+            is_named=bool(self._target.session_settings),  # of releases that are newer than those that name it
+            has_jump_hosts=bool(self._target.jumps or self._target.proxy_command),
+        )
+        if found.takes_password and self._password is not None:
+            password, self._password = self._password, None
+            return password
         try:
-            answer = self._prompter.answer(found)
+            answer = self._prompter.answer(found.question)
         except CannotAsk as error:
-            if found.kind is not QuestionKind.PASSPHRASE:
+            if found.question.kind is not QuestionKind.PASSPHRASE:
                 raise
             self.unanswered = self.unanswered or error
             return None

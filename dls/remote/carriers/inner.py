@@ -7,11 +7,14 @@ added to known_hosts.
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dls.contract import DEFAULT_REMOTE_DIR
-from dls.errors import HostError
+from dls.errors import DlsError, HostError
 from dls.remote.host import install
 from dls.remote.host.packages import SSH_SERVER, Code
 from dls.remote.host.probe import Depth, probe
@@ -22,6 +25,18 @@ from dls.remote.ssh.pinned import KeyPair, open_pinned
 from dls.remote.ssh.pipe_shell import PipeShell
 from dls.remote.ssh.streams import Carrier, Stream
 from dls.remote.ssh.target import Target
+
+REMOVE_SECONDS = 30.0
+"""Seconds that the host may take to remove the keys of a connection."""
+
+
+class NoServerThere(HostError):
+    """The host has no server to run inside a stream, and none may be installed."""
+
+
+def _remove(connection: Connection, folder: str) -> None:
+    with contextlib.suppress(DlsError):
+        connection.run(f"rm -rf {shlex.quote(folder)}", timeout=REMOVE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,8 @@ class InnerServer:
     new_host_key: str = ""
     remote_dir: str = DEFAULT_REMOTE_DIR
     """Where asyncssh is installed on a host without sshd."""
+    installs: bool = True
+    """Whether asyncssh may be installed."""
     phase: Phase = field(default_factory=lambda: Phase(Silent()))
     """Shows the installation."""
 
@@ -47,16 +64,17 @@ class InnerServer:
         """
         host_key, client_key = KeyPair.generate(), KeyPair.generate()
         keys = {"HOST_KEY": host_key.private, "CLIENT_KEY": client_key.public}
-        user = shell.become(render("inner_sshd", **keys))
-        if not user:
+        started = shell.become(render("inner_sshd", **keys))
+        if not started:
             python = self._install(shell)
-            user = shell.become(render("inner_server", PYTHON=python, PROGRAM=read_ssh_server(), **keys))
-        if not user:
+            started = shell.become(render("inner_server", PYTHON=python, PROGRAM=read_ssh_server(), **keys))
+        if not started:
             raise HostError(
                 f"{target.label} has no sshd that its user can run, and asyncssh does not start there.",
                 "Install OpenSSH's server there; it need not be started.",
             )
-        return open_pinned(
+        user, _, folder = started.partition(" ")
+        connection = open_pinned(
             replace(target, user=user),
             stream,
             host_key,
@@ -66,9 +84,15 @@ class InnerServer:
             carriers=self.carriers,
             new_host_key=self.new_host_key,
         )
+        # Not waited for: it costs a round trip, and the host removes them too, after a minute.
+        removal = threading.Thread(target=_remove, args=(connection, folder), name="dls-remove-keys", daemon=True)
+        removal.start()
+        return connection
 
     def _install(self, shell: PipeShell) -> str:
         """Install asyncssh where it is missing; returns the path of the environment's Python."""
+        if not self.installs:
+            raise NoServerThere(f"{shell.target.label} has no sshd: dls connect installs asyncssh there first.")
         report = probe(shell, self.remote_dir, Depth.ALL)
         plan = replace(install.plan(report, SSH_SERVER, ""), send_code=False)
         if not plan.nothing_to_do:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from dls.errors import ConnectError, LinkError, LoginError
 from dls.remote.carriers.askpass import AskpassServer
@@ -46,7 +47,9 @@ def command(program: str, target: Target, options: LoginOptions, *, shared: bool
     # With "yes", ssh would not use the connection that is there, but log in itself.
     words += ["-o", "ControlMaster=no"] if shared else []
     words += ["-o", f"ProxyCommand={proxy}", "-o", "ProxyUseFdpass=no"] if proxy else []
-    return [*words, *options.ssh_arguments(target.user, target.port), "--", target.label, "exec sh"]
+    # ssh refuses -J beside a ProxyCommand.
+    given = replace(options, jump=None) if proxy else options
+    return [*words, *given.ssh_arguments(target.user, target.port), "--", target.label, "exec sh"]
 
 
 def has_master(program: str, target: Target, options: LoginOptions) -> bool:
@@ -70,6 +73,7 @@ def open_through_ssh(
     *,
     shared: bool = False,
     jump_host: Connection | None = None,
+    installs: bool = True,
 ) -> Connection:
     """Log in with `ssh` and open a connection inside it; `shared` says that it has an open connection to use.
 
@@ -80,28 +84,27 @@ def open_through_ssh(
         askpass = cleanup.enter_context(AskpassServer()) if AskpassServer.is_possible() else None
         environment = {**os.environ, **(askpass.environment if askpass else {})}
         tell = _teller(prompter, options.verbose)
+        failed = cleanup.enter_context(contextlib.ExitStack())  # what is closed unless the connection is open
         relay = Relay.open(jump_host, target) if jump_host else None
-        proxy = relay.command if relay else ""
-        words = command(program, target, options, shared=shared, proxy=proxy)
+        if relay is not None:
+            failed.callback(relay.close)
+        words = command(program, target, options, shared=shared, proxy=relay.command if relay else "")
         pipe = Pipe(words, environment=environment, on_line=tell, asks_at_console=askpass is None)
+        failed.callback(pipe.close)
         inner = InnerServer(
             kind="openssh",
             credential="the connection that ssh shares" if shared else "this computer's ssh",
             carriers=(pipe, *([relay] if relay else [])),
             remote_dir=options.remote_dir,
+            installs=installs,
             phase=phase,
         )
-        try:
-            dialogue = Dialogue(target, prompter, options.password, accept_new=options.accept_new_host_key)
-            shell = PipeShell(target, pipe.socket, idle=lambda: dialogue.answer(askpass))
-            with _explained(target, pipe, shell, dialogue):
-                shell.start()
-                connection = inner.open(target, pipe.socket, shell)
-        except BaseException:
-            pipe.close()
-            if relay is not None:
-                relay.close()
-            raise
+        dialogue = Dialogue(target, prompter, options.password, accept_new=options.accept_new_host_key)
+        shell = PipeShell(target, pipe.socket, idle=lambda: dialogue.answer(askpass))
+        with _explained(target, pipe, shell, dialogue):
+            shell.start()
+            connection = inner.open(target, pipe.socket, shell)
+        failed.pop_all()
         if not options.verbose:
             pipe.on_line = None  # what ssh says at the connection's end answers no question
         return connection

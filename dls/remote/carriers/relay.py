@@ -11,10 +11,10 @@ import shlex
 import shutil
 import socket
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
+from dls.remote.carriers.private_folder import make_private_folder
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.streams import open_jump_channel
@@ -29,7 +29,7 @@ class Relay:
     def __init__(self, jump_host: Connection, channel: Channel) -> None:
         self._jump_host = jump_host
         self._channel = channel
-        self._folder = Path(tempfile.mkdtemp(prefix="dls-relay-"))
+        self._folder = make_private_folder("dls-relay-")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._folder / "socket"))
         self._listener.listen(1)

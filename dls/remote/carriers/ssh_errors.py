@@ -34,13 +34,6 @@ TABLE = (
         "Check the name, or your network.",
     ),
     Row(r"connect to host (\S+) port (\d+): (.+)", ConnectError, "{1} can't be reached on port {2}: {3}.", REACH),
-    Row(r"timed out during banner exchange", ConnectError, "{0} accepts connections and does not greet.", REACH),
-    Row(
-        r"kex_exchange_identification: (.+)",
-        ConnectError,
-        "What answers at {0} closes the connection before it greets: {1}.",
-        "Is it an SSH server? It may have too many connections; try again.",
-    ),
     Row(
         r"Unable to negotiate with .*: (no matching .+?)\. Their offer: (.+)",
         ConnectError,
@@ -107,6 +100,19 @@ TABLE = (
         "{0} accepted no login (it takes {1}).",
         "Check the user, the key and the ticket; what ssh said is above.",
     ),
+    Row(r"timed out during banner exchange", ConnectError, "{0} accepts connections and does not greet.", REACH),
+    Row(
+        r"kex_exchange_identification: (.+)",
+        ConnectError,
+        "What answers at {0} closes the connection before it greets: {1}.",
+        "Is it an SSH server? It may have too many connections; try again.",
+    ),
+    Row(
+        r"channel \d+: open failed|Session open refused by peer",
+        HostError,
+        "{0} runs no commands: it lets nobody open a session.",
+        "Ask whoever runs it (MaxSessions in its sshd_config).",
+    ),
     Row(
         r"Bad configuration option: (\S+)",
         TargetError,
@@ -120,7 +126,7 @@ TABLE = (
         "Run the command again.",
     ),
     Row(
-        r"Session open refused by peer|administratively prohibited",
+        r"administratively prohibited",
         ConnectError,
         "A jump host of {0} refuses to connect further.",
         "Ask whoever runs it for AllowTcpForwarding.",

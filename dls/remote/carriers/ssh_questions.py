@@ -1,13 +1,21 @@
-"""What a child `ssh` asks, as a question for the person: pure, from its words to ours."""
+"""What a child `ssh` asks, as a question for the person: pure, from its words to ours.
+
+Where `ssh` logs in to a jump host too, that is another `ssh`, which asks in the same words. Since release 8.5, each
+question of a host (keyboard-interactive) begins with the account that it is about, so that no host can put it into the
+words of `ssh` itself. Of an older `ssh`, nothing but what it shows is known: nothing answers such a question but the
+person, each time anew.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
-from dls.remote.ssh.dialogue import host_question
+from dls.remote.ssh.dialogue import account
 from dls.remote.ssh.prompts import NewHostKey, Question, QuestionKind
 from dls.remote.ssh.target import Target
+from dls.remote.ssh.wording import asks_for_password
 
 HOST_KEY = re.compile(
     r"The authenticity of host '(?P<name>.*?)(?: \((?P<address>.*?)\))?' can't be established\.\s*"
@@ -17,49 +25,73 @@ HOST_KEY = re.compile(
 """The question about an unknown host key, in OpenSSH's words from 7 to 10."""
 TYPE_YES = "Please type 'yes'"
 """Beginning of the question after an answer to the one about the host key that is none of those possible."""
-PASSPHRASE = re.compile(r"Enter passphrase for (?:key )?'?(?P<key>.*?)'?: ?$", re.DOTALL)
-PASSWORD = re.compile(r"(?P<account>\S+@\S+)'s password: ?$")
-PIN = re.compile(r"Enter PIN for (?P<token>.*?): ?$", re.DOTALL)
 KEYBOARD_INTERACTIVE = re.compile(r"\((?P<account>[^()\s]+@[^()\s]+)\) (?P<prompt>.*)", re.DOTALL)
-"""A question of keyboard-interactive; releases before 8.5 don't name the account."""
+PASSPHRASE = re.compile(r"Enter passphrase for (?:key )?'?(?P<key>[^\n]*?)'?: ?")
+PASSWORD = re.compile(r"(?P<account>\S+@\S+)'s password: ?")
+PIN = re.compile(r"Enter PIN for (?P<token>[^\n]*?): ?")
+
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
-class PasswordQuestion:
-    """A question for a password, and whether it is the one of the user at the target."""
+class Asking:
+    """A question of `ssh`, and whether the password that was given for the target is its answer."""
 
     question: Question
-    is_target: bool
+    takes_password: bool = False
 
 
 def read_host_key(prompt: str) -> NewHostKey | None:
     """Return the host key that the question is about; None where it is about something else."""
-    found = HOST_KEY.search(prompt)
+    found = HOST_KEY.match(prompt)
     if found is None:
         return None
     return NewHostKey(found["name"], found["address"] or found["name"], found["type"], found["fingerprint"])
 
 
-def read_question(target: Target, prompt: str) -> Question | PasswordQuestion:
-    """Return the question for the person; one that only the target's own words could be is marked with its name."""
-    if found := PASSPHRASE.match(prompt):
-        return Question(QuestionKind.PASSPHRASE, found["key"], f"Passphrase of the key {found['key']}: ")
-    if found := PIN.match(prompt):
-        return Question(QuestionKind.PASSPHRASE, found["token"], f"PIN of {found['token']}: ")
-    if found := PASSWORD.search(prompt):
-        account = found["account"]
-        return PasswordQuestion(
-            Question(QuestionKind.PASSWORD, account, f"{account}'s password: "), _is(target, account)
-        )
-    if found := KEYBOARD_INTERACTIVE.search(prompt):
-        question = host_question(target, prompt, echo=False)
-        if "password" in found["prompt"].lower():
-            return PasswordQuestion(question, _is(target, found["account"]))
-        return question
-    return host_question(target, prompt, echo=False)
+def read_question(target: Target, prompt: str, *, is_named: bool, has_jump_hosts: bool) -> Asking:
+    """Return the question for the person.
+
+    `is_named` says that this `ssh` names the account in the questions of hosts.
+    """
+    if not is_named:
+        takes_password = not has_jump_hosts and asks_for_password(prompt, echo=False)
+        return Asking(_ask_once(prompt), takes_password)
+    if found := KEYBOARD_INTERACTIVE.match(prompt):
+        return _ask_for_host(target, found["account"], found["prompt"])
+    if found := PASSPHRASE.fullmatch(prompt):
+        return Asking(Question(QuestionKind.PASSPHRASE, found["key"], f"Passphrase of the key {found['key']}: "))
+    if found := PIN.fullmatch(prompt):
+        return Asking(Question(QuestionKind.PASSPHRASE, found["token"], f"PIN of {found['token']}: "))
+    if found := PASSWORD.fullmatch(prompt):
+        name = found["account"]
+        question = Question(QuestionKind.PASSWORD, _subject(target, name), f"{name}'s password: ")
+        return Asking(question, _is(target, name))
+    return Asking(_ask_once(prompt))
 
 
-def _is(target: Target, account: str) -> bool:
-    """Return whether `ssh` means the target, and not a jump host, which may ask in the same words."""
-    user, _, host = account.rpartition("@")
+def _ask_once(prompt: str) -> Question:
+    """Return a question whose answer is used for nothing else: it equals no other one."""
+    lines = [line for line in prompt.splitlines() if line.strip()] or [""]
+    text = "\n".join(f"ssh asks: {line}" for line in lines)
+    return Question(QuestionKind.HOST, f"ssh, question {next(_numbers)}", text)
+
+
+def _ask_for_host(target: Target, name: str, prompt: str) -> Asking:
+    """Return a question in a host's words, each line with the account before it."""
+    lines = [line for line in prompt.splitlines() if line.strip()] or [""]
+    label = str(target) if _is(target, name) else name
+    text = "\n".join(f"{label} asks: {line}" for line in lines)
+    takes_password = _is(target, name) and asks_for_password(prompt, echo=False)
+    return Asking(Question(QuestionKind.HOST, _subject(target, name), text), takes_password)
+
+
+def _subject(target: Target, name: str) -> str:
+    """Return who gets the answer: the target as in our own login, `user@host:port`, or another account by its name."""
+    return account(target) if _is(target, name) else name
+
+
+def _is(target: Target, name: str) -> bool:
+    """Return whether the account is the target's, and not a jump host's."""
+    user, _, host = name.rpartition("@")
     return user == target.user and host.lower() in (target.host.lower(), target.label.lower())

@@ -12,7 +12,7 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.pipe_shell import PipeShell
 
 
-def open_through_exec(outer: Connection, remote_dir: str, phase: Phase) -> Connection:
+def open_through_exec(outer: Connection, remote_dir: str, phase: Phase, *, installs: bool = True) -> Connection:
     """Return a connection inside a command of the outer one, which it closes too; the outer stays open in an error."""
     channel = outer.open_shell()
     shell = PipeShell(outer.target, channel)
@@ -30,6 +30,7 @@ def open_through_exec(outer: Connection, remote_dir: str, phase: Phase) -> Conne
         carriers=(outer,),
         new_host_key=outer.new_host_key,
         remote_dir=remote_dir,
+        installs=installs,
         phase=phase,
     )
     return inner.open(outer.target, channel, shell)

@@ -33,13 +33,17 @@ def name_of(command: str) -> str:
     return next((word for word in reversed(split(command)) if not word.startswith("-")), "host")
 
 
-def open_via(label: str, command: str, remote_dir: str, prompter: Prompter, phase: Phase) -> Connection:
+def open_via(
+    label: str, command: str, remote_dir: str, prompter: Prompter, phase: Phase, *, installs: bool = True
+) -> Connection:
     """Run a shell on the host by the command and open a connection inside it; leaves nothing open when it fails."""
     words = split(command)
     pipe = Pipe([*words, "sh"], on_line=prompter.tell)
     target = Target(label, label, 22, "")
     shell = PipeShell(target, pipe.socket)
-    inner = InnerServer(kind="via", credential=words[0], carriers=(pipe,), remote_dir=remote_dir, phase=phase)
+    inner = InnerServer(
+        kind="via", credential=words[0], carriers=(pipe,), remote_dir=remote_dir, phase=phase, installs=installs
+    )
     try:
         shell.start()
         connection = inner.open(target, pipe.socket, shell)

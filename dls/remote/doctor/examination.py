@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 
 from dls.errors import DlsError
+from dls.remote.carriers.inner import NoServerThere
 from dls.remote.doctor import host, laptop, way
 from dls.remote.doctor.findings import Findings
 from dls.remote.host.options import ServerOptions
+from dls.remote.keychain import KeychainPrompter
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter
 from dls.remote.ssh.prompts import Prompter
@@ -30,8 +32,12 @@ def examine(
     if not login.via and not way.examine(destination, login, findings):
         return findings
     quiet = _Quiet(reporter)
+    keychain = KeychainPrompter(prompter, saves=False)
     try:
-        connection = log_in(destination, login, prompter, Phases(quiet))
+        connection = log_in(destination, login, keychain, Phases(quiet), installs=False)
+    except NoServerThere as error:
+        findings.unknown("login", f"{error.message} Nothing more was looked at.")
+        return findings
     except DlsError as error:
         findings.fail("login", error)
         return findings

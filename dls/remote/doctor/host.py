@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 
 from dls.errors import DlsError, ForwardError, HostError
 from dls.remote.doctor.findings import Findings
@@ -32,9 +33,23 @@ def examine(connection: Connection, remote_dir: str, server: ServerOptions, find
     findings.ok("shell", f"{report.hostname}, {report.system} {report.machine}: answered in {took:.0f} ms.")
     _describe(report, server, findings)
     is_installed = _plan(report, server, findings)
-    _try_forwarding(connection, report, findings)
-    _try_way_out(connection, report, is_installed, findings)
+    with _guard("forwarding", connection, findings):
+        _try_forwarding(connection, report, findings)
+    with _guard("way out", connection, findings):
+        _try_way_out(connection, report, is_installed, findings)
     _ask_servers(connection, report, findings)
+
+
+@contextlib.contextmanager
+def _guard(subject: str, connection: Connection, findings: Findings) -> Iterator[None]:
+    """Let a step that fails for another reason than what it looks at cost its own line, and not the table."""
+    try:
+        yield
+    except DlsError as error:
+        if not connection.is_active():
+            findings.fail(subject, error)
+        else:
+            findings.unknown(subject, f"Not found out: {error.message}")
 
 
 def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> None:

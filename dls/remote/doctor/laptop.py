@@ -50,6 +50,8 @@ def _version(program: str) -> str:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
+        if os.name != "nt":  # as the local port itself does
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dls.errors import DlsError, HostKeyError
 from dls.remote.doctor.findings import Findings
 from dls.remote.login import Choice, LoginOptions, choose, resolve_hops
+from dls.remote.ssh.exceptions import NoCommonAlgorithm
+from dls.remote.ssh.openssh_config import find_ssh, is_file
 from dls.remote.ssh.survey import Survey, addresses, survey
 from dls.remote.ssh.target import Target
 
@@ -52,7 +54,7 @@ def _describe(hops: tuple[Target, ...], choice: Choice, notes: list[str], findin
         )
     else:
         findings.ok("carrier", "paramiko logs in by itself.")
-    keys = [str(path) for path in hops[-1].identities if path.is_file()]
+    keys = [str(path) for path in hops[-1].identities if is_file(path)]
     findings.ok("keys", f"Key files: {', '.join(keys) or 'none'}; agent: {hops[-1].identity_agent}")
 
 
@@ -68,6 +70,12 @@ def _look_up(first: Target, findings: Findings) -> bool:
 def _survey(first: Target, findings: Findings, options: LoginOptions) -> bool:
     try:
         found = survey(first)
+    except NoCommonAlgorithm as error:
+        if options.carrier == "auto" and find_ssh() is not None:
+            findings.warn("connection", f"{error.message} This computer's ssh would log in.")
+            return True
+        findings.fail("connection", error)
+        return False
     except DlsError as error:
         findings.fail("connection", error)
         return False

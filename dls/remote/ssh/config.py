@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dls.errors import TargetError
 from dls.remote.ssh import paramiko_config
-from dls.remote.ssh.openssh_config import Settings, expand_home, find_ssh, read_settings, split_paths
+from dls.remote.ssh.openssh_config import Settings, expand_home, find_ssh, is_file, read_settings, split_paths
 from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.target import METHODS, Algorithms, Target, parse_destination, parse_port
 from dls.remote.ssh.tokens import Tokens
@@ -59,15 +59,15 @@ def resolve_hops(destination: str, options: LoginOptions, note: Note = lambda te
     `note` is told what the configuration says and is not followed. Raises TargetError when something makes no sense.
     """
     for identity in options.identities:
-        if not identity.is_file():
+        if not is_file(identity):
             raise TargetError(f"There is no key file {identity}.", "Check the path given with -i.")
     read = _reader(options, note)
     target = read(destination, options)
     for name in target.not_followed:
         note(f"dls does not follow {name} of the SSH configuration.")
     for path in sorted(target.named_identities - set(options.identities)):
-        if not path.is_file():
-            note(f"The SSH configuration names the key {path}, which does not exist.")
+        if not is_file(path):
+            note(f"The SSH configuration names the key {path}, which is not there.")
     return (*_jump_hosts(target, options, read), target)
 
 
@@ -98,7 +98,7 @@ def _reader(options: LoginOptions, note: Note) -> _Read:
     program = find_ssh()
     if program is None:
         return _reader_without_ssh(options, note)
-    if options.ssh_config is not None and not options.ssh_config.is_file():
+    if options.ssh_config is not None and str(options.ssh_config) != "none" and not is_file(options.ssh_config):
         raise TargetError(f"The SSH configuration {options.ssh_config} can't be read.", "Name another one with -F.")
 
     def read(destination: str, given: LoginOptions) -> Target:

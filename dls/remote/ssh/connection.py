@@ -95,20 +95,23 @@ class Connection:
         Raises ConnectError, HostKeyError, LoginError or LinkError.
         """
         with translate_errors(partial(connection_error, target)):
-            stream, carrier = open_stream(target, jump_host)
+            stream, carrier = open_stream(target, jump_host, prompter.tell)
         try:
             transport, new, credential = _log_in(
                 target, stream, prompter, accept_new_host_key, password, may_use_openssh
             )
         except ConnectError as error:
             if isinstance(carrier, Pipe):
+                failure = proxy_error(target, carrier)
                 carrier.close()
-                raise proxy_error(target, carrier, error) from error
+                raise failure from error
             raise
         except BaseException:
             if isinstance(carrier, Pipe):
                 carrier.close()
             raise
+        if isinstance(carrier, Pipe):
+            carrier.on_line = None  # what it says at the connection's end is no news
         transport.set_keepalive(target.alive_interval or KEEPALIVE_SECONDS)
         carriers = () if carrier is None else (carrier,)
         return cls(target, transport, credential=credential, new_host_key=new, carriers=carriers)

@@ -7,17 +7,10 @@ from dataclasses import dataclass, field
 from dls.errors import LoginError
 from dls.remote.ssh.dialogue import Dialogue, host_question
 from dls.remote.ssh.userauth import InfoRequest, Reply, UserAuth
+from dls.remote.ssh.wording import asks_for_password
 
 MAX_ROUNDS = 100
 """Most rounds of questions in one attempt: a host could ask nothing, again and again, for ever."""
-NEW_PASSWORD_WORDS = ("new", "retype", "again", "confirm")
-"""Words in a question for a password that is to be set, which is not the one that we know."""
-
-
-def asks_for_password(prompt: str, echo: bool) -> bool:
-    """Whether a question asks for the user's present password."""
-    text = prompt.lower()
-    return "password" in text and not echo and not any(word in text for word in NEW_PASSWORD_WORDS)
 
 
 @dataclass

@@ -103,6 +103,16 @@ def split_paths(value: str) -> list[str]:
     return [path for path in paths if path]
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; one below a folder that may not be entered counts as missing, as for `ssh`."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises PermissionError there
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at the path; what lies below a folder that may not be entered counts as missing."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises PermissionError there
+
+
 def expand_home(name: str, home: Path) -> Path:
     """Return the path with a leading `~` replaced by the home directory."""
     bare = name.strip('"')

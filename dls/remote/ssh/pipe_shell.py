@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import shlex
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from dls.errors import ConnectError, HostError, LinkError
@@ -21,6 +22,8 @@ POLL_SECONDS = 0.1
 """Seconds that one read waits before the caller's `idle` runs, in which questions are asked and Ctrl-C arrives."""
 START_SECONDS = 60.0
 """Longest silence of a script that starts another program."""
+KEPT_LINES = 200
+"""Lines of what a host prints before the shell's first answer that are kept."""
 AGAIN_SECONDS = 20.0
 """Seconds of silence after which the shell is asked again whether it is there."""
 NOISE_SECONDS = 600.0
@@ -45,12 +48,16 @@ class PipeShell:
         It is asked again after a while: a login file may have read the question.
         """
         ready = f"{secrets.token_hex(12)}-ready"
-        lines: list[str] = []
+        lines: deque[str] = deque(maxlen=KEPT_LINES)
+        size = 0
         for _ in range(int(NOISE_SECONDS / AGAIN_SECONDS)):
             self._send(f"printf '\\n%s\\n' {ready}\n")
             with contextlib.suppress(LinkError):
                 while (line := self._read_line(AGAIN_SECONDS)) is not None and not line.endswith(ready):
                     lines.append(line)
+                    size += len(line) + 1
+                    if size > MAX_OUTPUT:
+                        raise ConnectError("What answers prints without end.", "", "\n".join(lines)[-2000:])
                 self.noise = "\n".join(lines)
                 # What only repeats its input, as `cat` does, would never say more.
                 if line != ready:

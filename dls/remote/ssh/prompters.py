@@ -10,16 +10,10 @@ from dataclasses import dataclass, field
 
 from dls.errors import DlsError
 from dls.remote.ssh.prompts import CannotAsk, NewHostKey, NoPrompter, Prompter, Question
+from dls.remote.ssh.wording import is_one_time
 
-ONE_TIME_WORDS = ("code", "token", "otp", "one-time", "passcode", "verification", "duo")
-"""Words in a question that show that its answer can be used only once."""
 POLL_SECONDS = 0.2
 """Seconds between two checks, while a background thread waits for an answer, that the foreground thread still asks."""
-
-
-def is_one_time(prompt: str) -> bool:
-    """Whether the answer to a host's question can be used only once."""
-    return any(word in prompt.lower() for word in ONE_TIME_WORDS)
 
 
 class BatchPrompter(NoPrompter):
@@ -43,8 +37,10 @@ class CachingPrompter:
     again only if the link was lost before the host had accepted or refused it.
     """
 
-    def __init__(self, prompter: Prompter) -> None:
+    def __init__(self, prompter: Prompter, on_accepted: Callable[[], None] = lambda: None) -> None:
+        """`on_accepted` is called after each login that the host accepted."""
         self._prompter = prompter
+        self._on_accepted = on_accepted
         self._answers: dict[Question, str] = {}
         self._used: set[Question] = set()
         """Questions that have been answered in the current login."""
@@ -70,6 +66,7 @@ class CachingPrompter:
 
     def login_accepted(self) -> None:
         """End a login that the host accepted: passwords stay in memory, one-time codes are forgotten."""
+        self._on_accepted()
         self._answers = {each: answer for each, answer in self._answers.items() if not is_one_time(each.prompt)}
         self._used.clear()
 

@@ -12,6 +12,7 @@ from dls.remote.ssh.dialogue import Dialogue
 from dls.remote.ssh.exceptions import NeedsOpenSsh
 from dls.remote.ssh.key_files import KeyFile, read_key_file, sign, unlock
 from dls.remote.ssh.keys import Candidate, KeyRing, certificates_in, choose_algorithm
+from dls.remote.ssh.openssh_config import is_there
 from dls.remote.ssh.prompts import CannotAsk, Question, QuestionKind
 from dls.remote.ssh.transport import HostTransport
 from dls.remote.ssh.userauth import Failure, PublicKeyOk, Reply, Success, UserAuth
@@ -149,7 +150,7 @@ class PublicKeys:
     def _key_ring(self) -> KeyRing:
         target = self._target
         agent_keys = [key for place in agent_places(target.identity_agent) for key in self._agent_keys(place)]
-        files = [read_key_file(path) for path in target.identities if path.exists()]
+        files = [read_key_file(path) for path in target.identities if is_there(path)]
         held = {key.public for key in agent_keys}
         for file in files:
             if file.problem:
@@ -157,7 +158,7 @@ class PublicKeys:
             elif not file.can_sign and not file.is_handle and file.public not in held:
                 self._pass_over(f"the key {file.path}", "it is a public key, and no SSH agent has its private half")
         beside = [Path(f"{path}-cert.pub") for path in target.identities]
-        paths = target.certificates or tuple(path for path in beside if path.exists())
+        paths = target.certificates or tuple(path for path in beside if is_there(path))
         certificates, problems = certificates_in(paths)
         for path, why in problems.items():
             self._pass_over(f"the certificate {path}", why)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+from collections.abc import Callable
 from typing import Protocol
 
 import paramiko
@@ -12,11 +14,13 @@ import paramiko
 from dls.errors import ConnectError, ForwardError
 from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.exceptions import Prohibited
-from dls.remote.ssh.pipe import Pipe
+from dls.remote.ssh.pipe import END_SECONDS, Pipe
 from dls.remote.ssh.target import Target
 
 CONNECT_TIMEOUT = 15.0
 """Seconds to wait for the TCP connection and for the host's SSH banner, unless ConnectTimeout says otherwise."""
+PROXY_TIMEOUT = 300.0
+"""The same for a ProxyCommand, which may wait for a person who logs in by a browser."""
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 """Values of AddressFamily."""
 
@@ -42,34 +46,43 @@ class JumpHost(Carrier, Protocol):
 
 def timeout_of(target: Target) -> float:
     """Return the seconds that the host may take to accept the connection, and to send its greeting."""
-    return target.connect_timeout or CONNECT_TIMEOUT
+    return target.connect_timeout or (PROXY_TIMEOUT if target.proxy_command else CONNECT_TIMEOUT)
 
 
-def open_stream(target: Target, jump_host: JumpHost | None) -> tuple[Stream, Carrier | None]:
+def open_stream(
+    target: Target, jump_host: JumpHost | None, tell: Callable[[str], None] | None = None
+) -> tuple[Stream, Carrier | None]:
     """Open the stream to the target; returns what has to be closed after it, too.
 
+    `tell` is called with each line that a ProxyCommand writes to standard error: where to log in by a browser, say.
     Raises what sockets raise, ConnectError for a jump host or a command that can't reach the target, and Prohibited.
     """
     if jump_host is not None:
         return open_jump_channel(jump_host, target), jump_host
     if target.proxy_command:
-        pipe = start_proxy_command(target.proxy_command)
+        pipe = start_proxy_command(target.proxy_command, tell)
         return pipe.socket, pipe
     return _connect_tcp(target), None
 
 
-def start_proxy_command(command: str) -> Pipe:
+def start_proxy_command(command: str, tell: Callable[[str], None] | None = None) -> Pipe:
     """Run a ProxyCommand, as OpenSSH does: by the user's shell, which it replaces."""
-    return Pipe(command if os.name == "nt" else f"exec {command}")
+    return Pipe(command if os.name == "nt" else f"exec {command}", on_line=tell)
 
 
-def proxy_error(target: Target, pipe: Pipe, error: Exception) -> ConnectError:
+class ProxyFailed(ConnectError):
+    """A ProxyCommand led to no SSH server."""
+
+
+def proxy_error(target: Target, pipe: Pipe) -> ProxyFailed:
     """Return the error for a ProxyCommand over which no SSH server answered; its own words say why."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        pipe.process.wait(END_SECONDS)
     lines = [line.strip() for line in pipe.errors.splitlines() if line.strip()]
     status = pipe.process.poll()
     ended = f"ended with status {status}" if status is not None else "leads to no SSH server"
     said = f" It said: {lines[0].rstrip('.')}." if lines else ""
-    return ConnectError(
+    return ProxyFailed(
         f"The ProxyCommand of {target.label} {ended}.{said}",
         "Run that command by hand, and look for a greeting that begins with SSH-2.0.",
         detail="\n".join(lines[-20:]) if len(lines) > 1 else "",

@@ -6,8 +6,8 @@ import pytest
 
 from dls.errors import ConnectError, DlsError, HostError, HostKeyError, LinkError, LoginError, TargetError
 from dls.remote.carriers.ssh_errors import read_errors
-from dls.remote.carriers.ssh_questions import PasswordQuestion, read_host_key, read_question
-from dls.remote.ssh.prompts import Question, QuestionKind
+from dls.remote.carriers.ssh_questions import Asking, read_host_key, read_question
+from dls.remote.ssh.prompts import QuestionKind
 from dls.remote.ssh.target import Target
 
 TARGET = Target("gpu", "gpu1.example.org", 22, "ann")
@@ -27,6 +27,10 @@ def test_an_unknown_host_key(words: str) -> None:
     assert read_host_key("Enter passphrase for key '/k': ") is None
 
 
+def ask(prompt: str, *, is_named: bool = True, has_jump_hosts: bool = False) -> Asking:
+    return read_question(TARGET, prompt, is_named=is_named, has_jump_hosts=has_jump_hosts)
+
+
 @pytest.mark.parametrize(
     ("prompt", "kind", "subject"),
     [
@@ -34,31 +38,52 @@ def test_an_unknown_host_key(words: str) -> None:
         ("Enter passphrase for /home/ann/k: ", QuestionKind.PASSPHRASE, "/home/ann/k"),
         ("Enter PIN for 'lab': ", QuestionKind.PASSPHRASE, "'lab'"),
         ("(ann@gpu1.example.org) Verification code: ", QuestionKind.HOST, "ann@gpu1.example.org:22"),
-        ("Verification code: ", QuestionKind.HOST, "ann@gpu1.example.org:22"),
+        ("(me@bastion) Verification code: ", QuestionKind.HOST, "me@bastion"),
+        ("ann@gpu's password: ", QuestionKind.PASSWORD, "ann@gpu1.example.org:22"),
+        ("me@bastion's password: ", QuestionKind.PASSWORD, "me@bastion"),
     ],
 )
 def test_questions(prompt: str, kind: QuestionKind, subject: str) -> None:
-    """Each question becomes one of ours, about the key, the token or the host."""
-    question = read_question(TARGET, prompt)
-    assert isinstance(question, Question)
+    """Each question becomes one of ours, about the key, the token or the account that gets the answer."""
+    question = ask(prompt).question
     assert (question.kind, question.subject, question.echo) == (kind, subject, False)
 
 
 @pytest.mark.parametrize(
-    ("prompt", "is_target"),
+    ("prompt", "takes"),
     [
         ("ann@gpu1.example.org's password: ", True),
         ("ann@gpu's password: ", True),
         ("ann@bastion's password: ", False),
         ("bob@gpu's password: ", False),
         ("(ann@gpu1.example.org) Password: ", True),
+        ("(ann@gpu1.example.org) One-time password (OATH) for 'ann': ", False),
+        ("(ann@gpu1.example.org) New password: ", False),
         ("(ann@bastion) Password: ", False),
+        ("(me@bastion) ann@gpu1.example.org's password: ", False),
+        ("(me@bastion) (ann@gpu1.example.org) Password: ", False),
+        ("Hello\nann@gpu1.example.org's password: ", False),
     ],
 )
-def test_whose_password(prompt: str, is_target: bool) -> None:
-    """The password that was given for the target is not one for a jump host, which asks in the same words."""
-    question = read_question(TARGET, prompt)
-    assert isinstance(question, PasswordQuestion) and question.is_target == is_target
+def test_whose_password(prompt: str, takes: bool) -> None:
+    """The password that was given for the target goes to no jump host, in whatever words that asks."""
+    assert ask(prompt, has_jump_hosts=True).takes_password == takes
+
+
+def test_a_jump_host_asks_in_its_own_name() -> None:
+    """Each line of its question begins with its own account, and no key's passphrase is asked for in our words."""
+    question = ask("(me@bastion) Hello\nEnter passphrase for key '/home/ann/k': ").question
+    assert question.kind is QuestionKind.HOST
+    assert all(line.startswith("me@bastion asks: ") for line in question.prompt.splitlines())
+
+
+def test_an_old_ssh_does_not_say_who_asks() -> None:
+    """Nothing is answered from memory: equal questions are not equal to each other; no password for a jump host."""
+    prompt = "Enter passphrase for key '/home/ann/k': "
+    first, second = (ask(prompt, is_named=False).question for _ in range(2))
+    assert first != second and first.kind is QuestionKind.HOST
+    assert ask("Password: ", is_named=False).takes_password
+    assert not ask("Password: ", is_named=False, has_jump_hosts=True).takes_password
 
 
 CLOSED = "Connection closed by UNKNOWN port 65535"

@@ -13,10 +13,10 @@ import pytest
 from dls.demo import sshd
 from dls.errors import LoginError
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.keyboard_interactive import asks_for_password
 from dls.remote.ssh.prompters import BatchPrompter
 from dls.remote.ssh.prompts import CannotAsk, NoPrompter
 from dls.remote.ssh.target import Target
+from dls.remote.ssh.wording import asks_for_password
 from tests.support.logins import PASSWORD, target_of
 from tests.support.prompters import ScriptedPrompter
 

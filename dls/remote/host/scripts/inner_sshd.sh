@@ -1,5 +1,5 @@
-# Become an SSH server over standard input and output, for one connection with the keys that are given. Prints $READY and
-# the user's name first; prints nothing, and ends, where this host has no sshd that its user can run.
+# Become an SSH server over standard input and output, for one connection with the keys that are given. Prints $READY, the
+# user's name and the folder with the keys first; prints nothing, and ends, where this host has no sshd that its user can run.
 # Values: READY is set by the caller; HOST_KEY (the server's private key), CLIENT_KEY (a line of authorized_keys).
 # shellcheck shell=sh disable=SC2154
 umask 077
@@ -7,6 +7,10 @@ sshd=$(PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin:/opt/homebrew/sbin:/run/curre
 user=$(id -un 2>/dev/null)
 # sshd runs commands with the user's login shell.
 case $(getent passwd "$user" 2>/dev/null) in */nologin | */false) user= ;; esac
+# Where root runs it, it lets nobody into a locked account, as that of root is in many containers.
+if [ "$(id -u)" = 0 ]; then
+  case $(getent shadow "$user" 2>/dev/null) in "$user:!"*) user= ;; esac
+fi
 folder=
 if [ -n "$sshd" ] && [ -n "$user" ]; then
   folder=$(mktemp -d "${TMPDIR:-/tmp}/dls-XXXXXXXXXX" 2>/dev/null || mktemp -d "$HOME/.dls-XXXXXXXXXX" 2>/dev/null)
@@ -16,8 +20,8 @@ if [ -n "$folder" ]; then
   printf '%s\n' "$CLIENT_KEY" >"$folder/authorized_keys"
   # "AllowTcpForwarding no" would forbid Unix sockets too. StrictModes looks at folders that are not the user's.
   cat >"$folder/base" <<END
-HostKey $folder/host_key
-AuthorizedKeysFile $folder/authorized_keys
+HostKey "$folder/host_key"
+AuthorizedKeysFile "$folder/authorized_keys"
 StrictModes no
 UsePAM no
 PasswordAuthentication no
@@ -45,9 +49,9 @@ END
   # A release before 7.8 knows no SetEnv.
   "$sshd" -t -f "$folder/sshd_config" 2>/dev/null || cp "$folder/base" "$folder/sshd_config"
   if "$sshd" -t -f "$folder/sshd_config"; then
-    # The files are read when the connection begins.
+    # The files are read when the connection begins; the client removes them then, and this does where it can't.
     (sleep 60; rm -rf "$folder") </dev/null >/dev/null 2>&1 &
-    printf '%s %s\n' "$READY" "$user"
+    printf '%s %s %s\n' "$READY" "$user" "$folder"
     exec "$sshd" -i -e -f "$folder/sshd_config"
   fi
   rm -rf "$folder"
