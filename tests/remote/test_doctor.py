@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dls.demo import sshd
+from tests.remote.carriers.test_whole_ways import HIDE_SSHD, without_sshd_works
 from tests.support.connecting import connected
 
 Row = dict[str, str]
@@ -111,6 +112,13 @@ def test_where_the_way_ends(own: sshd.Server, short_folder: Path, settings: str,
     config.write_text("\n".join([lines[0], f"  {settings}", *kept]) + "\n")
     found, rows = doctor("-F", str(config), "dls-demo")
     assert (found, failures(rows)) == (code, [subject]) and rows[-1]["subject"] == subject and rows[-1]["advice"]
+
+
+@pytest.mark.skipif(not without_sshd_works(), reason="needs root, to hide sshd in a mount namespace")
+def test_nothing_is_installed(short_folder: Path) -> None:
+    """On a host without an SSH server, `dls connect` would install one; here it is only told."""
+    code, rows = doctor("--via", HIDE_SSHD, "--remote-dir", f"{short_folder}/host", "box")
+    assert code == 0 and verdicts(rows, "login") == ["unknown"] and not (short_folder / "host").exists()
 
 
 def test_a_changed_host_key(own: sshd.Server, short_folder: Path) -> None:

@@ -107,6 +107,18 @@ CLOSED = "Connection closed by UNKNOWN port 65535"
         ("/c: line 3: Bad configuration option: foo", TargetError, "foo"),
         ("Timeout, server gpu1 not responding.", LinkError, "says nothing"),
         ("Unable to negotiate with 1.2.3.4 port 22: no matching cipher found. Their offer: x", ConnectError, "cipher"),
+        (
+            "REMOTE HOST IDENTIFICATION HAS CHANGED!\nkex_exchange_identification: Connection closed by remote host\n"
+            + CLOSED,
+            HostKeyError,
+            "has changed",
+        ),
+        (
+            f"me@bastion: Permission denied (publickey).\nkex_exchange_identification: Connection closed\n{CLOSED}",
+            LoginError,
+            "accepted no login",
+        ),
+        ("channel 0: open failed: connect failed: open failed", HostError, "no commands"),
         ("something new", ConnectError, "something new"),
     ],
 )

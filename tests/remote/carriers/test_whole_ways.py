@@ -6,17 +6,23 @@ import contextlib
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dls.demo import sshd
-from dls.errors import ForwardError, HostKeyError
+from dls.errors import ConnectError, ForwardError, HostKeyError
+from dls.remote.carriers.private_folder import make_private_folder
+from dls.remote.login import LoginOptions, log_in
+from dls.remote.progress import Phases, Silent
 from dls.remote.ssh.pipe import Pipe
+from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.tunnel.link import LinkState
 from tests.support.connecting import click_once, connected
 from tests.support.processes import until
+from tests.support.prompters import ScriptedPrompter
 
 HIDE_SSHD = 'unshare -m sh -c \'mount --bind /dev/null "$(PATH=$PATH:/usr/sbin command -v sshd)" && exec "$0" "$@"\''
 """Runs a command on a machine that has no sshd: this one, in a mount namespace."""
@@ -169,3 +175,76 @@ def test_new_host_keys_of_jump_hosts(clean: str, host: sshd.Server, short_folder
         with connected(both, clean, login={"carrier": "openssh", "accept_new_host_key": True})[0] as session:
             click_once(session.port)
         assert logins(log) == 1
+
+
+def test_a_target_that_needs_ssh_behind_a_jump_host(clean: str, host: sshd.Server, short_folder: Path) -> None:
+    """With -J too, the jump host that is logged in to stays the way: one login on each."""
+    with own_host(short_folder, "KexAlgorithms sntrup761x25519-sha512@openssh.com") as (modern, log):
+        config = short_folder / "both"
+        config.write_text(modern.config.read_text() + host.config.read_text().replace("Host dls-demo", "Host jump"))
+        both = sshd.Server(modern.program, modern.port, config)
+        with connected(both, clean, login={"jump": "jump"})[0] as session:
+            assert session.connection.kind == "openssh"
+            click_once(session.port)
+        assert logins(log) == 1
+
+
+def test_a_proxy_command_that_asks(host: sshd.Server, short_folder: Path) -> None:
+    """An `ssh -W` that meets an unknown host key has no terminal: ours goes on, and the person is asked."""
+    with own_host(short_folder) as (jump, _):
+        (short_folder / "known_hosts").unlink()
+        config = short_folder / "both"
+        text = jump.config.read_text().replace("Host dls-demo", "Host jump") + host.config.read_text()
+        config.write_text(f"{text}  ProxyCommand ssh -F {config} -W %h:%p jump\n")
+        person = ScriptedPrompter(accept_host_keys=True)
+        connection = log_in("dls-demo", LoginOptions(ssh_config=config), person, Phases(Silent()))
+        assert connection.run("echo there").stdout == "there"
+        connection.close()
+        assert len(person.host_keys) == 1
+
+
+@pytest.mark.parametrize("name", ["keys", "a folder with blanks"])
+def test_keys_of_the_inner_connection_are_removed(short_folder: Path, name: str) -> None:
+    """The folder on the host with the keys of this one connection goes when the connection is open."""
+    folder = short_folder / name
+    folder.mkdir()
+    login = LoginOptions(via=f"env 'TMPDIR={folder}'")
+    connection = log_in("box", login, NoPrompter(), Phases(Silent()))
+    assert "OpenSSH" in connection.transport.remote_version
+    until(lambda: not list(folder.iterdir()))
+    connection.close()
+
+
+def test_a_command_that_prints_without_end() -> None:
+    """It is told, not waited for, and its output is not kept."""
+    with pytest.raises(ConnectError, match="ran no shell") as caught:
+        log_in("box", LoginOptions(via="yes"), NoPrompter(), Phases(Silent()))
+    assert len(caught.value.detail) < 3000
+
+
+LOCK_ROOT = (
+    "unshare -m sh -c 'sed s/^root:[^:]*:/root:!:/ /etc/shadow >{0} && chmod 640 {0} && "
+    'mount --bind {0} /etc/shadow && exec "$0" "$@"\''
+)
+"""Runs a command on a machine where root's account is locked, as in many containers."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not without_sshd_works(), reason="needs root, to lock an account in a mount namespace")
+def test_a_locked_account(clean: str, short_folder: Path) -> None:
+    """Where sshd would refuse the user who runs it, asyncssh serves."""
+    login = LoginOptions(via=LOCK_ROOT.format(short_folder / "shadow"), remote_dir=clean)
+    connection = log_in("box", login, NoPrompter(), Phases(Silent()))
+    assert "AsyncSSH" in connection.transport.remote_version
+    connection.close()
+
+
+def test_a_place_for_sockets(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TMPDIR is too long for a socket, another place is found."""
+    long = short_folder / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    made = make_private_folder("dls-x-", runs_programs=True)
+    assert made.parent == Path("/tmp") and made.stat().st_mode & 0o77 == 0
+    assert not list(long.iterdir())
+    made.rmdir()
