@@ -66,8 +66,8 @@ def is_nninteractive_installed() -> bool:
 def _send_everything_to_standard_output() -> None:
     """Send standard error to standard output, that of the engine's process too, unless output goes to a terminal.
 
-    ITK-SNAP's window reads standard error only when standard output has something new, so a server that writes to
-    standard error alone seems to say nothing. It reads UTF-8 on every system.
+    The window of current ITK-SNAP reads standard error only when standard output has something new, so a server that
+    writes to standard error alone seems to say nothing. It reads UTF-8 on every system.
     """
     if sys.stdout is None or sys.stderr is None or sys.stdout.isatty():
         return
