@@ -1,0 +1,1 @@
+"""Tests of the distributions in `packaging/`, each built and installed as a user installs it."""
