@@ -44,7 +44,7 @@ def find(name: str) -> str | None:
         return None
     try:
         found: Any = keyring.get_password(SERVICE, name)
-    except keyring.errors.KeyringError:  # locked, or its unlocking was refused
+    except Exception:  # locked, its unlocking was refused, or what the backend's own libraries raise
         return None
     return None if found is None else str(found)
 
@@ -56,7 +56,7 @@ def save(name: str, password: str) -> bool:
         return False
     try:
         keyring.set_password(SERVICE, name, password)
-    except keyring.errors.KeyringError:
+    except Exception:
         return False
     return True
 
@@ -68,7 +68,7 @@ def forget(target: Target) -> bool:
         return False
     try:
         keyring.delete_password(SERVICE, account(target))
-    except keyring.errors.KeyringError:
+    except Exception:
         return False
     return True
 

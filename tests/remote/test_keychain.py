@@ -27,10 +27,10 @@ def keychain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A keychain of the test's own."""
     import keyring
 
+    before = keyring.get_keyring()  # keyring finds the class below by itself, once it is loaded
     from tests.support.keychain import FileKeychain
 
     monkeypatch.setenv("DLS_TEST_KEYCHAIN", str(tmp_path / "keychain"))
-    before = keyring.get_keyring()
     keyring.set_keyring(FileKeychain())  # type: ignore[no-untyped-call]
     yield tmp_path / "keychain"
     keyring.set_keyring(before)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dls.remote.ssh.openssh_config import home_directory
 from tests.support.openssh import Server, serving
 from tests.support.ways import Client, Dls, OpenSsh, parameters
 
@@ -38,3 +39,9 @@ def server() -> Iterator[Server]:
     with serving(folder / "server") as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def usual_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let $HOME be the home of the user database, which is the one that `ssh` uses whatever $HOME says."""
+    monkeypatch.setenv("HOME", str(home_directory()))

@@ -14,7 +14,15 @@ from pathlib import Path
 
 from dls.errors import TargetError
 from dls.remote.ssh import paramiko_config
-from dls.remote.ssh.openssh_config import Settings, expand_home, find_ssh, is_file, read_settings, split_paths
+from dls.remote.ssh.openssh_config import (
+    Settings,
+    expand_home,
+    find_ssh,
+    home_directory,
+    is_file,
+    read_settings,
+    split_paths,
+)
 from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.target import METHODS, Algorithms, Target, parse_destination, parse_port
 from dls.remote.ssh.tokens import Tokens
@@ -143,7 +151,7 @@ def build_target(
     Options win over the destination, that over the settings, as in OpenSSH. `plain` are the settings without any
     configuration: what equals them was not chosen. Raises TargetError for values that make no sense.
     """
-    parsed, home = parse_destination(destination), home or Path.home()
+    parsed, home = parse_destination(destination), home or home_directory()
     get = _getter(settings)
     me = local_user or getpass.getuser()
     host = get("hostname", parsed.host)

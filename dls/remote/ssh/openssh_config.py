@@ -103,6 +103,16 @@ def split_paths(value: str) -> list[str]:
     return [path for path in paths if path]
 
 
+def home_directory() -> Path:
+    """Return the home directory as OpenSSH has it: that of the user database, whatever $HOME says."""
+    try:
+        import pwd
+
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except (ImportError, KeyError):  # Windows has no such database, and a container's user may not be in it
+        return Path.home()
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; one below a folder that may not be entered counts as missing, as for `ssh`."""
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises PermissionError there

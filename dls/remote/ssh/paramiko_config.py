@@ -13,7 +13,7 @@ import paramiko
 from dls.errors import TargetError
 from dls.remote.ssh import lean_paramiko
 from dls.remote.ssh.exceptions import configuration_error
-from dls.remote.ssh.openssh_config import Settings, is_file
+from dls.remote.ssh.openssh_config import Settings, home_directory, is_file
 
 DEFAULT_IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 """Key files that OpenSSH tries by default and paramiko can read, in OpenSSH's order of strength."""
@@ -30,7 +30,7 @@ def read_text(path: Path | None) -> str:
 
     Raises TargetError for a file that can't be read.
     """
-    chosen = path or Path.home() / ".ssh" / "config"
+    chosen = path or home_directory() / ".ssh" / "config"
     if str(path) == "none" or (path is None and not is_file(chosen)):
         return ""
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from dls.errors import TargetError
 from dls.remote.ssh.config import build_target, resolve_hops
-from dls.remote.ssh.openssh_config import parse, split_paths
+from dls.remote.ssh.openssh_config import home_directory, parse, split_paths
 from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.target import Target
 
@@ -64,9 +64,9 @@ def test_options_win_over_the_destination_and_that_over_the_configuration(tmp_pa
     """The order is OpenSSH's; a key file that is missing is an error."""
     target = resolve(tmp_path, CONFIG, "gpu")
     assert (target.label, target.host, target.port, target.user) == ("gpu", "gpu1.example.org", 2222, "ann")
-    assert target.identities == (Path.home() / ".ssh/work",)
+    assert target.identities == (home_directory() / ".ssh/work",)
     assert target.identities_only and Path("/etc/ssh/ssh_known_hosts") in target.global_known_hosts
-    assert target.known_hosts == (Path.home() / ".ssh/hosts.d/work", Path("/etc/other"))
+    assert target.known_hosts == (home_directory() / ".ssh/hosts.d/work", Path("/etc/other"))
     assert target.known_hosts_name == "[gpu1.example.org]:2222"
     key = tmp_path / "k"
     key.touch()
