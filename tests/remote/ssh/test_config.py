@@ -38,6 +38,7 @@ Host loop2
 @pytest.fixture(params=["ssh", "paramiko"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The program that reads the configuration: `ssh`, or paramiko on a computer without it."""
+    monkeypatch.setenv("HOME", str(home_directory()))  # paramiko goes by it, and `ssh` by the user database
     if request.param == "paramiko":
         monkeypatch.setenv("PATH", "/nowhere")
     return str(request.param)
