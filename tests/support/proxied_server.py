@@ -36,6 +36,9 @@ class CuttableChannel(Channel):
     def is_open(self) -> bool:
         return not self.is_closed
 
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+
     def sendall(self, data: bytes | memoryview) -> None:
         self.sent += data[:2000]
         try:

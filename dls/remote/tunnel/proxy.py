@@ -27,15 +27,14 @@ from dls.remote.tunnel.downstream import (
 )
 from dls.remote.tunnel.headers import (
     build_request_headers,
-    build_response_headers,
-    content_length,
+    build_response,
     encode_error,
-    encode_response,
     is_status,
 )
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.local_secret import is_authorized
 from dls.remote.tunnel.replay import is_repeatable
+from dls.remote.tunnel.status_polls import StatusPolls
 
 WAIT_SECONDS = 60.0
 """Seconds that a request waits for a lost link."""
@@ -67,6 +66,7 @@ class Proxy:
         """The secret of the local port; None where every user of this computer may use it."""
         self._link = link
         self._timeout = timeout
+        self._polls = StatusPolls(link)
         self._memory = BodyMemory()
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
@@ -127,30 +127,24 @@ class Proxy:
         return client.keep_alive(body)
 
     def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
-        for_status = is_status(request.method, request.target)
+        if is_status(request.method, request.target):
+            client.send_response(*self._polls.answer(request))
+            return
         try:
-            self._exchange(client, request, body, timeout=0.0 if for_status else self._timeout)
+            self._exchange(client, request, body)
         except LinkError as error:
-            refusal = encode_error(503, f"{error.message} Try again when it is back.")
-            client.send_response(*(self._local_status() if for_status else refusal))
+            closed = self._link.state is LinkState.CLOSED
+            advice = "Start dls connect again." if closed else "Try again when it is back."
+            client.send_response(*encode_error(503, f"{error.message} {advice}"))
         except UpstreamLost:
             message = "The connection was lost in the middle of this request. Try again."
             client.send_response(*encode_error(502, message))
 
-    def _local_status(self) -> tuple[h11.Response, bytes]:
-        """Answer `/status` without the server: ITK-SNAP hangs until it is answered, and shows a 503 as not connected.
-
-        While the server is asleep the answer is positive, because the first real request starts it again.
-        """
-        if self._link.state is LinkState.ASLEEP:
-            return encode_response(200, {"status": "ok", "version": self._link.endpoint.version})
-        return encode_error(503, self._link.reason or "The server does not take requests.")
-
-    def _exchange(self, client: ClientConnection, request: h11.Request, body: Body, timeout: float) -> None:
+    def _exchange(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
         name = secrets.token_hex(8)
         for attempt in range(MAX_RETRIES + 1):
-            channel = self._link.open_channel(timeout)
+            channel = self._link.open_channel(self._timeout)
             try:
                 with contextlib.closing(channel):
                     upstream = self._send_request(channel, body, request, name, is_retry=attempt > 0)
@@ -199,12 +193,12 @@ def _forward_response(upstream: h11.Connection, channel: Channel, client: Client
                 parts.append(bytes(event.data))
                 size += len(event.data)
                 if size > MAX_BUFFERED_RESPONSE:
-                    client.send(_build_response(response), *(h11.Data(data=part) for part in parts))
+                    client.send(build_response(response), *(h11.Data(data=part) for part in parts))
                     parts.clear()
                     _stream_response(upstream, channel, client)
                     return
             elif isinstance(event, h11.EndOfMessage) and response is not None:
-                client.send_response(_build_response(response, size), b"".join(parts))
+                client.send_response(build_response(response, size), b"".join(parts))
                 return
             elif not isinstance(event, h11.InformationalResponse):
                 raise UpstreamLost
@@ -227,11 +221,3 @@ def _stream_response(upstream: h11.Connection, channel: Channel, client: ClientC
                 raise ClientDisconnected
     except (ChannelError, h11.RemoteProtocolError):
         raise ClientDisconnected from None
-
-
-def _build_response(response: h11.Response, size: int | None = None) -> h11.Response:
-    """Return the response for the client; one without a known size goes out in chunks."""
-    headers = build_response_headers(response.headers.raw_items())
-    if size is not None and content_length(headers) is None:
-        headers.append((b"content-length", str(size).encode()))
-    return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)
