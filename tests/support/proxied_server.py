@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from dls.contract import ServerState
@@ -89,6 +89,8 @@ class ProxiedServer:
     endpoint: LocalEndpoint
     port: int
     snap: ItkSnap
+    shown: list[str] = field(default_factory=list)
+    """What the panel shows of refused prompts."""
 
     def connect(self) -> socket.socket:
         """Open a connection to the local port, for what curl does not do."""
@@ -113,7 +115,8 @@ def proxied(server_port: int, secret: str | None = None) -> Iterator[ProxiedServ
     """Run a proxy in front of the server; its link opens no channels ahead of need. `secret` is the local port's."""
     endpoint = LocalEndpoint(server_port)
     link = Link(endpoint, pool_size=0)
-    proxy = Proxy(link, timeout=2.0, secret=secret)
+    shown: list[str] = []
+    proxy = Proxy(link, timeout=2.0, secret=secret, show=shown.append)
 
     def serve(sock: socket.socket) -> None:
         with sock:
@@ -129,7 +132,7 @@ def proxied(server_port: int, secret: str | None = None) -> Iterator[ProxiedServ
 
         threading.Thread(target=accept, daemon=True).start()
         port = listener.getsockname()[1]
-        yield ProxiedServer(link, endpoint, port, ItkSnap(port))
+        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown)
         listener.shutdown(socket.SHUT_RDWR)
     for channel in endpoint.channels:
         channel.close()

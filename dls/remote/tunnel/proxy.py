@@ -11,6 +11,7 @@ import logging
 import secrets
 import socket
 import threading
+from collections.abc import Callable
 
 import h11
 
@@ -35,6 +36,7 @@ from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.local_secret import is_authorized
 from dls.remote.tunnel.replay import is_repeatable
 from dls.remote.tunnel.status_polls import StatusPolls
+from dls.remote.tunnel.unshown_refusals import UnshownRefusals
 
 WAIT_SECONDS = 60.0
 """Seconds that a request waits for a lost link."""
@@ -59,14 +61,24 @@ class UpstreamLost(Exception):
 
 
 class Proxy:
-    """Answers the connections to the local port; with a secret, only those who know it."""
+    """Answers the connections to the local port; with a secret, only those who know it.
 
-    def __init__(self, link: Link, timeout: float = WAIT_SECONDS, secret: str | None = None) -> None:
+    `show` is called with what ITK-SNAP does not show of a refused prompt, in the thread of its connection.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        timeout: float = WAIT_SECONDS,
+        secret: str | None = None,
+        show: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.secret = secret
         """The secret of the local port; None where every user of this computer may use it."""
         self._link = link
         self._timeout = timeout
         self._polls = StatusPolls(link)
+        self._refusals = UnshownRefusals(show)
         self._memory = BodyMemory()
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
@@ -148,7 +160,8 @@ class Proxy:
             try:
                 with contextlib.closing(channel):
                     upstream = self._send_request(channel, body, request, name, is_retry=attempt > 0)
-                    _forward_response(upstream, channel, client)
+                    status, answer = _forward_response(upstream, channel, client)
+                self._refusals.add(request.target, status, answer)
                 return
             except UpstreamLost:
                 log.warning("a request was cut")
@@ -174,10 +187,11 @@ class Proxy:
         return upstream
 
 
-def _forward_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> None:
+def _forward_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> tuple[int, bytes]:
     """Send the response on when it is complete, so that the request can be repeated if the channel breaks.
 
-    A larger one is passed on as it comes, because a host could answer without end.
+    A larger one is passed on as it comes, because a host could answer without end. Returns its status and body, which
+    is left out where it is large.
     """
     response: h11.Response | None = None
     parts: list[bytes] = []
@@ -196,10 +210,11 @@ def _forward_response(upstream: h11.Connection, channel: Channel, client: Client
                     client.send(build_response(response), *(h11.Data(data=part) for part in parts))
                     parts.clear()
                     _stream_response(upstream, channel, client)
-                    return
+                    return response.status_code, b""
             elif isinstance(event, h11.EndOfMessage) and response is not None:
-                client.send_response(build_response(response, size), b"".join(parts))
-                return
+                body = b"".join(parts)
+                client.send_response(build_response(response, size), body)
+                return response.status_code, body
             elif not isinstance(event, h11.InformationalResponse):
                 raise UpstreamLost
     except (ChannelError, h11.RemoteProtocolError):

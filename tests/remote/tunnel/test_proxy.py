@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dls.contract import NO_IMAGE, UNKNOWN_SESSION
 from dls.remote.tunnel.link import Closed, Connected, ConnectionLost, LinkState, ServerStopped
 from tests.support.http_server import LiveServer
 from tests.support.itksnap import ItkSnap
@@ -106,3 +107,29 @@ def test_a_server_that_is_back_before_the_loss_is_noticed(proxied_server: Proxie
     endpoint.is_up = True
     link.handle(Connected(endpoint))
     assert proxied_server.snap.get("/v2/models").status == 200
+
+
+def test_a_prompt_for_an_image_that_went_elsewhere(proxied_server: ProxiedServer) -> None:
+    """ITK-SNAP sends an image once, whatever the server: the way out is in the answer, and once in the panel."""
+    snap = proxied_server.snap
+    snap.start()
+    for _ in range(2):
+        answer = snap.point(1, 1, 1)
+        assert answer.status == 409 and answer.error == NO_IMAGE
+        assert "choose another image, time point or model" in answer.error and "restart" in answer.error
+    assert snap.draw("scribble", np.ones((3, 4, 5), np.float32)).error == NO_IMAGE
+    assert proxied_server.shown == [f"A click in ITK-SNAP was refused. {NO_IMAGE}"]
+    snap.session = "gone"
+    assert snap.point(1, 1, 1).status == 404
+    assert len(proxied_server.shown) == 2 and UNKNOWN_SESSION in proxied_server.shown[1]
+
+
+def test_other_refusals_are_not_shown_in_the_panel(proxied_server: ProxiedServer) -> None:
+    """The user has seen them in ITK-SNAP, or can do nothing about them there."""
+    snap = proxied_server.snap
+    snap.session = "gone"
+    assert snap.upload(np.zeros((3, 4, 5), np.float32)).status == 404
+    snap.start()
+    snap.upload(np.zeros((3, 4, 5), np.float32))
+    assert snap.point(9, 9, 9).status == 400
+    assert proxied_server.shown == []

@@ -98,7 +98,7 @@ def test_unknown_and_ended_sessions(snap: ItkSnap) -> None:
         assert_refused(snap.draw("lasso", TRUTH), 404)
         assert_refused(snap.get(f"/reset_interactions/{session}"), 404)
         assert_refused(snap.get(f"/end_session/{session}"), 404)
-    assert "choose the model again" in snap.point(1, 1, 1).error
+    assert "choose another image" in snap.point(1, 1, 1).error
     assert_refused(snap.get("/v2/start_session/no-such-model"), 404)
     assert_refused(snap.get("/no/such/route"), 404)
     assert_refused(snap.post("/status", b"", b""), 404)
