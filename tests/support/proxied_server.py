@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -31,16 +32,22 @@ class CuttableChannel(Channel):
         self.is_closed = False
         self.sent = b""
         """The first bytes of everything that was sent."""
+        self.sent_bytes = 0
 
     @property
     def is_open(self) -> bool:
         return not self.is_closed
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(select.select([self._sock], [], [], 0)[0])
 
     def settimeout(self, seconds: float | None) -> None:
         self._sock.settimeout(seconds)
 
     def sendall(self, data: bytes | memoryview) -> None:
         self.sent += data[:2000]
+        self.sent_bytes += len(data)
         try:
             self._sock.sendall(data)
         except OSError as error:

@@ -11,7 +11,7 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import h11
 
@@ -46,6 +46,8 @@ MAX_BUFFERED_RESPONSE = 4 << 20
 """Size in bytes up to which a response is sent on only when it is complete; masks are smaller."""
 MAX_CLIENTS = 128
 """Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 503."""
+PIECE_BYTES = 256 * 1024
+"""Size of the pieces in which a body is sent; between two of them the server may have refused it."""
 READ_ALL = 1 << 24
 """Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
 
@@ -132,6 +134,8 @@ class Proxy:
                 client.refuse(*encode_error(401, SECRET_NEEDED))
                 return False
             self._answer(client, request, body)
+            if not body.is_complete:
+                client.linger()
         finally:
             if not body.is_complete:
                 client.stop_reading()
@@ -160,7 +164,7 @@ class Proxy:
             try:
                 with contextlib.closing(channel):
                     upstream = self._send_request(channel, body, request, name, is_retry=attempt > 0)
-                    status, answer = _forward_response(upstream, channel, client)
+                    status, answer = _forward_response(upstream, channel, client, body)
                 self._refusals.add(request.target, status, answer)
                 return
             except UpstreamLost:
@@ -173,21 +177,37 @@ class Proxy:
     def _send_request(
         self, channel: Channel, body: Body, request: h11.Request, name: str, *, is_retry: bool
     ) -> h11.Connection:
-        """Send the request over a channel; a failure shows when the response is read."""
+        """Send the request over a channel; a failure shows when the response is read.
+
+        The server looks for the session before it reads a body. What is answered meanwhile is answered for good, so
+        the rest of an image for a session that is gone is not sent over the link.
+        """
         upstream = h11.Connection(h11.CLIENT)
         headers = build_request_headers(request.headers.raw_items(), name, is_retry=is_retry)
         head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
         try:
             channel.sendall(head or b"")
-            for chunk in body.chunks():
-                channel.sendall(chunk)
+            for piece in _pieces(body):
+                if channel.is_answered:
+                    log.debug("a request was answered before it was sent to its end")
+                    break
+                channel.sendall(piece)
         except ChannelError:
             # The server may have refused the request before it had read all of it.
             log.debug("the rest of a request was not taken")
         return upstream
 
 
-def _forward_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> tuple[int, bytes]:
+def _pieces(body: Body) -> Iterator[bytes | memoryview]:
+    """Yield the body in pieces that a link takes at once: a chunk is all that has arrived meanwhile."""
+    for chunk in body.chunks():
+        for start in range(0, len(chunk), PIECE_BYTES):
+            yield memoryview(chunk)[start : start + PIECE_BYTES]
+
+
+def _forward_response(
+    upstream: h11.Connection, channel: Channel, client: ClientConnection, request_body: Body
+) -> tuple[int, bytes]:
     """Send the response on when it is complete, so that the request can be repeated if the channel breaks.
 
     A larger one is passed on as it comes, because a host could answer without end. Returns its status and body, which
@@ -213,7 +233,7 @@ def _forward_response(upstream: h11.Connection, channel: Channel, client: Client
                     return response.status_code, b""
             elif isinstance(event, h11.EndOfMessage) and response is not None:
                 body = b"".join(parts)
-                client.send_response(build_response(response, size), body)
+                client.send_response(build_response(response, size, closes=not request_body.is_complete), body)
                 return response.status_code, body
             elif not isinstance(event, h11.InformationalResponse):
                 raise UpstreamLost
