@@ -72,6 +72,13 @@ REFUSALS = {
 }
 """Sentences by status for requests that can't be read, at the local port and at the server alike."""
 
+BEGIN_ANEW = "ITK-SNAP sends the image again when you choose another image, time point or model in it, or restart it."
+"""What a user can do about a session that can't be continued: nothing else makes ITK-SNAP send an image twice."""
+NO_IMAGE = f"This session has no image: ITK-SNAP has sent it to another server or port, and sends it once. {BEGIN_ANEW}"
+"""Refusal of a prompt before an image: ITK-SNAP remembers what it has uploaded by image, not by server."""
+UNKNOWN_SESSION = f"The server does not know this session any more. {BEGIN_ANEW}"
+"""Refusal of a request for a session that was ended or never begun."""
+
 PROOF_MAGIC = b"dls-proof-1\n"
 """First bytes of a connection to a server's loopback port."""
 NONCE_BYTES = PROOF_BYTES = 32

@@ -174,7 +174,7 @@ def connect(
         cleanup.callback(connection.close)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        listener = _open_port(connection, Proxy(link, secret=secret), local_port, phases)
+        listener = _open_port(connection, Proxy(link, secret=secret, show=phases.reporter.note), local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))

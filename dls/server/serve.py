@@ -301,6 +301,8 @@ def _bind(options: ServeOptions) -> Iterator[_Listeners]:
                 proven = listener
             else:
                 plain.append(listener)
+                if (other := sockets.other_loopback(options.host, listener)) is not None:
+                    plain.append(stack.enter_context(other))
         if not plain and proven is None:
             raise ListenError(
                 "The server has nothing to listen on.", "Name an address with --host or a socket with --uds."

@@ -73,7 +73,10 @@ def tcp_socket(host: str, port: int) -> socket.socket:
         )[0]
     except OSError as error:
         raise ListenError(f"{host!r} is no address of this computer.", "Name another one with --host.") from error
-    listener = socket.socket(family, kind, protocol)
+    try:
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _translate_bind_error(host, port, error) from error
     if sys.platform != "win32":  # on Windows it would let two programs share the port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -83,6 +86,24 @@ def tcp_socket(host: str, port: int) -> socket.socket:
         raise _translate_bind_error(host, port, error) from error
     listener.listen(BACKLOG)
     return listener
+
+
+def other_loopback(host: str, listener: socket.socket) -> socket.socket | None:
+    """Listen on the other loopback address too, with the same port: "localhost" may mean either of them.
+
+    Returns None where the listener is for no or for one loopback address of the user's own choice, or where the system
+    has no other. Raises ListenError where somebody else has that port: clients would reach them.
+    """
+    if host not in ("127.0.0.1", "localhost"):
+        return None
+    address = "::1" if listener.family == socket.AF_INET else "127.0.0.1"
+    try:
+        return tcp_socket(address, int(listener.getsockname()[1]))
+    except ListenError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        return None
 
 
 def _translate_bind_error(host: str, port: int, error: OSError) -> ListenError:

@@ -142,7 +142,7 @@ def test_a_journal_that_is_gone_or_another_session_s(stored: tuple[Path, list[st
             snap = ItkSnap(server.port)
             snap.session, snap.shape = stored[1][0], SHAPE
             answer = snap.point(*LAST)
-            assert answer.status == 409 and "damaged" in answer.error and "choose the model again" in answer.error
+            assert answer.status == 409 and "damaged" in answer.error and "choose another image" in answer.error
             assert snap.get(f"/reset_interactions/{snap.session}").status == 200
             np.testing.assert_array_equal(snap.mask(snap.point(*LAST)), expected([LAST]))
 

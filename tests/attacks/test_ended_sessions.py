@@ -53,7 +53,7 @@ def test_an_upload_for_a_session_that_was_ended_meanwhile(tmp_path: Path, how: s
                     other.start("painter")
 
         answer = upload_while(snap, server.port, tmp_path, end)
-        assert answer.startswith(b"HTTP/1.1 404") and b"choose the model again" in answer
+        assert answer.startswith(b"HTTP/1.1 404") and b"choose another image" in answer
         assert engine.is_open == 0
         assert snap.point(1, 1, 1).status == 404
     assert not [path for path in tmp_path.rglob("*") if snap.session in path.name]

@@ -196,7 +196,7 @@ def test_connections_without_end(proxied_server: ProxiedServer, monkeypatch: pyt
             assert client.recv(100).startswith(b"HTTP/1.1 100 ")
         assert ask(proxied_server.port, GET).startswith(b"HTTP/1.1 503 ")
         busy[0].sendall(b"half12345")
-        assert busy[0].recv(100).startswith(b"HTTP/1.1 404 ")
+        assert busy[0].recv(100).startswith(b"HTTP/1.1 405 ")
         busy[0].close()
         until(lambda: ask(proxied_server.port, GET).startswith(b"HTTP/1.1 200 "))
 

@@ -54,7 +54,7 @@ def test_a_replay_that_differs_much_is_refused(tmp_path: Path) -> None:
     with serving(in_process(PainterThatMovesMany), folder=tmp_path) as server:
         snap.url = f"http://127.0.0.1:{server.port}"
         answer = snap.draw("scribble", DOT)
-        assert answer.status == 409 and "300 voxels" in answer.error and "choose the model again" in answer.error
+        assert answer.status == 409 and "300 voxels" in answer.error and "choose another image" in answer.error
         assert snap.get(f"/reset_interactions/{snap.session}").status == 200
         np.testing.assert_array_equal(snap.mask(snap.draw("scribble", DOT)), DOT)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.lab import OTHER, Client, Lab, Work, is_gone
+from tests.faults.polls import Polls, polling
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Scene:
     lab: Lab
     client: Client
     work: Work
+    polls: Polls
     since: float = 0.0
     """When the outage ended or, for a fault without an outage, when it happened."""
 
@@ -44,14 +46,18 @@ class Fault:
     """Further lines of sshd_config."""
     delay: float = 0.0
     """Seconds that every byte takes in one direction."""
+    client_ends: bool = False
+    """Whether the client itself ends, so that nobody listens for a while and a click would fail too."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The seconds until the next click was answered, and what was lost."""
+    """The seconds until the next click was answered, what was lost, and how long polls failed."""
 
     seconds: float
     lost: tuple[str, ...]
+    failing: float
+    """Seconds in which a poll of `/status` failed, or was not answered soon."""
 
 
 def run_fault(lab: Lab, fault: Fault) -> Outcome:
@@ -68,13 +74,15 @@ def run_fault(lab: Lab, fault: Fault) -> Outcome:
 def _run_in_lab(lab: Lab, fault: Fault) -> Outcome:
     client = Client(lab)
     try:
-        scene = Scene(lab, client, Work(client.port, fault.side).begin())
-        scene.start_clock()
-        fault.inject(scene)
-        scene.work.click()
-        seconds = time.monotonic() - scene.since
-        scene.work.scribble()
-        return Outcome(seconds, tuple(scene.work.lost))
+        work = Work(client.port, fault.side).begin()
+        with polling(client.port) as polls:
+            scene = Scene(lab, client, work, polls)
+            scene.start_clock()
+            fault.inject(scene)
+            scene.work.click()
+            seconds = time.monotonic() - scene.since
+            scene.work.scribble()
+        return Outcome(seconds, tuple(scene.work.lost), polls.failing)
     finally:
         client.close()
         if fault.sshd:
@@ -267,12 +275,13 @@ def client_killed(scene: Scene) -> None:
 
 
 def laptop_slept(scene: Scene) -> None:
-    """Stop the client for so long that the host has closed its connection."""
-    scene.client.process.send_signal(signal.SIGSTOP)
-    with scene.lab.filtered("-j", "DROP"):
-        time.sleep(20)
-    scene.lab.signal_sshd(signal.SIGKILL)
-    scene.client.process.send_signal(signal.SIGCONT)
+    """Stop the client, and ITK-SNAP with it, for so long that the host has closed its connection."""
+    with scene.polls.stopped():
+        scene.client.process.send_signal(signal.SIGSTOP)
+        with scene.lab.filtered("-j", "DROP"):
+            time.sleep(20)
+        scene.lab.signal_sshd(signal.SIGKILL)
+        scene.client.process.send_signal(signal.SIGCONT)
     scene.start_clock()
 
 
@@ -309,6 +318,6 @@ FAULTS = (
     Fault("socket file deleted", socket_deleted),
     Fault("server's port taken", port_taken, sshd="AllowStreamLocalForwarding no"),
     Fault("run directory cleaned away", tmp_cleaned),
-    Fault("client killed and started again", client_killed),
+    Fault("client killed and started again", client_killed, client_ends=True),
     Fault("laptop asleep", laptop_slept, slow=True),
 )

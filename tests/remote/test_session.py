@@ -20,6 +20,7 @@ from dls.remote.tunnel.supervisor import Supervisor
 from dls.server.engines.region import RegionEngine
 from dls.server.volume import SCRIBBLE, Geometry, Prompt, Volume
 from tests.support.connecting import command, connected
+from tests.support.ipv6 import NEEDS_IPV6
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import free_port, interruptible, is_gone, until
 from tests.support.synthetic import ellipsoid, noisy
@@ -103,11 +104,18 @@ def test_a_host_that_forbids_all_forwarding(clean: str, short_folder: Path) -> N
         connected(server, clean)
 
 
-def test_the_local_port(host: sshd.Server, clean: str) -> None:
-    """It is 8911 or, with a note, the next free one; a port that was asked for and is taken is an error."""
-    with socket.socket() as taken:
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [(socket.AF_INET, "127.0.0.1"), pytest.param(socket.AF_INET6, "::1", marks=NEEDS_IPV6)],
+)
+def test_the_local_port(host: sshd.Server, clean: str, family: socket.AddressFamily, address: str) -> None:
+    """It is 8911 or, with a note, the next free one; a port that was asked for and is taken is an error.
+
+    A port that another program has on [::1] alone is taken too: "localhost" would lead there.
+    """
+    with socket.socket(family) as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 8911))
+        taken.bind((address, 8911))
         taken.listen()
         session, reporter = connected(host, clean, local_port=None)
         assert session.port != 8911 and any("8911 is taken" in note for note in reporter.notes)
@@ -115,6 +123,21 @@ def test_the_local_port(host: sshd.Server, clean: str) -> None:
         with pytest.raises(ForwardError, match="8911") as caught:
             connected(host, clean, local_port=8911)
         assert "--local-port" in caught.value.hint
+
+
+@NEEDS_IPV6
+def test_the_local_port_on_both_loopback_addresses(host: sshd.Server, clean: str) -> None:
+    """A client that takes "localhost" for [::1] reaches the same server, and both ports close with the session."""
+    session, _ = connected(host, clean)
+    for address in ("127.0.0.1", "[::1]", "localhost"):
+        snap = ItkSnap(session.port, address)
+        snap.start()
+        assert snap.upload(np.zeros((3, 4, 5), np.float32)).status == 200
+        assert snap.get("/status").status == 200
+    session.close()
+    for address in ("127.0.0.1", "::1"):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address, session.port), 10).close()
 
 
 def test_two_clients_share_a_server(host: sshd.Server, clean: str) -> None:

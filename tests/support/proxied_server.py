@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from dls.contract import ServerState
@@ -31,13 +32,22 @@ class CuttableChannel(Channel):
         self.is_closed = False
         self.sent = b""
         """The first bytes of everything that was sent."""
+        self.sent_bytes = 0
 
     @property
     def is_open(self) -> bool:
         return not self.is_closed
 
+    @property
+    def is_answered(self) -> bool:
+        return bool(select.select([self._sock], [], [], 0)[0])
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+
     def sendall(self, data: bytes | memoryview) -> None:
         self.sent += data[:2000]
+        self.sent_bytes += len(data)
         try:
             self._sock.sendall(data)
         except OSError as error:
@@ -86,6 +96,8 @@ class ProxiedServer:
     endpoint: LocalEndpoint
     port: int
     snap: ItkSnap
+    shown: list[str] = field(default_factory=list)
+    """What the panel shows of refused prompts."""
 
     def connect(self) -> socket.socket:
         """Open a connection to the local port, for what curl does not do."""
@@ -110,7 +122,8 @@ def proxied(server_port: int, secret: str | None = None) -> Iterator[ProxiedServ
     """Run a proxy in front of the server; its link opens no channels ahead of need. `secret` is the local port's."""
     endpoint = LocalEndpoint(server_port)
     link = Link(endpoint, pool_size=0)
-    proxy = Proxy(link, timeout=2.0, secret=secret)
+    shown: list[str] = []
+    proxy = Proxy(link, timeout=2.0, secret=secret, show=shown.append)
 
     def serve(sock: socket.socket) -> None:
         with sock:
@@ -126,7 +139,7 @@ def proxied(server_port: int, secret: str | None = None) -> Iterator[ProxiedServ
 
         threading.Thread(target=accept, daemon=True).start()
         port = listener.getsockname()[1]
-        yield ProxiedServer(link, endpoint, port, ItkSnap(port))
+        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown)
         listener.shutdown(socket.SHUT_RDWR)
     for channel in endpoint.channels:
         channel.close()

@@ -24,6 +24,11 @@ class Channel:
         """Whether neither side has closed the channel, as far as this side knows."""
         return not (self.raw.closed or self.raw.eof_received)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether data wait to be read, or the other side has sent the end of its stream."""
+        return bool(self.raw.recv_ready() or self.raw.eof_received or self.raw.closed)
+
     def settimeout(self, seconds: float | None) -> None:
         """Limit how long `recv` and `sendall` may wait; None for no limit."""
         self.raw.settimeout(seconds)

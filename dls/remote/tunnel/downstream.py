@@ -147,6 +147,12 @@ class ClientConnection:
         with contextlib.suppress(ClientDisconnected, OSError):
             self._sock.settimeout(LINGER_SECONDS)
             self.send_response(response, body)
+        self.linger()
+
+    def linger(self) -> None:
+        """End the answers, and take what the client still sends until it has read them, for a while."""
+        with contextlib.suppress(OSError):
+            self._sock.settimeout(LINGER_SECONDS)
             self._sock.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + LINGER_SECONDS
             while self._sock.recv(READ_SIZE) and (left := deadline - time.monotonic()) > 0:

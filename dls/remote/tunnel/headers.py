@@ -39,9 +39,28 @@ def build_request_headers(headers: Headers, name: str, *, is_retry: bool) -> lis
     return result
 
 
+def build_status_headers(headers: Headers, name: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a request for `/status` as they are sent to the server, which gets no body with it."""
+    body = (b"content-length", b"transfer-encoding")
+    return [pair for pair in build_request_headers(headers, name, is_retry=False) if pair[0].lower() not in body]
+
+
 def build_response_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of a server's response as they are sent to the client, without the chunked encoding."""
     return [(key, value) for key, value in headers if key.lower() not in (*HOP_HEADERS, b"transfer-encoding")]
+
+
+def build_response(response: h11.Response, size: int | None = None, *, closes: bool = False) -> h11.Response:
+    """Return the server's response as it is sent to the client; one without a known size goes out in chunks.
+
+    With `closes` it says that the connection ends after it, as when the request was not read to its end.
+    """
+    headers = build_response_headers(response.headers.raw_items())
+    if size is not None and content_length(headers) is None:
+        headers.append((b"content-length", str(size).encode()))
+    if closes:
+        headers.append((b"connection", b"close"))
+    return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)
 
 
 def is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -29,6 +29,7 @@ class LinkState(enum.Enum):
     ASLEEP = "asleep"
     """The server ended on purpose and nobody needs it; the next request starts it again."""
     CLOSED = "closed"
+    """The user closed the session, or nobody tries to reconnect any more: requests are refused at once."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,20 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class GaveUp:
+    """There is no point in another attempt to reconnect."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Closed:
     """The user closed the session."""
 
     reason: str = CLOSED
 
 
-LinkEvent = Connected | ConnectionLost | ServerLost | ServerStopped | Failed | Closed
+LinkEvent = Connected | ConnectionLost | ServerLost | ServerStopped | Failed | GaveUp | Closed
 
 TRANSITIONS: dict[LinkState, dict[type[LinkEvent], LinkState]] = {
     LinkState.OPEN: {
@@ -83,6 +91,7 @@ TRANSITIONS: dict[LinkState, dict[type[LinkEvent], LinkState]] = {
         ServerLost: LinkState.LOST,
         ServerStopped: LinkState.ASLEEP,
         Failed: LinkState.LOST,
+        GaveUp: LinkState.CLOSED,
         Closed: LinkState.CLOSED,
     },
     LinkState.LOST: {
@@ -91,6 +100,7 @@ TRANSITIONS: dict[LinkState, dict[type[LinkEvent], LinkState]] = {
         ServerLost: LinkState.LOST,
         ServerStopped: LinkState.ASLEEP,
         Failed: LinkState.LOST,
+        GaveUp: LinkState.CLOSED,
         Closed: LinkState.CLOSED,
     },
     LinkState.ASLEEP: {
@@ -98,6 +108,7 @@ TRANSITIONS: dict[LinkState, dict[type[LinkEvent], LinkState]] = {
         ConnectionLost: LinkState.LOST,
         ServerStopped: LinkState.ASLEEP,
         Failed: LinkState.LOST,
+        GaveUp: LinkState.CLOSED,
         Closed: LinkState.CLOSED,
     },
     LinkState.CLOSED: {
@@ -181,7 +192,8 @@ class Link:
     def open_channel(self, timeout: float) -> Channel:
         """Return a channel to the server, after waiting up to `timeout` seconds for the link to be open.
 
-        With a timeout of 0, as `/status` has, a server that is asleep is not started. Raises LinkError.
+        With a timeout of 0, as `/status` has, a server that is asleep is not started, and a channel to an open link is
+        tried once only. Raises LinkError.
         """
         started = time.monotonic()
         deadline = started + timeout
@@ -191,7 +203,7 @@ class Link:
             if channel is not None:
                 self.pool.refill()
                 return channel
-            if time.monotonic() > max(deadline, started + NOTICE_SECONDS):
+            if timeout <= 0 or time.monotonic() > max(deadline, started + NOTICE_SECONDS):
                 raise LinkError(self._reason or "The server does not take requests.")
 
     def _wait_until_open(self, deadline: float, *, is_demand: bool) -> Endpoint:

@@ -1,4 +1,4 @@
-"""The local port: sshtunnel's listener, which stays open while the link behind it is lost and restored."""
+"""The local port: sshtunnel's listener and one on [::1], open while the link behind them is lost and restored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import sshtunnel
 
 from dls.contract import DEFAULT_PORT
 from dls.errors import ForwardError
+from dls.remote.tunnel.ipv6_listener import Ipv6Listener
 
 PORTS_TO_TRY = 20
 """Number of ports that are tried, from the default one on."""
@@ -37,6 +38,10 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self.serve(self.request)
+
+
+def _handler(serve: ConnectionHandler) -> type[_Handler]:
+    return type("Handler", (_Handler,), {"serve": staticmethod(serve)})
 
 
 class _Server(sshtunnel._ThreadingForwardServer):  # type: ignore[misc]
@@ -81,7 +86,7 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
         self._transport = self._logged_in
 
     def _make_ssh_forward_handler_class(self, remote_address_: tuple[str, int]) -> type[_Handler]:
-        return type("Handler", (_Handler,), {"serve": staticmethod(self._serve)})
+        return _handler(self._serve)
 
     def _make_ssh_forward_server_class(self, remote_address_: tuple[str, int]) -> type[_Server]:
         return type("Server", (_Server,), {"bind_errors": self.bind_errors, "daemon_threads": True})
@@ -96,39 +101,63 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
 
 
 class Listener:
-    """A local port that leads to the server on the host."""
+    """A local port that leads to the server on the host, on 127.0.0.1 and, where the system has it, on [::1]."""
 
-    def __init__(self, forwarder: _Forwarder) -> None:
+    def __init__(self, forwarder: _Forwarder, ipv6: Ipv6Listener | None) -> None:
         self._forwarder = forwarder
+        self._ipv6 = ipv6
         self.port: int = forwarder.local_bind_port
 
     @classmethod
     def open(cls, transport: paramiko.Transport, serve: ConnectionHandler, port: int | None = None) -> Listener:
-        """Listen on 127.0.0.1, on this port or else on the first free one from 8911 on.
+        """Listen on this port or else on the first one from 8911 on that is free on both loopback addresses.
 
         Raises ForwardError when the port, or every port that is tried, is taken or forbidden.
         """
         ports = [port] if port is not None else list(range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TO_TRY))
+        refused: OSError | None = None
         for candidate in ports:
-            forwarder = _Forwarder(transport, serve, ("127.0.0.1", candidate))
             try:
-                forwarder.start()
-            except sshtunnel.BaseSSHTunnelForwarderError:
-                forwarder.stop()
-                if forwarder.bind_errors and forwarder.bind_errors[0].errno not in TAKEN:
-                    raise _port_error(candidate, forwarder.bind_errors[0]) from None
-                refused = forwarder.bind_errors
-                continue
-            return cls(forwarder)
+                return cls._open_one(transport, serve, candidate)
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    raise _port_error(candidate, error) from None
+                refused = error
         if port is not None:
-            raise _port_error(port, refused[0] if refused else None)
+            raise _port_error(port, refused)
         raise ForwardError(
             f"Every local port from {ports[0]} to {ports[-1]} is taken.", "Name a free one with --local-port."
         )
 
+    @classmethod
+    def _open_one(cls, transport: paramiko.Transport, serve: ConnectionHandler, port: int) -> Listener:
+        """Listen on one port; raises OSError."""
+        forwarder = _Forwarder(transport, serve, ("127.0.0.1", port))
+        try:
+            forwarder.start()
+            return cls(forwarder, _open_ipv6(forwarder.local_bind_port, serve))
+        except sshtunnel.BaseSSHTunnelForwarderError:
+            forwarder.stop()
+            raise (*forwarder.bind_errors, OSError(errno.EADDRINUSE, "it is in use"))[0] from None
+        except OSError:
+            forwarder.stop()
+            raise
+
     def close(self) -> None:
         """Stop listening; open connections end with the transport."""
+        if self._ipv6 is not None:
+            self._ipv6.close()
         self._forwarder.stop()
+
+
+def _open_ipv6(port: int, serve: ConnectionHandler) -> Ipv6Listener | None:
+    """Listen on [::1] too; None where the system has no such address. Raises OSError where the port is taken there."""
+    try:
+        return Ipv6Listener(port, _handler(serve))
+    except OSError as error:
+        if error.errno in TAKEN:
+            raise
+        return None
 
 
 def _port_error(port: int, error: OSError | None) -> ForwardError:

@@ -11,6 +11,7 @@ import logging
 import secrets
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 import h11
 
@@ -27,15 +28,15 @@ from dls.remote.tunnel.downstream import (
 )
 from dls.remote.tunnel.headers import (
     build_request_headers,
-    build_response_headers,
-    content_length,
+    build_response,
     encode_error,
-    encode_response,
     is_status,
 )
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.local_secret import is_authorized
 from dls.remote.tunnel.replay import is_repeatable
+from dls.remote.tunnel.status_polls import StatusPolls
+from dls.remote.tunnel.unshown_refusals import UnshownRefusals
 
 WAIT_SECONDS = 60.0
 """Seconds that a request waits for a lost link."""
@@ -45,6 +46,8 @@ MAX_BUFFERED_RESPONSE = 4 << 20
 """Size in bytes up to which a response is sent on only when it is complete; masks are smaller."""
 MAX_CLIENTS = 128
 """Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 503."""
+PIECE_BYTES = 256 * 1024
+"""Size of the pieces in which a body is sent; between two of them the server may have refused it."""
 READ_ALL = 1 << 24
 """Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
 
@@ -60,13 +63,24 @@ class UpstreamLost(Exception):
 
 
 class Proxy:
-    """Answers the connections to the local port; with a secret, only those who know it."""
+    """Answers the connections to the local port; with a secret, only those who know it.
 
-    def __init__(self, link: Link, timeout: float = WAIT_SECONDS, secret: str | None = None) -> None:
+    `show` is called with what ITK-SNAP does not show of a refused prompt, in the thread of its connection.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        timeout: float = WAIT_SECONDS,
+        secret: str | None = None,
+        show: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.secret = secret
         """The secret of the local port; None where every user of this computer may use it."""
         self._link = link
         self._timeout = timeout
+        self._polls = StatusPolls(link)
+        self._refusals = UnshownRefusals(show)
         self._memory = BodyMemory()
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
@@ -120,6 +134,8 @@ class Proxy:
                 client.refuse(*encode_error(401, SECRET_NEEDED))
                 return False
             self._answer(client, request, body)
+            if not body.is_complete:
+                client.linger()
         finally:
             if not body.is_complete:
                 client.stop_reading()
@@ -127,34 +143,29 @@ class Proxy:
         return client.keep_alive(body)
 
     def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
-        for_status = is_status(request.method, request.target)
+        if is_status(request.method, request.target):
+            client.send_response(*self._polls.answer(request))
+            return
         try:
-            self._exchange(client, request, body, timeout=0.0 if for_status else self._timeout)
+            self._exchange(client, request, body)
         except LinkError as error:
-            refusal = encode_error(503, f"{error.message} Try again when it is back.")
-            client.send_response(*(self._local_status() if for_status else refusal))
+            closed = self._link.state is LinkState.CLOSED
+            advice = "Start dls connect again." if closed else "Try again when it is back."
+            client.send_response(*encode_error(503, f"{error.message} {advice}"))
         except UpstreamLost:
             message = "The connection was lost in the middle of this request. Try again."
             client.send_response(*encode_error(502, message))
 
-    def _local_status(self) -> tuple[h11.Response, bytes]:
-        """Answer `/status` without the server: ITK-SNAP hangs until it is answered, and shows a 503 as not connected.
-
-        While the server is asleep the answer is positive, because the first real request starts it again.
-        """
-        if self._link.state is LinkState.ASLEEP:
-            return encode_response(200, {"status": "ok", "version": self._link.endpoint.version})
-        return encode_error(503, self._link.reason or "The server does not take requests.")
-
-    def _exchange(self, client: ClientConnection, request: h11.Request, body: Body, timeout: float) -> None:
+    def _exchange(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
         name = secrets.token_hex(8)
         for attempt in range(MAX_RETRIES + 1):
-            channel = self._link.open_channel(timeout)
+            channel = self._link.open_channel(self._timeout)
             try:
                 with contextlib.closing(channel):
                     upstream = self._send_request(channel, body, request, name, is_retry=attempt > 0)
-                    _forward_response(upstream, channel, client)
+                    status, answer = _forward_response(upstream, channel, client, body)
+                self._refusals.add(request.target, status, answer)
                 return
             except UpstreamLost:
                 log.warning("a request was cut")
@@ -166,24 +177,41 @@ class Proxy:
     def _send_request(
         self, channel: Channel, body: Body, request: h11.Request, name: str, *, is_retry: bool
     ) -> h11.Connection:
-        """Send the request over a channel; a failure shows when the response is read."""
+        """Send the request over a channel; a failure shows when the response is read.
+
+        The server looks for the session before it reads a body. What is answered meanwhile is answered for good, so
+        the rest of an image for a session that is gone is not sent over the link.
+        """
         upstream = h11.Connection(h11.CLIENT)
         headers = build_request_headers(request.headers.raw_items(), name, is_retry=is_retry)
         head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
         try:
             channel.sendall(head or b"")
-            for chunk in body.chunks():
-                channel.sendall(chunk)
+            for piece in _pieces(body):
+                if channel.is_answered:
+                    log.debug("a request was answered before it was sent to its end")
+                    break
+                channel.sendall(piece)
         except ChannelError:
             # The server may have refused the request before it had read all of it.
             log.debug("the rest of a request was not taken")
         return upstream
 
 
-def _forward_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> None:
+def _pieces(body: Body) -> Iterator[bytes | memoryview]:
+    """Yield the body in pieces that a link takes at once: a chunk is all that has arrived meanwhile."""
+    for chunk in body.chunks():
+        for start in range(0, len(chunk), PIECE_BYTES):
+            yield memoryview(chunk)[start : start + PIECE_BYTES]
+
+
+def _forward_response(
+    upstream: h11.Connection, channel: Channel, client: ClientConnection, request_body: Body
+) -> tuple[int, bytes]:
     """Send the response on when it is complete, so that the request can be repeated if the channel breaks.
 
-    A larger one is passed on as it comes, because a host could answer without end.
+    A larger one is passed on as it comes, because a host could answer without end. Returns its status and body, which
+    is left out where it is large.
     """
     response: h11.Response | None = None
     parts: list[bytes] = []
@@ -199,13 +227,14 @@ def _forward_response(upstream: h11.Connection, channel: Channel, client: Client
                 parts.append(bytes(event.data))
                 size += len(event.data)
                 if size > MAX_BUFFERED_RESPONSE:
-                    client.send(_build_response(response), *(h11.Data(data=part) for part in parts))
+                    client.send(build_response(response), *(h11.Data(data=part) for part in parts))
                     parts.clear()
                     _stream_response(upstream, channel, client)
-                    return
+                    return response.status_code, b""
             elif isinstance(event, h11.EndOfMessage) and response is not None:
-                client.send_response(_build_response(response, size), b"".join(parts))
-                return
+                body = b"".join(parts)
+                client.send_response(build_response(response, size, closes=not request_body.is_complete), body)
+                return response.status_code, body
             elif not isinstance(event, h11.InformationalResponse):
                 raise UpstreamLost
     except (ChannelError, h11.RemoteProtocolError):
@@ -227,11 +256,3 @@ def _stream_response(upstream: h11.Connection, channel: Channel, client: ClientC
                 raise ClientDisconnected
     except (ChannelError, h11.RemoteProtocolError):
         raise ClientDisconnected from None
-
-
-def _build_response(response: h11.Response, size: int | None = None) -> h11.Response:
-    """Return the response for the client; one without a known size goes out in chunks."""
-    headers = build_response_headers(response.headers.raw_items())
-    if size is not None and content_length(headers) is None:
-        headers.append((b"content-length", str(size).encode()))
-    return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)

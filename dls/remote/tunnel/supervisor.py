@@ -30,6 +30,7 @@ from dls.remote.tunnel.link import (
     Connected,
     ConnectionLost,
     Failed,
+    GaveUp,
     Link,
     LinkClosed,
     LinkState,
@@ -99,14 +100,19 @@ class Supervisor(threading.Thread):
         except KeyboardInterrupt:
             pass  # pressed at a question that the main thread asks for this one; it is raised there too
         except DlsError as error:
-            self.error = error
-            with contextlib.suppress(LinkClosed):
-                self._link.handle(Failed(error.message))
+            self._give_up(error)
         except Exception as error:  # a bug must not look like a link that is fine
-            self.error = LinkError(
-                f"dls failed with an internal error while it monitored the link: {type(error).__name__}: {error}."
+            self._give_up(
+                LinkError(
+                    f"dls failed with an internal error while it monitored the link: {type(error).__name__}: {error}."
+                )
             )
         self.ended.set()
+
+    def _give_up(self, error: DlsError) -> None:
+        self.error = error
+        with contextlib.suppress(LinkClosed):
+            self._link.handle(GaveUp(error.message))
 
     def _supervise(self) -> None:
         deadline = LINK_DEADLINE

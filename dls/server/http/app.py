@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dls.errors import Exhausted, RequestError
@@ -69,7 +69,10 @@ def make_app(
         MemoryError: answer_memory_error,
         Exception: answer_unexpected_error,
     }
-    app = Starlette(routes=[*routes(endpoints), Mount("/", native)], exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes(endpoints), exception_handlers=handlers, lifespan=lifespan)
+    # A route for every address would hide that one of ours has another method, and 405 would become 404.
+    app.router.default = native
+    app.router.redirect_slashes = False
     return RequestLogMiddleware(AccessMiddleware(app, policy), activity)
 
 
@@ -123,7 +126,8 @@ async def answer_request_error(request: Request, error: RequestError) -> Respons
 
 async def answer_http_exception(request: Request, error: HTTPException) -> Response:
     """Answer a request for an address or method that the server does not have."""
-    message = f"This server has nothing at that address ({error.detail})."
+    what = "takes another method" if error.status_code == 405 else "has nothing"
+    message = f"This server {what} at that address ({error.detail})."
     return JSONResponse({"error": message}, error.status_code, headers=error.headers)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from dls.contract import BEGIN_ANEW
 from dls.errors import BadRequest, NotFound
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors
@@ -145,4 +146,4 @@ def _check_same_size(geometry: Geometry, session: Session) -> None:
     image = session.geometry
     if geometry.shape != image.shape or geometry.components != 1:
         drawn, expected = (" x ".join(map(str, reversed(shape))) for shape in (geometry.shape, image.shape))
-        raise BadRequest(f"What was drawn has the size {drawn}, the image {expected}. Send the image again.")
+        raise BadRequest(f"What was drawn has the size {drawn}, the image {expected}. {BEGIN_ANEW}")

@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from dls.contract import MANIFEST_FILE
+from dls.contract import BEGIN_ANEW, MANIFEST_FILE
 from dls.errors import Conflict
 from dls.server.sessions import journal
 from dls.server.sessions.folders import Folders
@@ -38,11 +38,6 @@ GZIP = 31
 """Window size that makes zlib read a gzip member."""
 REMOVED_PREFIX = ".removed-"
 """Start of the name that a session's folder gets before it is removed, so that nothing can be added to it."""
-BEGIN_ANEW = (
-    "In ITK-SNAP, choose the model again in the deep learning panel: that starts a new session and sends the image "
-    "again."
-)
-"""What a user can do about a session that can't be continued."""
 
 log = logging.getLogger("dls.server")
 

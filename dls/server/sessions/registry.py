@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 
+from dls.contract import UNKNOWN_SESSION
 from dls.errors import Exhausted, NotFound
 from dls.server import descriptors
 from dls.server.engines.base import Engine, Model
@@ -21,7 +22,6 @@ from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
-from dls.server.sessions.files import BEGIN_ANEW
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore
@@ -197,4 +197,4 @@ class SessionRegistry:
 
 
 def _unknown_session() -> NotFound:
-    return NotFound(f"The server does not know this session any more. {BEGIN_ANEW}")
+    return NotFound(UNKNOWN_SESSION)

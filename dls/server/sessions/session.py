@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dls.contract import NO_IMAGE
 from dls.errors import Conflict
 from dls.server.engines.base import Segmentation
 from dls.server.sessions.files import SessionFiles
@@ -51,7 +52,7 @@ class Session:
         """The image's grid; raises Conflict if no image was uploaded yet."""
         image = self.files.manifest.image
         if image is None:
-            raise Conflict("This session has no image yet. Send the image again from ITK-SNAP.")
+            raise Conflict(NO_IMAGE)
         return image.geometry
 
 

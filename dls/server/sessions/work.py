@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dls.contract import BEGIN_ANEW
 from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, RequestError
 from dls.server.engines.base import Engine, Segmentation
 from dls.server.engines.messages import EngineFault
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
 from dls.server.sessions.budget import MemoryBudget
-from dls.server.sessions.files import BEGIN_ANEW
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
 from dls.server.sessions.session import Session, compare_masks, encode_answer, read_image, record_answer
@@ -128,10 +128,7 @@ class SessionWork:
     def _check_engine(self) -> None:
         begun_with, current = self._session.files.manifest.engine, self._backend.engine.key
         if begun_with != current:
-            raise Conflict(
-                f"This session was begun with {begun_with}, and this server runs "
-                f"{current}. In ITK-SNAP, choose the model again in the deep learning panel."
-            )
+            raise Conflict(f"This session was begun with {begun_with}, and this server runs {current}. {BEGIN_ANEW}")
 
     async def _replay(self, segmentation: Segmentation, records: list[Record]) -> None:
         """Apply the prompts of the journal to a new segmentation; raises Conflict if they give another mask."""

@@ -35,7 +35,7 @@ def test_several_requests_on_one_connection(proxied_server: ProxiedServer) -> No
     with proxied_server.connect() as sock:
         sock.sendall(requests)
         received = receive_all(sock)
-    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"404", b"404", b"200", b"200"], received
+    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"405", b"405", b"200", b"200"], received
     first, second = proxied_server.endpoint.channels[:2]
     assert b"hello" in first.sent and b"3\r\nabc\r\n0\r\n\r\n" in second.sent
 

@@ -13,6 +13,7 @@ from dls.remote.tunnel.link import (
     Connected,
     ConnectionLost,
     Failed,
+    GaveUp,
     Link,
     LinkClosed,
     LinkEvent,
@@ -33,13 +34,14 @@ EVENTS: tuple[LinkEvent, ...] = (
     ServerLost("gone"),
     ServerStopped(OTHER, "stopped"),
     Failed("failed"),
+    GaveUp("hopeless"),
     Closed(),
 )
 EXPECTED: dict[LinkState, tuple[LinkState | type[Exception], ...]] = {
-    OPEN: (OPEN, LOST, LOST, ASLEEP, LOST, CLOSED),
-    LOST: (OPEN, LOST, LOST, ASLEEP, LOST, CLOSED),
-    ASLEEP: (OPEN, LOST, RuntimeError, ASLEEP, LOST, CLOSED),
-    CLOSED: (LinkClosed, LinkClosed, LinkClosed, LinkClosed, LinkClosed, CLOSED),
+    OPEN: (OPEN, LOST, LOST, ASLEEP, LOST, CLOSED, CLOSED),
+    LOST: (OPEN, LOST, LOST, ASLEEP, LOST, CLOSED, CLOSED),
+    ASLEEP: (OPEN, LOST, RuntimeError, ASLEEP, LOST, CLOSED, CLOSED),
+    CLOSED: (LinkClosed, LinkClosed, LinkClosed, LinkClosed, LinkClosed, LinkClosed, CLOSED),
 }
 """What follows on each event, in the order of EVENTS."""
 PATHS: dict[LinkState, tuple[LinkEvent, ...]] = {

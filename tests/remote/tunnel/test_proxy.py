@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dls.contract import NO_IMAGE, UNKNOWN_SESSION
 from dls.remote.tunnel.link import Closed, Connected, ConnectionLost, LinkState, ServerStopped
 from tests.support.http_server import LiveServer
 from tests.support.itksnap import ItkSnap
+from tests.support.processes import until
 from tests.support.proxied_server import ProxiedServer
 
 
@@ -19,7 +21,7 @@ def test_answers_are_passed_on_unchanged(proxied_server: ProxiedServer, live: Li
         assert (ours.status, ours.body, ours.headers["content-type"]) == (
             theirs.status, theirs.body, theirs.headers["content-type"],
         )  # fmt: skip
-    assert proxied_server.snap.post("/status", b"", b"").status == 404
+    assert proxied_server.snap.post("/status", b"", b"").status == 405
 
 
 def test_expect_continue_is_answered_locally(proxied_server: ProxiedServer) -> None:
@@ -31,12 +33,9 @@ def test_expect_continue_is_answered_locally(proxied_server: ProxiedServer) -> N
 
 
 def test_requests_while_the_link_is_lost(proxied_server: ProxiedServer) -> None:
-    """`/status` is refused without waiting; other requests wait, and are answered when the link is open again."""
+    """They wait, and are answered when the link is open again."""
     link = proxied_server.link
     link.handle(ConnectionLost("The connection to gpu was lost."))
-    answer = proxied_server.snap.get("/status")
-    assert answer.status == 503 and answer.error == "The connection to gpu was lost."
-    assert not link.demand  # it did not wait
     answer = proxied_server.snap.get("/v2/models")
     assert answer.status == 503 and "gpu was lost" in answer.error
     assert link.demand
@@ -109,3 +108,63 @@ def test_a_server_that_is_back_before_the_loss_is_noticed(proxied_server: Proxie
     endpoint.is_up = True
     link.handle(Connected(endpoint))
     assert proxied_server.snap.get("/v2/models").status == 200
+
+
+def test_a_prompt_for_an_image_that_went_elsewhere(proxied_server: ProxiedServer) -> None:
+    """ITK-SNAP sends an image once, whatever the server: the way out is in the answer, and once in the panel."""
+    snap = proxied_server.snap
+    snap.start()
+    for _ in range(2):
+        answer = snap.point(1, 1, 1)
+        assert answer.status == 409 and answer.error == NO_IMAGE
+        assert "choose another image, time point or model" in answer.error and "restart" in answer.error
+    assert snap.draw("scribble", np.ones((3, 4, 5), np.float32)).error == NO_IMAGE
+    until(lambda: proxied_server.shown == [f"A click in ITK-SNAP was refused. {NO_IMAGE}"])
+    snap.session = "gone"
+    assert snap.point(1, 1, 1).status == 404
+    until(lambda: len(proxied_server.shown) == 2 and UNKNOWN_SESSION in proxied_server.shown[1])
+
+
+def test_other_refusals_are_not_shown_in_the_panel(proxied_server: ProxiedServer) -> None:
+    """The user has seen them in ITK-SNAP, or can do nothing about them there."""
+    snap = proxied_server.snap
+    snap.session = "gone"
+    assert snap.upload(np.zeros((3, 4, 5), np.float32)).status == 404
+    snap.start()
+    snap.upload(np.zeros((3, 4, 5), np.float32))
+    assert snap.point(9, 9, 9).status == 400
+    assert proxied_server.shown == []
+
+
+def test_an_upload_for_a_session_that_is_gone(proxied_server: ProxiedServer) -> None:
+    """The server's 404 arrives before the image is sent, and hardly anything of it goes over the link."""
+    snap = proxied_server.snap
+    snap.session = "gone"
+    volume = np.random.default_rng(0).normal(size=(160, 256, 256)).astype(np.float32)
+    answer = snap.upload(volume)
+    assert answer.status == 404 and answer.error == UNKNOWN_SESSION
+    assert answer.headers["connection"] == "close"
+    [channel] = proxied_server.endpoint.channels
+    assert channel.sent_bytes < volume.nbytes / 4
+
+
+def test_a_client_that_sends_on_after_a_refusal(proxied_server: ProxiedServer) -> None:
+    """It reads the whole answer, although it has not sent all of its request."""
+    with proxied_server.connect() as sock, sock.makefile("rb") as answer:
+        sock.sendall(
+            b"POST /upload_raw/gone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n" + bytes(3_000_000)
+        )
+        said = answer.read()
+        assert said.startswith(b"HTTP/1.1 404") and said.endswith(b'."}')
+
+
+@pytest.mark.parametrize("state", ["open", "lost"])
+def test_http_1_0_without_a_host(proxied_server: ProxiedServer, state: str) -> None:
+    """A client of HTTP/1.0 need not send Host, and gets its answer."""
+    if state == "lost":
+        proxied_server.link.handle(ConnectionLost("The connection to gpu was lost."))
+    for path, status in ((b"/status", b"200"), (b"/v2/models", b"503" if state == "lost" else b"200")):
+        with proxied_server.connect() as sock, sock.makefile("rb") as answer:
+            sock.sendall(b"GET " + path + b" HTTP/1.0\r\n\r\n")
+            assert answer.readline().startswith(b"HTTP/1.1 " + status)
+            assert answer.read().endswith(b"}")

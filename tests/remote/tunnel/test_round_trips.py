@@ -11,7 +11,9 @@ import numpy as np
 import paramiko
 import pytest
 
+from dls.contract import UNKNOWN_SESSION
 from dls.demo import sshd
+from dls.remote.ssh.channel import Channel
 from dls.remote.tunnel.channel_pool import POOL_SIZE, THREAD_NAME
 from dls.remote.tunnel.downstream import LARGE_BODY, READ_SIZE
 from tests.support.connecting import connected
@@ -74,3 +76,24 @@ def test_only_the_head_of_an_upload_is_parsed(host: sshd.Server, clean: str, mon
         monkeypatch.setattr(h11.Connection, "receive_data", counted)
         assert snap.upload(volume).status == 200
         assert volume.nbytes > LARGE_BODY + READ_SIZE and 0 < sum(parsed) < READ_SIZE + 10_000
+
+
+def test_an_image_for_a_session_that_is_gone_is_hardly_sent(
+    host: sshd.Server, clean: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's 404 ends the upload, long before the image is over."""
+    sent: list[int] = []
+    send = Channel.sendall
+
+    def counted(self: Channel, data: bytes | memoryview) -> None:
+        sent.append(len(data))
+        send(self, data)
+
+    volume = np.random.default_rng(0).normal(size=(128, 256, 256)).astype(np.float32)
+    with connected(host, clean)[0] as session:
+        snap = ItkSnap(session.port)
+        snap.session = "gone"
+        monkeypatch.setattr(Channel, "sendall", counted)
+        answer = snap.upload(volume)
+        assert answer.status == 404 and answer.error == UNKNOWN_SESSION
+        assert sum(sent) < volume.nbytes / 4

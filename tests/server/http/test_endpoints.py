@@ -98,10 +98,22 @@ def test_unknown_and_ended_sessions(snap: ItkSnap) -> None:
         assert_refused(snap.draw("lasso", TRUTH), 404)
         assert_refused(snap.get(f"/reset_interactions/{session}"), 404)
         assert_refused(snap.get(f"/end_session/{session}"), 404)
-    assert "choose the model again" in snap.point(1, 1, 1).error
+    assert "choose another image" in snap.point(1, 1, 1).error
     assert_refused(snap.get("/v2/start_session/no-such-model"), 404)
     assert_refused(snap.get("/no/such/route"), 404)
-    assert_refused(snap.post("/status", b"", b""), 404)
+    assert_refused(snap.get("/status/"), 404)
+
+
+def test_a_wrong_method_is_refused_as_such(snap: ItkSnap) -> None:
+    """The answer is 405 and names the method that is right (RFC 9110, section 15.5.6)."""
+    for path in ("/status", "/v2/models", "/v2/start_session/region", f"/v2/process_point_interaction/{snap.session}"):
+        answer = snap.post(path, b"", b"")
+        assert_refused(answer, 405)
+        assert "GET" in answer.headers["allow"]
+    for path in (f"/upload_raw/{snap.session}", f"/v2/process_lasso_interaction/{snap.session}"):
+        answer = snap.get(path)
+        assert_refused(answer, 405)
+        assert answer.headers["allow"] == "POST"
 
 
 def test_bad_uploads_leave_the_session_as_it_was(opened: ItkSnap) -> None:
