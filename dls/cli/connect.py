@@ -12,6 +12,7 @@ from dls.cli.options import (
     engine_options,
     login_options,
     session_options,
+    start_reading_configuration,
     target_argument,
 )
 from dls.cli.signals import interrupt_on_termination
@@ -58,6 +59,8 @@ def connect(
     **options: Any,
 ) -> None:
     """Start a segmentation server on HOST and open a local port to it."""
+    login = build_login_options(options)
+    start_reading_configuration(target, login)
     from dls.cli.console import ready_fields, show_session, terminal
     from dls.cli.events import write_event
     from dls.remote.session import connect as open_session
@@ -68,7 +71,7 @@ def connect(
         session = open_session(
             target,
             server=build_server_options(gpu, options),
-            login=build_login_options(options),
+            login=login,
             local_port=local_port,
             local_secret=local_secret,
             prompter=prompter,

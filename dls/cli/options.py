@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -243,6 +244,17 @@ def build_login_options(options: dict[str, Any]) -> LoginOptions:
         remote_dir=options["remote_dir"],
         **{name: options[name] for name in SAME_NAMES},
     )
+
+
+def start_reading_configuration(target: str, login: LoginOptions) -> None:
+    """Let `ssh` read the configuration while the modules of the client are loaded; errors are met when it is needed."""
+    from dls.remote.ssh.openssh_config import start_early
+    from dls.remote.ssh.target import parse_destination
+
+    with contextlib.suppress(TargetError, OSError):
+        parsed = parse_destination(target)
+        if not login.via:
+            start_early(login.ssh_arguments(parsed.user, parsed.port), parsed.host)
 
 
 def build_model_spec(options: dict[str, Any]) -> ModelSpec:

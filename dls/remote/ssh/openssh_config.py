@@ -35,9 +35,7 @@ def read_settings(program: str, arguments: Sequence[str], host: str) -> tuple[Se
 
     `arguments` are the options that the user gave, in `ssh`'s own form. Raises TargetError where `ssh` refuses them.
     """
-    # With ForkAfterAuthentication, ssh wants a command, which it does not run for -G.
-    asked = _start([program, "-G", "-o", "RemoteCommand=none", *arguments, "--", host, "exec sh"])
-    plain = _start([program, "-G", "-F", "none", "--", "localhost"])
+    asked, plain = (_start(command) for command in _commands(program, arguments, host))
     try:
         return parse(_finish(asked, host)), parse(_finish(plain, host))
     finally:
@@ -47,7 +45,26 @@ def read_settings(program: str, arguments: Sequence[str], host: str) -> tuple[Se
             process.communicate()
 
 
+def start_early(arguments: Sequence[str], host: str) -> None:
+    """Start what `read_settings` will ask for, while the caller still loads the modules that need it."""
+    program = find_ssh()
+    for command in _commands(program, arguments, host) if program else ():
+        _started[tuple(command)] = _start(command)
+
+
+def _commands(program: str, arguments: Sequence[str], host: str) -> tuple[list[str], list[str]]:
+    # With ForkAfterAuthentication, ssh wants a command, which it does not run for -G.
+    asked = [program, "-G", "-o", "RemoteCommand=none", *arguments, "--", host, "exec sh"]
+    return asked, [program, "-G", "-F", "none", "--", "localhost"]
+
+
+_started: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
+"""Processes that were started early, by their command lines; each is used once."""
+
+
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    if (process := _started.pop(tuple(command), None)) is not None:
+        return process
     # A Match exec must not read what is typed here, nor paint over the progress.
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

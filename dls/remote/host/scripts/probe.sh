@@ -8,19 +8,19 @@ TAB=$(printf '\t')
 ROOT=$(absolute "$REMOTE_DIR")
 SERVER_FOUND=
 ENVIRONMENT_FOUND=
-NODE=$(uname -n)
+# One program for three answers: what a warm connect starts, it waits for.
+read -r system this_node machine <<END
+$(uname -snm)
+END
 
-say system "$(uname -s)"
-say machine "$(uname -m)"
-say hostname "$NODE"
+say system "$system"
+say machine "$machine"
+say hostname "$this_node"
 say home "$HOME"
 say uid "$USER_ID"
 say root "$ROOT"
-say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
 existing=$ROOT
 while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
-FREE=$(find_free "$existing")
-say free "$FREE"
 say filesystem "$(stat -f -c %T "$existing" 2>/dev/null)"
 
 find_temporary
@@ -54,6 +54,9 @@ if [ -n "$WITH_GPUS" ]; then say_gpus; fi
 if [ "$DEPTH" -lt 3 ] && [ -n "$ENVIRONMENT_FOUND" ]; then exit 0; fi
 
 say full 1
+say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
+FREE=$(find_free "$existing")
+say free "$FREE"
 # A directory of somebody else is refused for that.
 if [ -z "$(find_fault "$ROOT")" ]; then
   fault=$(find_storage_fault "$existing")

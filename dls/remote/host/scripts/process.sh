@@ -1,5 +1,7 @@
 # Library: the server's process.
 # shellcheck shell=sh disable=SC2329
+# This host's name, where the script knows it already.
+this_node=
 
 # is_server PID: whether a process of that number runs and is a server of ours.
 # The system gives numbers of ended processes to new ones, and a zombie still takes signals.
@@ -28,7 +30,7 @@ runs_here() {
     *) return 0 ;;
   esac
   host=${line#*'"host": "'}
-  [ "${host%%'"'*}" = "$(uname -n)" ] || return 1
+  [ "${host%%'"'*}" = "${this_node:-$(uname -n)}" ] || return 1
   case $line in
     *'"boot": "'*) ;;
     *) return 0 ;;

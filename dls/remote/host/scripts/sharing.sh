@@ -2,6 +2,8 @@
 # Values: ROOT (the remote directory), RECORD_MINUTES.
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
 # shellcheck shell=sh disable=SC2329,SC3067
+# This host's name, where the script knows it already.
+this_node=
 
 # read_claim: print the name of the host whose run directories are in the remote directory; nothing where none are.
 read_claim() {
@@ -15,15 +17,15 @@ claim() {
     "$ROOT/run" | "$ROOT/run"/*) ;;
     *) return 0 ;;
   esac
-  (set -C && uname -n >"$ROOT/run/host") 2>/dev/null
+  (set -C && printf '%s\n' "${this_node:-$(uname -n)}" >"$ROOT/run/host") 2>/dev/null
   claimed=$(read_claim)
-  if [ -n "$claimed" ] && [ "$claimed" != "$(uname -n)" ]; then exit 70; fi
+  if [ -n "$claimed" ] && [ "$claimed" != "${this_node:-$(uname -n)}" ]; then exit 70; fi
 }
 
 # say_others: print a line `taken` where the run directories here are another host's, and a line `elsewhere` with the name
 # of the record of each server that runs on another host.
 say_others() {
-  node=$(uname -n)
+  node=${this_node:-$(uname -n)}
   claimed=$(read_claim)
   if [ -n "$claimed" ] && [ "$claimed" != "$node" ]; then printf 'taken\t%s\n' "$claimed"; fi
   others=

@@ -2,6 +2,8 @@
 # Values: ROOT (the remote directory), KEY (digest of it as the user wrote it).
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
 # shellcheck shell=sh disable=SC2034,SC2329,SC3067
+# This host's name, where the script knows it already.
+this_node=
 
 USER_ID=$(id -u)
 PREFIXES="/tmp/dls-$USER_ID /var/tmp/dls-run-$USER_ID /dev/shm/dls-run-$USER_ID"
@@ -12,10 +14,13 @@ is_foreign() { { [ -e "$1" ] || [ -L "$1" ]; } && { [ ! -d "$1" ] || [ -L "$1" ]
 # is_usable FOLDER: whether something can be made there. A test for a permission does not see every read-only disk.
 is_usable() { [ -d "$1" ] && mkdir -m 700 "$1/.dls-$USER_ID-$$" 2>/dev/null && rmdir "$1/.dls-$USER_ID-$$"; }
 
+# is_written DIRECTORY: whether it is this user's own, and something can be written there: without starting a program.
+is_written() { [ -d "$1" ] && [ -O "$1" ] && [ ! -L "$1" ] && (umask 077 && : >"$1/.usable") 2>/dev/null; }
+
 # choose_prefix: print how the names of the user's directories begin in the first place where some can be made.
 choose_prefix() {
   for prefix in $PREFIXES; do
-    if is_usable "${prefix%/*}"; then
+    if is_written "$prefix" || is_usable "${prefix%/*}"; then
       printf '%s\n' "$prefix"
       return
     fi
@@ -53,7 +58,7 @@ find_temporary() {
   SECOND=
   IS_STALE=
   TEMPORARY=
-  RECORD=$ROOT/run-$(uname -n)
+  RECORD=$ROOT/run-${this_node:-$(uname -n)}
   if [ -e "$RECORD" ] || [ -L "$RECORD" ]; then
     SECOND=$(read_record)
     [ -n "$SECOND" ] || IS_STALE=1
