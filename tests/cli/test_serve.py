@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import run_dls
+from tests.support.ipv6 import has_ipv6
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import until
 
@@ -69,6 +70,7 @@ def test_the_banner_on_loopback() -> None:
         assert "†: only works if ITK-SNAP is running on the same computer" in serving.banner
         assert "Other users of this computer can use this port; --secret @FILE" in serving.banner
         assert get_status(serving.port) == 200
+        assert not has_ipv6() or get_status(serving.port, "[::1]") == 200
 
 
 def test_the_banner_on_all_addresses_carries_a_secret() -> None:

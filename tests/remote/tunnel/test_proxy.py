@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
+import threading
+
 import numpy as np
 import pytest
 
@@ -150,12 +155,23 @@ def test_an_upload_for_a_session_that_is_gone(proxied_server: ProxiedServer) -> 
 
 def test_a_client_that_sends_on_after_a_refusal(proxied_server: ProxiedServer) -> None:
     """It reads the whole answer, although it has not sent all of its request."""
+    size = 400_000_000
+    sent = 0
+
+    def send(sock: socket.socket) -> None:
+        nonlocal sent
+        with contextlib.suppress(OSError):
+            while sent < size:
+                sent += sock.send(bytes(min(1 << 16, size - sent)))
+
     with proxied_server.connect() as sock, sock.makefile("rb") as answer:
-        sock.sendall(
-            b"POST /upload_raw/gone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n" + bytes(3_000_000)
-        )
-        said = answer.read()
-        assert said.startswith(b"HTTP/1.1 404") and said.endswith(b'."}')
+        sock.sendall(b"POST /upload_raw/gone HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size)
+        sender = threading.Thread(target=send, args=(sock,))
+        sender.start()
+        head, _, body = answer.read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404") and b"\r\nconnection: close" in head
+        assert body == json.dumps({"error": UNKNOWN_SESSION}, separators=(",", ":")).encode()
+    sender.join()
 
 
 @pytest.mark.parametrize("state", ["open", "lost"])
