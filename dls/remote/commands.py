@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dls.errors import DlsError, LaunchError
 from dls.remote.host import landing, launch
 from dls.remote.host.probe import Depth, HostReport, probe
-from dls.remote.keychain import KeychainPrompter, check_available, forget
+from dls.remote.keychain import KeychainPrompter, forget
 from dls.remote.login import LoginOptions, log_in, resolve_hops
 from dls.remote.progress import Phases, Reporter
 from dls.remote.ssh.connection import Connection
@@ -23,8 +23,6 @@ def host(
 
     Where the login landed on another host than that of the server, the connection goes on to that one.
     """
-    if login.save_password:
-        check_available()
     keychain = KeychainPrompter(prompter, saves=login.save_password)
     with contextlib.ExitStack() as cleanup:
         connection = log_in(target, login, keychain, Phases(reporter))

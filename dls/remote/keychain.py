@@ -77,7 +77,12 @@ class KeychainPrompter:
     """Answers questions for a password from the keychain, and keeps those that were typed and accepted."""
 
     def __init__(self, prompter: Prompter, *, saves: bool) -> None:
-        """With `saves`, a password that the person types is kept once `login_accepted` is called."""
+        """With `saves`, a password that the person types is kept once `login_accepted` is called.
+
+        Raises TargetError where it could not be.
+        """
+        if saves:
+            check_available()
         self._prompter = prompter
         self._saves = saves
         self._offered: set[str] = set()

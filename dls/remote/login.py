@@ -5,10 +5,9 @@ The carriers are imported where they are used: most connections need none of the
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import dataclass
-from pathlib import PurePath
+from functools import cached_property
+from pathlib import Path, PurePath
 
 from dls.errors import DlsError, TargetError
 from dls.remote.progress import Phase, Phases
@@ -16,7 +15,7 @@ from dls.remote.ssh.algorithms import unsupported
 from dls.remote.ssh.config import resolve_hops
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import NeedsOpenSsh, NoCommonAlgorithm
-from dls.remote.ssh.openssh_config import find_ssh
+from dls.remote.ssh.openssh_config import find_ssh, is_there
 from dls.remote.ssh.options import LoginOptions
 from dls.remote.ssh.prompters import BatchPrompter
 from dls.remote.ssh.prompts import Prompter
@@ -79,7 +78,7 @@ def choose(hops: tuple[Target, ...], options: LoginOptions) -> Choice:
 
 def _is_shared(program: str, target: Target, options: LoginOptions) -> bool:
     """Return whether `ssh` has an open connection to the target that it shares."""
-    if not target.control_path or not os.path.exists(target.control_path):  # noqa: PTH110 - Path.exists may raise
+    if not target.control_path or not is_there(Path(target.control_path)):
         return False
     from dls.remote.carriers.openssh import has_master
 
@@ -135,9 +134,13 @@ class _Login:
         assert connection is not None
         return connection
 
+    @cached_property
+    def _program(self) -> str | None:
+        return find_ssh()
+
     @property
     def _may_use_openssh(self) -> bool:
-        return self.options.carrier == "auto" and find_ssh() is not None
+        return self.options.carrier == "auto" and self._program is not None
 
     def _can_mend(self, hop: Target, error: DlsError) -> bool:
         """Return whether `ssh` could get further: with a ProxyCommand, where that is an `ssh` that could not ask."""
@@ -170,6 +173,8 @@ class _Login:
 
     def _go_on_with_ssh(self, hop: Target, reached: Connection | None) -> Connection:
         """Go on from the jump host that was reached; where a jump host itself needs `ssh`, from the beginning."""
+        from dls.remote.carriers.private_folder import has_unix_sockets
+
         if reached is not None and hop is self.hops[-1] and has_unix_sockets():
             return self._run_ssh(jump_host=reached)
         if reached is not None:
@@ -179,10 +184,9 @@ class _Login:
     def _run_ssh(self, *, shared: bool = False, jump_host: Connection | None = None) -> Connection:
         from dls.remote.carriers.openssh import open_through_ssh
 
-        program = find_ssh()
-        assert program is not None
+        assert self._program is not None
         return open_through_ssh(
-            program,
+            self._program,
             self.hops[-1],
             self.options,
             self.prompter,
@@ -197,8 +201,3 @@ def _explain(hop: Target, error: DlsError) -> str:
     if isinstance(error, NeedsOpenSsh):
         return f"The login to {hop.label} needs {error.reason}: this computer's ssh logs in."
     return f"{error.message} This computer's ssh logs in."
-
-
-def has_unix_sockets() -> bool:
-    """Whether Python has Unix sockets on this system: not on Windows."""
-    return hasattr(socket, "AF_UNIX")

@@ -16,7 +16,7 @@ from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
-from dls.remote.keychain import KeychainPrompter, check_available
+from dls.remote.keychain import KeychainPrompter
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
@@ -155,12 +155,10 @@ def connect(
     """
     requirements(server.engine)
     secret = choose_secret(local_secret)
-    if login.save_password:
-        check_available()
+    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
     if variable := web_proxy.catching_variable(os.environ):
         phases.reporter.note(web_proxy.warning(variable))
-    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     cache = CachingPrompter(keychain, keychain.login_accepted)
     questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)

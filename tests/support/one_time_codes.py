@@ -16,8 +16,8 @@ class CodePrompter(ScriptedPrompter):
         super().__init__({"Password": "sesame", "code": "123456" if second is None else ["123456", second]})
 
 
-class WithCode:
-    """A login that asks for a password and a one-time code."""
+class OnlyQuestions:
+    """A login by keyboard-interactive alone (RFC 4256)."""
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -30,6 +30,10 @@ class WithCode:
 
     def kbdint_auth_supported(self) -> bool:
         return True
+
+
+class WithCode(OnlyQuestions):
+    """A login that asks for a password and a one-time code."""
 
     def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
         return "", "", "", [("Password: ", False), ("Verification code: ", False)]

@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dls.remote.carriers.private_folder import make_private_folder
+from dls.remote.carriers.private_folder import has_unix_sockets, make_private_folder
 
 MAX_QUESTION = 1 << 16
 """Bytes that a question may have."""
@@ -57,7 +57,7 @@ class AskpassServer:
     @classmethod
     def is_possible(cls) -> bool:
         """Whether this system has Unix sockets and can run a script as SSH_ASKPASS."""
-        return os.name != "nt"
+        return has_unix_sockets()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ import contextlib
 import shlex
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from dls.contract import DEFAULT_REMOTE_DIR
 from dls.errors import DlsError, HostError
@@ -19,7 +19,7 @@ from dls.remote.host import install
 from dls.remote.host.packages import SSH_SERVER, Code
 from dls.remote.host.probe import Depth, probe
 from dls.remote.host.scripts import read_ssh_server, render
-from dls.remote.progress import Phase, Silent
+from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.pinned import KeyPair, open_pinned
 from dls.remote.ssh.pipe_shell import PipeShell
@@ -49,13 +49,14 @@ class InnerServer:
     """The credential with which the stream was opened, in words."""
     carriers: Sequence[Carrier]
     """What is closed with the connection; it stays open in an error."""
-    new_host_key: str = ""
-    remote_dir: str = DEFAULT_REMOTE_DIR
+    remote_dir: str
     """Where asyncssh is installed on a host without sshd."""
-    installs: bool = True
+    installs: bool
     """Whether asyncssh may be installed."""
-    phase: Phase = field(default_factory=lambda: Phase(Silent()))
+    phase: Phase
     """Shows the installation."""
+    new_host_key: str = ""
+    """What became of a host key that was new, as `Connection.new_host_key`."""
 
     def open(self, target: Target, stream: Stream, shell: PipeShell) -> Connection:
         """Let the shell become an SSH server and log in to it.

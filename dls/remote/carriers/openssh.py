@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from dls.errors import ConnectError, LinkError, LoginError
 from dls.remote.carriers.askpass import AskpassServer
-from dls.remote.carriers.dialogue import Dialogue
 from dls.remote.carriers.inner import InnerServer
 from dls.remote.carriers.relay import Relay
+from dls.remote.carriers.ssh_answers import SshAnswers
 from dls.remote.carriers.ssh_errors import NOISE, read_errors
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
@@ -99,9 +99,9 @@ def open_through_ssh(
             installs=installs,
             phase=phase,
         )
-        dialogue = Dialogue(target, prompter, options.password, accept_new=options.accept_new_host_key)
-        shell = PipeShell(target, pipe.socket, idle=lambda: dialogue.answer(askpass))
-        with _explained(target, pipe, shell, dialogue):
+        answers = SshAnswers(target, prompter, options.password, accept_new=options.accept_new_host_key)
+        shell = PipeShell(target, pipe.socket, idle=lambda: answers.give(askpass))
+        with _explained(target, pipe, shell, answers):
             shell.start()
             connection = inner.open(target, pipe.socket, shell)
         failed.pop_all()
@@ -111,16 +111,15 @@ def open_through_ssh(
 
 
 @contextlib.contextmanager
-def _explained(target: Target, pipe: Pipe, shell: PipeShell, dialogue: Dialogue) -> Iterator[None]:
+def _explained(target: Target, pipe: Pipe, shell: PipeShell, answers: SshAnswers) -> Iterator[None]:
     """Let an error of the stream say what `ssh` said about it."""
     try:
         yield
     except (ConnectError, LinkError) as error:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            pipe.process.wait(1.0)
-        found = read_errors(target.label, pipe.errors, pipe.process.poll(), shell.noise)
-        if isinstance(found, LoginError) and dialogue.unanswered is not None:
-            raise dialogue.unanswered from error
+        status = pipe.wait()
+        found = read_errors(target.label, pipe.errors, status, shell.noise)
+        if isinstance(found, LoginError) and answers.unanswered is not None:
+            raise answers.unanswered from error
         raise found from error
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
 from dls.errors import ConnectError
+from dls.remote.host.probe import SOCKET_PATH_LIMIT
 
-SOCKET_PATH_LIMIT = 100
-"""Maximum length of a socket's path in bytes; macOS allows 104, Linux 108, both with the final NUL."""
 PROBE = "#!/bin/sh\n"
+
+
+def has_unix_sockets() -> bool:
+    """Whether Python has Unix sockets on this system: not on Windows."""
+    return hasattr(socket, "AF_UNIX")
 
 
 def make_private_folder(prefix: str, *, runs_programs: bool = False) -> Path:

@@ -12,7 +12,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
-from dls.remote.ssh.dialogue import account
+from dls.remote.ssh.dialogue import account, host_question, name_lines
 from dls.remote.ssh.prompts import NewHostKey, Question, QuestionKind
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.wording import asks_for_password
@@ -65,30 +65,22 @@ def read_question(target: Target, prompt: str, *, is_named: bool, has_jump_hosts
         return Asking(Question(QuestionKind.PASSPHRASE, found["token"], f"PIN of {found['token']}: "))
     if found := PASSWORD.fullmatch(prompt):
         name = found["account"]
-        question = Question(QuestionKind.PASSWORD, _subject(target, name), f"{name}'s password: ")
-        return Asking(question, _is(target, name))
+        is_target = _is(target, name)
+        subject = account(target) if is_target else name  # as in our own login, with the port
+        return Asking(Question(QuestionKind.PASSWORD, subject, f"{name}'s password: "), is_target)
     return Asking(_ask_once(prompt))
 
 
 def _ask_once(prompt: str) -> Question:
     """Return a question whose answer is used for nothing else: it equals no other one."""
-    lines = [line for line in prompt.splitlines() if line.strip()] or [""]
-    text = "\n".join(f"ssh asks: {line}" for line in lines)
-    return Question(QuestionKind.HOST, f"ssh, question {next(_numbers)}", text)
+    return Question(QuestionKind.HOST, f"ssh, question {next(_numbers)}", name_lines("ssh", "asks", prompt))
 
 
 def _ask_for_host(target: Target, name: str, prompt: str) -> Asking:
     """Return a question in a host's words, each line with the account before it."""
-    lines = [line for line in prompt.splitlines() if line.strip()] or [""]
-    label = str(target) if _is(target, name) else name
-    text = "\n".join(f"{label} asks: {line}" for line in lines)
-    takes_password = _is(target, name) and asks_for_password(prompt, echo=False)
-    return Asking(Question(QuestionKind.HOST, _subject(target, name), text), takes_password)
-
-
-def _subject(target: Target, name: str) -> str:
-    """Return who gets the answer: the target as in our own login, `user@host:port`, or another account by its name."""
-    return account(target) if _is(target, name) else name
+    if _is(target, name):
+        return Asking(host_question(target, prompt, echo=False), asks_for_password(prompt, echo=False))
+    return Asking(Question(QuestionKind.HOST, name, name_lines(name, "asks", prompt)))
 
 
 def _is(target: Target, name: str) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import subprocess
 
 from dls.errors import ConnectError, LinkError, TargetError
 from dls.remote.carriers.inner import InnerServer
@@ -59,9 +57,7 @@ def open_via(
 
 
 def _failed(words: list[str], pipe: Pipe, said: str) -> ConnectError:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        pipe.process.wait(1.0)
-    status = pipe.process.poll()
+    status = pipe.wait()
     ended = "" if status is None else f"ended with status {status} and "
     return ConnectError(
         f"The command of --via {ended}ran no shell.",

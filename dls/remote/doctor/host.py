@@ -14,6 +14,7 @@ from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.exceptions import forwarding_forbidden
 
 SOCKET_SECONDS = 10.0
 """Seconds that the host may take to offer a socket to try the forwarding with."""
@@ -83,11 +84,7 @@ def _plan(report: HostReport, server: ServerOptions, findings: Findings) -> bool
 
 def _try_forwarding(connection: Connection, report: HostReport, findings: Findings) -> None:
     if connection.forbids_forwarding():
-        error = ForwardError(
-            f"{connection.target.label} forbids every kind of forwarding.",
-            "Ask for AllowTcpForwarding; if you may do without, --through-exec.",
-        )
-        findings.fail("forwarding", error)
+        findings.fail("forwarding", forwarding_forbidden(connection.target.label))
         return
     findings.ok("forwarding", "Ports of the host can be forwarded.")
     is_possible = _forwards_sockets(connection, report)

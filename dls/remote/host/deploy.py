@@ -15,6 +15,7 @@ from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.host.proof import NotOurServer
 from dls.remote.progress import Phases
 from dls.remote.ssh.connection import Connection, Prohibited
+from dls.remote.ssh.exceptions import forwarding_forbidden
 from dls.remote.ssh.options import LoginOptions
 
 ENGINE_POLL_SECONDS = 0.1
@@ -162,11 +163,7 @@ class Deployment:
     def _set_up(self, options: ServerOptions) -> ServerState:
         # Before anything is installed or ended there.
         if self.connection.forbids_forwarding():
-            raise Prohibited(
-                f"{self.connection.target.label} forbids every kind of forwarding.",
-                "Ask whoever runs it for AllowTcpForwarding. If you may do without, --through-exec sends everything "
-                "through a command's input and output.",
-            )
+            raise forwarding_forbidden(self.connection.target.label)
         needed = requirements(options.engine)
         if options.needs_gpus and not self.report.knows_gpus:
             self._probe_again(Depth.GPUS)

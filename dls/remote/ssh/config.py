@@ -15,6 +15,7 @@ from pathlib import Path
 from dls.errors import TargetError
 from dls.remote.ssh import paramiko_config
 from dls.remote.ssh.openssh_config import (
+    PLAIN,
     Settings,
     expand_home,
     find_ssh,
@@ -109,9 +110,11 @@ def _reader(options: LoginOptions, note: Note) -> _Read:
     if options.ssh_config is not None and str(options.ssh_config) != "none" and not is_file(options.ssh_config):
         raise TargetError(f"The SSH configuration {options.ssh_config} can't be read.", "Name another one with -F.")
 
+    plain = read_settings(program, *PLAIN)
+
     def read(destination: str, given: LoginOptions) -> Target:
         parsed = parse_destination(destination)
-        settings, plain = read_settings(program, given.ssh_arguments(parsed.user, parsed.port), parsed.host)
+        settings = read_settings(program, given.ssh_arguments(parsed.user, parsed.port), parsed.host)
         return build_target(destination, settings, plain, given)
 
     return read
@@ -151,21 +154,14 @@ def build_target(
     Options win over the destination, that over the settings, as in OpenSSH. `plain` are the settings without any
     configuration: what equals them was not chosen. Raises TargetError for values that make no sense.
     """
-    parsed, home = parse_destination(destination), home or home_directory()
-    get = _getter(settings)
-    me = local_user or getpass.getuser()
-    host = get("hostname", parsed.host)
-    port = options.ssh_port or parsed.port or parse_port(get("port", "22"), f"Port of {parsed.host}")
-    user = options.user or parsed.user or get("user") or me
-    jump = get("proxyjump")
-    here = (me, str(home), socket.gethostname(), getattr(os, "getuid", int)())
-    tokens = Tokens(parsed.host, host, port, user, *here, get("hostkeyalias"), jump)
+    get, home = _getter(settings), home or home_directory()
+    tokens = _tokens(destination, options, get, str(home), local_user or getpass.getuser())
     identities, named = _identities(settings, plain, tokens, home)
     return Target(
-        label=parsed.host,
-        host=host,
-        port=port,
-        user=user,
+        label=tokens.original,
+        host=tokens.host,
+        port=tokens.port,
+        user=tokens.user,
         identities=tuple(dict.fromkeys([*options.identities, *identities])),
         named_identities=frozenset([*options.identities, *named]),
         certificates=tuple(_paths(settings, "certificatefile", tokens, home)),
@@ -173,10 +169,10 @@ def build_target(
         identity_agent=_agent(settings.get("identityagent", ("SSH_AUTH_SOCK",))[0], tokens, home),
         known_hosts=_known_hosts(get("userknownhostsfile", "~/.ssh/known_hosts"), tokens, home),
         global_known_hosts=_known_hosts(get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts"), tokens, home),
-        host_key_alias=get("hostkeyalias"),
+        host_key_alias=tokens.alias,
         strict_host_key_checking=_strictness(get("stricthostkeychecking", "ask")),
         hash_known_hosts=get("hashknownhosts", "no") == "yes",
-        jumps=tuple(part.strip() for part in jump.split(",")) if jump else (),
+        jumps=tuple(part.strip() for part in tokens.jump.split(",")) if tokens.jump else (),
         proxy_command=tokens.expand(get("proxycommand")),
         methods=_methods(settings),
         algorithms=_algorithms(settings, plain),
@@ -190,6 +186,23 @@ def build_target(
         session_settings=tuple(value for name, value in PLAIN_SESSION.items() if name in settings),
         openssh_only=_openssh_only(settings, plain),
         not_followed=_not_followed(settings),
+    )
+
+
+def _tokens(destination: str, options: LoginOptions, get: Callable[..., str], home: str, local_user: str) -> Tokens:
+    """Return what tokens stand for: the host, the port and the user, each from where it wins, and this computer."""
+    parsed = parse_destination(destination)
+    return Tokens(
+        original=parsed.host,
+        host=get("hostname", parsed.host),
+        port=options.ssh_port or parsed.port or parse_port(get("port", "22"), f"Port of {parsed.host}"),
+        user=options.user or parsed.user or get("user") or local_user,
+        local_user=local_user,
+        home=home,
+        local_host=socket.gethostname(),
+        uid=getattr(os, "getuid", int)(),
+        alias=get("hostkeyalias"),
+        jump=get("proxyjump"),
     )
 
 

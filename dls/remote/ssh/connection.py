@@ -17,9 +17,8 @@ from functools import partial
 import paramiko
 
 from dls.credentials import redact
-from dls.errors import ConnectError, ForwardError
+from dls.errors import ForwardError
 from dls.remote.ssh import host_keys, login_files
-from dls.remote.ssh.algorithms import propose
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.exceptions import (
@@ -31,11 +30,12 @@ from dls.remote.ssh.exceptions import (
     translate_errors,
 )
 from dls.remote.ssh.execution import Execution
+from dls.remote.ssh.key_exchange import exchange_keys
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.prompts import Prompter
 from dls.remote.ssh.refusals import is_password_expired, password_expired
 from dls.remote.ssh.shell import Completed, OutputCollector, shell_command, wrap_script
-from dls.remote.ssh.streams import Carrier, Stream, open_stream, proxy_error, timeout_of
+from dls.remote.ssh.streams import Carrier, Stream, explain_proxy, open_stream
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
 
@@ -96,20 +96,14 @@ class Connection:
         """
         with translate_errors(partial(connection_error, target)):
             stream, carrier = open_stream(target, jump_host, prompter.tell)
-        try:
-            transport, new, credential = _log_in(
-                target, stream, prompter, accept_new_host_key, password, may_use_openssh
-            )
-        except ConnectError as error:
+        with contextlib.ExitStack() as failed:
             if isinstance(carrier, Pipe):
-                failure = proxy_error(target, carrier)
-                carrier.close()
-                raise failure from error
-            raise
-        except BaseException:
-            if isinstance(carrier, Pipe):
-                carrier.close()
-            raise
+                failed.callback(carrier.close)
+            with explain_proxy(target, carrier):
+                transport, new, credential = _log_in(
+                    target, stream, prompter, accept_new_host_key, password, may_use_openssh
+                )
+            failed.pop_all()
         if isinstance(carrier, Pipe):
             carrier.on_line = None  # what it says at the connection's end is no news
         transport.set_keepalive(target.alive_interval or KEEPALIVE_SECONDS)
@@ -256,7 +250,8 @@ def _log_in(
     with translate_errors(partial(connection_error, target)):
         transport = HostTransport(stream)
         try:
-            accepted = _negotiate(transport, target, prompter, accept_new)
+            key = exchange_keys(transport, target)
+            accepted = host_keys.verify(target, key, prompter, accept_new=accept_new)
             authenticator = Authenticator(
                 target, transport, prompter, password=password, may_use_openssh=may_use_openssh
             )
@@ -264,16 +259,6 @@ def _log_in(
         except BaseException:
             transport.close()
             raise
-
-
-def _negotiate(transport: HostTransport, target: Target, prompter: Prompter, accept_new: bool) -> host_keys.Acceptance:
-    """Exchange keys and check the host key."""
-    transport.banner_timeout = timeout_of(target)
-    options = transport.get_security_options()
-    propose(options, target.algorithms)
-    options.key_types = host_keys.order_algorithms(host_keys.known_keys(target), target.algorithms.host_keys)
-    transport.start_client()  # ends by itself: the greeting and the key exchange have time limits of their own
-    return host_keys.verify(target, transport.get_remote_server_key(), prompter, accept_new=accept_new)
 
 
 def _open_session(transport: paramiko.Transport) -> paramiko.Channel:

@@ -12,15 +12,15 @@ from dls.remote.ssh.target import Target
 NOT_ACCEPTED = "not accepted"
 
 
-def host_lines(target: Target, verb: str, text: str) -> str:
-    """Return the host's words, each line with the host's name before it: they could else pass for words of ours."""
+def name_lines(name: str, verb: str, text: str) -> str:
+    """Return somebody's words, each line with the name before it: they could else pass for words of ours."""
     lines = [line for line in text.splitlines() if line.strip()] or [""]
-    return "\n".join(f"{target} {verb}: {line}" for line in lines)
+    return "\n".join(f"{name} {verb}: {line}" for line in lines)
 
 
 def host_question(target: Target, prompt: str, *, echo: bool) -> Question:
     """Return a question in the host's words, each line with the host's name: it could ask in our words for a secret."""
-    return Question(QuestionKind.HOST, account(target), host_lines(target, "asks", prompt), echo)
+    return Question(QuestionKind.HOST, account(target), name_lines(str(target), "asks", prompt), echo)
 
 
 def account(target: Target) -> str:
@@ -64,7 +64,7 @@ class Dialogue:
     def hear(self, text: str) -> None:
         """Show what the host says."""
         if text.strip():
-            words = host_lines(self.target, "says", text)
+            words = name_lines(str(self.target), "says", text)
             self.words.append(words)
             self.prompter.tell(words)
 

@@ -40,6 +40,15 @@ class Prohibited(ForwardError):
     """The host's SSH server forbids this kind of forwarding."""
 
 
+def forwarding_forbidden(label: str) -> Prohibited:
+    """Return the error for a host that forwards neither ports nor Unix sockets, with the way around it."""
+    return Prohibited(
+        f"{label} forbids every kind of forwarding.",
+        "Ask whoever runs it for AllowTcpForwarding. If you may do without, --through-exec sends everything "
+        "through a command's input and output.",
+    )
+
+
 class NoCommonAlgorithm(ConnectError):
     """The host's SSH server and paramiko have no algorithm in common; OpenSSH's `ssh` may have one."""
 

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 import paramiko
 from paramiko.pkey import UnknownKeyType
 
-from dls.remote.ssh.known_hosts import KEY_FIELDS, matches_pattern
+from dls.remote.ssh.key_types import CERTIFICATE, HOST_CERTIFICATE, KEY_FIELDS
+from dls.remote.ssh.known_hosts import matches_pattern
 from dls.remote.ssh.wire import MalformedError, Reader, join_strings
 
-SUFFIX = "-cert-v01@openssh.com"
-"""End of the names of certificate types and algorithms."""
-HOST = 2
-"""The type of certificates for hosts; that of users' certificates is 1."""
 SIGNATURE_ALGORITHMS = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -41,7 +38,7 @@ class HostCertificate:
     """What a host's certificate says."""
 
     kind: int
-    """`HOST` for a host's certificate."""
+    """`HOST_CERTIFICATE` for a host's certificate."""
     principals: tuple[str, ...]
     """The names or patterns of the hosts that the certificate is for."""
     valid_after: int
@@ -59,14 +56,14 @@ class HostCertificate:
 
 def is_certificate(algorithm: str) -> bool:
     """Whether a type of key, or a host key algorithm, is one of certificates."""
-    return algorithm.endswith(SUFFIX)
+    return algorithm.endswith(CERTIFICATE)
 
 
 def parse(blob: bytes) -> HostCertificate:
     """Read a certificate; raises MalformedError for anything else."""
     reader = Reader(blob)
     name = reader.text()
-    key_fields = KEY_FIELDS.get(name.removesuffix(SUFFIX))
+    key_fields = KEY_FIELDS.get(name.removesuffix(CERTIFICATE))
     if key_fields is None or not is_certificate(name):
         raise MalformedError(f"{name} is no type of certificate")
     for _ in range(1 + key_fields):  # a nonce, then the host's key
@@ -95,7 +92,7 @@ def find_fault(certificate: HostCertificate, host: str, now: float) -> str:
 
     `host` is the host's name without a port, `now` the time in seconds since 1970. Empty where it does.
     """
-    if certificate.kind != HOST:
+    if certificate.kind != HOST_CERTIFICATE:
         return "is for users and not for hosts"
     if now < certificate.valid_after:
         return f"is not valid before {_date(certificate.valid_after)}"

@@ -15,7 +15,8 @@ import paramiko
 
 from dls.errors import HostKeyError
 from dls.remote.ssh import known_hosts
-from dls.remote.ssh.host_certificates import SUFFIX, HostCertificate, find_fault, is_certificate, parse
+from dls.remote.ssh.host_certificates import HostCertificate, find_fault, is_certificate, parse
+from dls.remote.ssh.key_types import CERTIFICATE
 from dls.remote.ssh.known_hosts import Entry, Marker
 from dls.remote.ssh.prompts import NewHostKey, Prompter
 from dls.remote.ssh.target import Target
@@ -23,7 +24,7 @@ from dls.remote.ssh.wire import MalformedError
 
 ALGORITHMS = tuple(
     key_type + suffix
-    for suffix in (SUFFIX, "")
+    for suffix in (CERTIFICATE, "")
     for key_type in (
         "ssh-ed25519",
         *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)),
@@ -91,7 +92,7 @@ def order_algorithms(known: Sequence[Entry], allowed: Sequence[str]) -> tuple[st
     has_authority = any(entry.marker is Marker.AUTHORITY for entry in known)
 
     def is_later(algorithm: str) -> bool:
-        plain = algorithm.removesuffix(SUFFIX)
+        plain = algorithm.removesuffix(CERTIFICATE)
         if ("ssh-rsa" if plain.startswith("rsa-") else plain) in types:
             return False
         return not (has_authority and is_certificate(algorithm))

@@ -9,29 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dls.remote.ssh.key_types import CERTIFICATE, KEY_FIELDS, USER_CERTIFICATE
 from dls.remote.ssh.wire import Reader, string
 
 if TYPE_CHECKING:
     from dls.remote.ssh.key_files import KeyFile
 
-CERTIFICATE = "-cert-v01@openssh.com"
-"""End of the name of every kind of certificate."""
-KEY_FIELDS = {
-    "ssh-ed25519": 1,
-    "ssh-rsa": 2,
-    "ssh-dss": 4,
-    "ecdsa-sha2-nistp256": 2,
-    "ecdsa-sha2-nistp384": 2,
-    "ecdsa-sha2-nistp521": 2,
-    "sk-ssh-ed25519@openssh.com": 2,
-    "sk-ecdsa-sha2-nistp256@openssh.com": 3,
-}
-"""How many strings hold a key of each kind; they follow the kind's name, in a certificate after a nonce."""
+FIELDS = {**KEY_FIELDS, "ssh-dss": 4}
+"""How many strings hold a key of each kind, with one that no OpenSSH takes from a host any more."""
 OLD = ("ssh-dss",)
 """Kinds that OpenSSH offers only where the configuration says so."""
 SECURITY_KEY = "sk-"
 """Beginning of the name of each kind of key that lies on a security key (FIDO)."""
-USER_CERTIFICATE = 1
 RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
 """Signatures that an RSA key makes (RFC 8332), the best one first; SHA-1 is used only where the configuration asks."""
 
@@ -66,10 +55,10 @@ class PublicKey:
         reader = Reader(self.blob)
         name = reader.string().decode("ascii")
         kind = kind_of_key(name)
-        if kind == name or kind not in KEY_FIELDS:
+        if kind == name or kind not in FIELDS:
             raise ValueError("no certificate")
         reader.string()  # the nonce
-        fields = [string(reader.string()) for _ in range(KEY_FIELDS[kind])]
+        fields = [string(reader.string()) for _ in range(FIELDS[kind])]
         reader.take(8)  # the serial number
         if reader.number(4) != USER_CERTIFICATE:
             raise ValueError("a host's certificate")
@@ -103,7 +92,7 @@ def choose_algorithm(kind: str, accepted: Sequence[str], host: Sequence[str]) ->
     `accepted` is the configuration's PubkeyAcceptedAlgorithms, `host` what the host announced (RFC 8308); an empty one
     allows all.
     """
-    if kind_of_key(kind) in OLD or kind_of_key(kind) not in KEY_FIELDS:
+    if kind_of_key(kind) in OLD or kind_of_key(kind) not in FIELDS:
         return kind if kind in accepted else None
     names = [kind]
     if kind.startswith("ssh-rsa"):

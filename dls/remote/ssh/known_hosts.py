@@ -17,18 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dls.remote.ssh.key_types import KEY_FIELDS
 from dls.remote.ssh.wire import Reader
 
-KEY_FIELDS = {
-    "ssh-ed25519": 1,
-    "ssh-rsa": 2,
-    "ecdsa-sha2-nistp256": 2,
-    "ecdsa-sha2-nistp384": 2,
-    "ecdsa-sha2-nistp521": 2,
-    "sk-ssh-ed25519@openssh.com": 2,
-    "sk-ecdsa-sha2-nistp256@openssh.com": 3,
-}
-"""The types of keys that OpenSSH knows, and the number of fields after the type; it skips lines with other types."""
 HASH_MAGIC = "|1|"
 """Start of a hashed name; the base64 texts of a salt and of the name's HMAC-SHA1 follow it."""
 BLANKS = re.compile(r"[ \t]+")

@@ -30,32 +30,37 @@ def find_ssh() -> str | None:
     )
 
 
-def read_settings(program: str, arguments: Sequence[str], host: str) -> tuple[Settings, Settings]:
-    """Return the settings that `ssh` has for the host, and those that it would have without any configuration.
+PLAIN = (("-F", "none"), "localhost")
+"""What to ask `read_settings` for to have the settings without any configuration."""
+
+
+def read_settings(program: str, arguments: Sequence[str], host: str) -> Settings:
+    """Return the settings that `ssh` has for the host.
 
     `arguments` are the options that the user gave, in `ssh`'s own form. Raises TargetError where `ssh` refuses them.
     """
-    asked, plain = (_start(command) for command in _commands(program, arguments, host))
+    process = _start(_command(program, arguments, host))
     try:
-        return parse(_finish(asked, host)), parse(_finish(plain, host))
+        return parse(_finish(process, host))
     finally:
-        for process in (asked, plain):
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def start_early(arguments: Sequence[str], host: str) -> None:
-    """Start what `read_settings` will ask for, while the caller still loads the modules that need it."""
+    """Start what `read_settings` will be asked for, while the caller still loads the modules that need it."""
     program = find_ssh()
-    for command in _commands(program, arguments, host) if program else ():
+    if program is None:
+        return
+    for asked in ((arguments, host), PLAIN):
+        command = _command(program, *asked)
         _started[tuple(command)] = _start(command)
 
 
-def _commands(program: str, arguments: Sequence[str], host: str) -> tuple[list[str], list[str]]:
+def _command(program: str, arguments: Sequence[str], host: str) -> list[str]:
     # With ForkAfterAuthentication, ssh wants a command, which it does not run for -G.
-    asked = [program, "-G", "-o", "RemoteCommand=none", *arguments, "--", host, "exec sh"]
-    return asked, [program, "-G", "-F", "none", "--", "localhost"]
+    return [program, "-G", "-o", "RemoteCommand=none", *arguments, "--", host, "exec sh"]
 
 
 _started: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}

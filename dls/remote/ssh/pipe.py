@@ -96,6 +96,12 @@ class Pipe:
             self._reader.join(END_SECONDS)
         return "\n".join(self._lines)
 
+    def wait(self) -> int | None:
+        """Return the process's exit status; None where it does not end within END_SECONDS."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(END_SECONDS)
+        return None
+
     def close(self) -> None:
         """Close the stream and end the process, by force where it does not end by itself."""
         with contextlib.suppress(OSError):
@@ -104,8 +110,7 @@ class Pipe:
         for force in (None, "SIGTERM", "SIGKILL"):
             if force is not None:
                 self._signal(force)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(END_SECONDS)
+            if self.wait() is not None:
                 return
 
     def _signal(self, name: str) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import paramiko
 
 from dls.errors import ConnectError, ForwardError
 from dls.remote.ssh.channel import Channel
-from dls.remote.ssh.exceptions import Prohibited
-from dls.remote.ssh.pipe import END_SECONDS, Pipe
+from dls.remote.ssh.exceptions import NoCommonAlgorithm, Prohibited
+from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.target import Target
 
 CONNECT_TIMEOUT = 15.0
@@ -76,10 +75,8 @@ class ProxyFailed(ConnectError):
 
 def proxy_error(target: Target, pipe: Pipe) -> ProxyFailed:
     """Return the error for a ProxyCommand over which no SSH server answered; its own words say why."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        pipe.process.wait(END_SECONDS)
+    status = pipe.wait()
     lines = [line.strip() for line in pipe.errors.splitlines() if line.strip()]
-    status = pipe.process.poll()
     ended = f"ended with status {status}" if status is not None else "leads to no SSH server"
     said = f" It said: {lines[0].rstrip('.')}." if lines else ""
     return ProxyFailed(
@@ -87,6 +84,19 @@ def proxy_error(target: Target, pipe: Pipe) -> ProxyFailed:
         "Run that command by hand, and look for a greeting that begins with SSH-2.0.",
         detail="\n".join(lines[-20:]) if len(lines) > 1 else "",
     )
+
+
+@contextlib.contextmanager
+def explain_proxy(target: Target, carrier: Carrier | None) -> Iterator[None]:
+    """Let a ConnectError be that of the ProxyCommand, where one carries the connection and led to no SSH server."""
+    try:
+        yield
+    except NoCommonAlgorithm:
+        raise
+    except ConnectError as error:
+        if isinstance(carrier, Pipe):
+            raise proxy_error(target, carrier) from error
+        raise
 
 
 def _connect_tcp(target: Target) -> socket.socket:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import paramiko
 
-from dls.errors import ConnectError
 from dls.remote.ssh import host_keys
-from dls.remote.ssh.algorithms import propose
-from dls.remote.ssh.exceptions import NoCommonAlgorithm, connection_error, translate_errors
+from dls.remote.ssh.exceptions import connection_error, translate_errors
+from dls.remote.ssh.key_exchange import exchange_keys
 from dls.remote.ssh.pipe import Pipe
-from dls.remote.ssh.streams import FAMILIES, open_stream, proxy_error, timeout_of
+from dls.remote.ssh.streams import FAMILIES, explain_proxy, open_stream
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.transport import HostTransport
 
@@ -49,21 +47,18 @@ def survey(target: Target) -> Survey:
 
     Raises what `Connection.open` raises for a host that can't be reached or has no algorithm in common.
     """
-    with contextlib.ExitStack() as cleanup, _translated(target, pipes := []):
+    with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(translate_errors(partial(connection_error, target)))
         started = time.monotonic()
         stream, carrier = open_stream(target, None)
         if isinstance(carrier, Pipe):
-            pipes.append(carrier)
             cleanup.callback(carrier.close)
         seconds = time.monotonic() - started
+        cleanup.enter_context(explain_proxy(target, carrier))
+        cleanup.enter_context(translate_errors(partial(connection_error, target)))
         transport = HostTransport(stream)
         cleanup.callback(transport.close)
-        transport.banner_timeout = timeout_of(target)
-        options = transport.get_security_options()
-        propose(options, target.algorithms)
-        options.key_types = host_keys.order_algorithms(host_keys.known_keys(target), target.algorithms.host_keys)
-        transport.start_client(timeout=timeout_of(target))
-        key = transport.get_remote_server_key()
+        key = exchange_keys(transport, target)
         finding = host_keys.look_up(target, host_keys.read_presented(key), time.time())
         return Survey(
             seconds,
@@ -73,20 +68,6 @@ def survey(target: Target) -> Survey:
             finding.status.value,
             _methods(transport, target.user),
         )
-
-
-@contextlib.contextmanager
-def _translated(target: Target, pipes: list[Pipe]) -> Iterator[None]:
-    """Let an error of the connection be one of the ProxyCommand where there is one."""
-    try:
-        with translate_errors(partial(connection_error, target)):
-            yield
-    except NoCommonAlgorithm:
-        raise
-    except ConnectError as error:
-        if pipes:
-            raise proxy_error(target, pipes[0]) from error
-        raise
 
 
 def _methods(transport: HostTransport, user: str) -> tuple[str, ...]:

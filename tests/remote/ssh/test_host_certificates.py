@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from dls.remote.ssh.host_certificates import HOST, find_fault, is_certificate, is_signed, parse
+from dls.remote.ssh.host_certificates import find_fault, is_certificate, is_signed, parse
+from dls.remote.ssh.key_types import HOST_CERTIFICATE
 from dls.remote.ssh.wire import MalformedError, Reader, join_strings
 from tests.support.host_keys import blob_of, certify, make_key
 
@@ -37,7 +38,7 @@ def test_certificates_of_all_kinds(tmp_path: Path, kind: tuple[str, ...], author
     make_key(tmp_path / "host", *kind)
     blob = blob_of(certify(tmp_path / "ca", tmp_path / "host", principals="gpu.org,*.lab.org"))
     certificate = parse(blob)
-    assert certificate.kind == HOST and certificate.principals == ("gpu.org", "*.lab.org")
+    assert certificate.kind == HOST_CERTIFICATE and certificate.principals == ("gpu.org", "*.lab.org")
     assert certificate.authority == blob_of(ca)
     assert is_signed(certificate)
     assert [find_fault(certificate, host, NOW) for host in ("gpu.org", "a.lab.org")] == ["", ""]

@@ -18,23 +18,15 @@ from dls.remote.ssh.prompts import CannotAsk, NoPrompter
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.wording import asks_for_password
 from tests.support.logins import PASSWORD, target_of
+from tests.support.one_time_codes import OnlyQuestions
 from tests.support.prompters import ScriptedPrompter
 
 
-class Rounds:
+class Rounds(OnlyQuestions):
     """A login in rounds; each is a text and its questions, and what it takes to get to the next one."""
 
     rounds: tuple[tuple[str, list[tuple[str, bool]], list[str]], ...] = ()
     position = 0
-
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return False
-
-    def kbdint_auth_supported(self) -> bool:
-        return True
 
     def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
         self.position = 0

@@ -26,6 +26,7 @@ from dls.remote.ssh.refusals import Attempt, refusal_table
 from dls.remote.ssh.target import METHODS, Target
 from dls.remote.ssh.transport import HostTransport
 from tests.support.logins import PASSWORD, target_of
+from tests.support.one_time_codes import OnlyQuestions
 from tests.support.processes import until
 from tests.support.prompters import ScriptedPrompter
 
@@ -322,19 +323,10 @@ def test_the_table() -> None:
     ]
 
 
-class Endless:
+class Endless(OnlyQuestions):
     """A host that asks nothing, for ever or once."""
 
     again: Any = False
-
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return False
-
-    def kbdint_auth_supported(self) -> bool:
-        return True
 
     def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
         return "", "again", "", []

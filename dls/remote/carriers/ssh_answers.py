@@ -1,4 +1,4 @@
-"""The dialogue between a child `ssh` and the person: its questions, asked in our words, and their answers."""
+"""The answers to what a child `ssh` asks: those of the person, asked in our words, and those that were given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dls.remote.ssh.prompts import CannotAsk, Prompter, QuestionKind
 from dls.remote.ssh.target import Target
 
 
-class Dialogue:
+class SshAnswers:
     """Answers the questions of `ssh` in the thread that waits for it, so that Ctrl-C ends them."""
 
     def __init__(self, target: Target, prompter: Prompter, password: str | None, *, accept_new: bool = False) -> None:
@@ -23,7 +23,7 @@ class Dialogue:
         self.unanswered: CannotAsk | None = None
         """Why the passphrase of a key could not be asked for; `ssh` goes on without that key."""
 
-    def answer(self, askpass: AskpassServer | None) -> None:
+    def give(self, askpass: AskpassServer | None) -> None:
         """Ask the person what `ssh` asks at the moment, if anything; raises what the prompter raises.
 
         The question stays open then, and `ssh` has to be ended: it takes no answer for an empty password, and tries it.
