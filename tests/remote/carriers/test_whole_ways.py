@@ -17,9 +17,11 @@ from dls.errors import ConnectError, ForwardError, HostKeyError
 from dls.remote.carriers.private_folder import make_private_folder
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Silent
+from dls.remote.ssh.exceptions import NoCommonAlgorithm
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.tunnel.link import LinkState
+from tests.support import pipe
 from tests.support.connecting import click_once, connected
 from tests.support.processes import until
 from tests.support.prompters import ScriptedPrompter
@@ -248,3 +250,17 @@ def test_a_place_for_sockets(short_folder: Path, monkeypatch: pytest.MonkeyPatch
     assert made.parent == Path("/tmp") and made.stat().st_mode & 0o77 == 0
     assert not list(long.iterdir())
     made.rmdir()
+
+
+def test_a_modern_host_behind_a_proxy_command(short_folder: Path) -> None:
+    """A host that has no algorithm in common with paramiko is no failure of the command that leads to it."""
+    with own_host(short_folder, "KexAlgorithms sntrup761x25519-sha512@openssh.com") as (modern, log):
+        command = f"{sys.executable} {Path(pipe.__file__)} %h %p"
+        modern.config.write_text(modern.config.read_text() + f"  ProxyCommand {command}\n")
+        login = LoginOptions(ssh_config=modern.config, carrier="paramiko")
+        with pytest.raises(NoCommonAlgorithm, match="no key exchange in common"):
+            log_in("dls-demo", login, NoPrompter(), Phases(Silent()))
+        connection = log_in("dls-demo", LoginOptions(ssh_config=modern.config), NoPrompter(), Phases(Silent()))
+        assert connection.kind == "openssh" and connection.run("echo there").stdout == "there"
+        connection.close()
+        assert logins(log) == 1
