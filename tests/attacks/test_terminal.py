@@ -46,7 +46,9 @@ def fake_programs(folder: Path) -> str:
     hostile = HOSTILE.replace("\x00", "").encode().decode("latin-1")
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\necho '0, GPU {hostile}, 40000, 39000, 550.1, 8.0'\n", "latin-1")
     (folder / "uname").write_text(
-        f'#!/bin/sh\nif [ "$1" = -n ]; then echo "gpu{hostile}"; else exec /usr/bin/uname "$@"; fi\n', "latin-1"
+        f'#!/bin/sh\nname="gpu{hostile}"\ncase $1 in\n-n) echo "$name" ;;\n-snm) echo "Linux $name x86_64" ;;\n'
+        '*) exec /usr/bin/uname "$@" ;;\nesac\n',
+        "latin-1",
     )
     for program in folder.iterdir():
         program.chmod(0o755)
@@ -73,7 +75,7 @@ def test_a_hostile_host_on_the_command_line(clean: str, short_folder: Path) -> N
             process.send_signal(signal.SIGINT)
             events += [json.loads(line) for line in process.stdout]
             process.stdout.close()
-            assert process.wait(30) == 0
+            assert process.wait(30) == 0, (events, Path(progress.name).read_text())
             progress.seek(0)
             assert_harmless(progress.read())
         assert_harmless(" ".join(str(value) for event in events for value in event.values()))
