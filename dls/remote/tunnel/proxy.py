@@ -48,6 +48,8 @@ MAX_CLIENTS = 128
 """Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 503."""
 PIECE_BYTES = 256 * 1024
 """Size of the pieces in which a body is sent; between two of them the server may have refused it."""
+EARLY_ANSWER_PIECES = 4
+"""Number of pieces that are sent whatever the server says meanwhile."""
 READ_ALL = 1 << 24
 """Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
 
@@ -187,8 +189,9 @@ class Proxy:
         head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
         try:
             channel.sendall(head or b"")
-            for piece in _pieces(body):
-                if channel.is_answered:
+            for sent, piece in enumerate(_pieces(body)):
+                # A short body is sent to its end, so that the client's next request on this connection is read.
+                if sent >= EARLY_ANSWER_PIECES and channel.is_answered:
                     log.debug("a request was answered before it was sent to its end")
                     break
                 channel.sendall(piece)
