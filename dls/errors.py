@@ -19,9 +19,11 @@ An error has one sentence, one hint, and an exit code (on the client) or an HTTP
         ├── BadRequest      400
         ├── NotFound        404
         ├── Conflict        409
+        ├── NotHeld         412
         ├── TooLarge        413
         ├── EngineFailed    500
-        └── Exhausted       503
+        ├── Exhausted       503
+        └── NoRoom          507
 
 This module imports nothing from the package, so that every module can import it.
 """
@@ -137,6 +139,12 @@ class Conflict(RequestError):
     status = 409
 
 
+class NotHeld(RequestError):
+    """The server does not hold the part of an upload that was left out; the client sends the whole."""
+
+    status = 412
+
+
 class TooLarge(RequestError):
     """The data are larger than the dimensions or the memory allow."""
 
@@ -153,3 +161,9 @@ class Exhausted(RequestError):
     """The machine has too little free memory for this request now."""
 
     status = 503
+
+
+class NoRoom(RequestError):
+    """The files of the sessions in use leave no room for another image."""
+
+    status = 507

@@ -10,6 +10,8 @@ import h11
 from dls.contract import REQUEST_HEADER, RETRY_HEADER
 
 REQUEST_NAME, RETRY_NAME = REQUEST_HEADER.encode(), RETRY_HEADER.encode()
+OUR_HEADERS = b"x-dls-"
+"""Start of the names of our own headers, in lower case."""
 HOP_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"expect", b"upgrade", b"te", b"trailer")
 """Headers that hold for one connection only (RFC 9110, section 7.6.1); the proxy answers `Expect` itself."""
 
@@ -25,12 +27,13 @@ def build_request_headers(headers: Headers, name: str, *, is_retry: bool) -> lis
     """Return the headers of a client's request as they are sent to the server.
 
     `name` identifies the request. The client's credentials are those of the local port, and end there: the channel
-    itself proves who we are.
+    itself proves who we are. So do headers of our own, which are for the host and its user alone.
     """
-    dropped = {*HOP_HEADERS, REQUEST_NAME.lower(), RETRY_NAME.lower(), b"authorization"}
+    dropped = {*HOP_HEADERS, b"authorization"}
     if is_chunked(headers):
         dropped.add(b"content-length")
-    result = [(key, value) for key, value in headers if key.lower() not in dropped]
+    kept = [(key, value) for key, value in headers if key.lower() not in dropped]
+    result = [(key, value) for key, value in kept if not key.lower().startswith(OUR_HEADERS)]
     if not any(key.lower() == b"host" for key, _ in headers):  # as clients of HTTP/1.0 may leave it out
         result.append((b"Host", b"localhost"))
     result.append((REQUEST_NAME, name.encode()))
@@ -43,6 +46,18 @@ def build_status_headers(headers: Headers, name: str) -> list[tuple[bytes, bytes
     """Return the headers of a request for `/status` as they are sent to the server, which gets no body with it."""
     body = (b"content-length", b"transfer-encoding")
     return [pair for pair in build_request_headers(headers, name, is_retry=False) if pair[0].lower() not in body]
+
+
+def build_upload_headers(
+    headers: Headers, name: str, size: int, left_out: tuple[str, str], *, is_retry: bool
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an upload that leaves something out, as they are sent to the server.
+
+    `size` is the number of bytes that are sent, and `left_out` the header that says what is not.
+    """
+    result = build_request_headers(headers, name, is_retry=is_retry)
+    result = [pair for pair in result if pair[0].lower() != b"content-length"]
+    return [*result, (b"Content-Length", b"%d" % size), (left_out[0].encode(), left_out[1].encode())]
 
 
 def build_response_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -11,12 +11,13 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h11
 
 from dls.contract import REFUSALS
 from dls.errors import LinkError
+from dls.remote.progress import UploadProgress
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.downstream import (
@@ -37,6 +38,8 @@ from dls.remote.tunnel.local_secret import is_authorized
 from dls.remote.tunnel.replay import is_repeatable
 from dls.remote.tunnel.status_polls import StatusPolls
 from dls.remote.tunnel.unshown_refusals import UnshownRefusals
+from dls.remote.tunnel.uploads import ImageIsHeld, Outgoing, Uploads
+from dls.remote.tunnel.upstream import READ_ALL, UpstreamLost, send_request
 
 WAIT_SECONDS = 60.0
 """Seconds that a request waits for a lost link."""
@@ -46,12 +49,6 @@ MAX_BUFFERED_RESPONSE = 4 << 20
 """Size in bytes up to which a response is sent on only when it is complete; masks are smaller."""
 MAX_CLIENTS = 128
 """Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 503."""
-PIECE_BYTES = 256 * 1024
-"""Size of the pieces in which a body is sent; between two of them the server may have refused it."""
-EARLY_ANSWER_PIECES = 4
-"""Number of pieces that are sent whatever the server says meanwhile."""
-READ_ALL = 1 << 24
-"""Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
 
 SECRET_NEEDED = (
     "The local port needs its secret. Copy the Server field as dls connect printed it: snap:SECRET@localhost."  # noqa: S105
@@ -60,14 +57,11 @@ SECRET_NEEDED = (
 log = logging.getLogger("dls.forward")
 
 
-class UpstreamLost(Exception):
-    """The channel to the server broke in the middle of a request."""
-
-
 class Proxy:
     """Answers the connections to the local port; with a secret, only those who know it.
 
-    `show` is called with what ITK-SNAP does not show of a refused prompt, in the thread of its connection.
+    `show` is called with what ITK-SNAP does not show of a refused prompt, and `show_upload` with how far the upload of
+    an image is, in the thread of its connection.
     """
 
     def __init__(
@@ -76,6 +70,7 @@ class Proxy:
         timeout: float = WAIT_SECONDS,
         secret: str | None = None,
         show: Callable[[str], None] = lambda text: None,
+        show_upload: Callable[[UploadProgress], None] = lambda progress: None,
     ) -> None:
         self.secret = secret
         """The secret of the local port; None where every user of this computer may use it."""
@@ -83,6 +78,7 @@ class Proxy:
         self._timeout = timeout
         self._polls = StatusPolls(link)
         self._refusals = UnshownRefusals(show)
+        self._uploads = Uploads(link, timeout, show_upload)
         self._memory = BodyMemory()
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
@@ -161,51 +157,35 @@ class Proxy:
     def _exchange(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
         name = secrets.token_hex(8)
-        for attempt in range(MAX_RETRIES + 1):
-            channel = self._link.open_channel(self._timeout)
-            try:
-                with contextlib.closing(channel):
-                    upstream = self._send_request(channel, body, request, name, is_retry=attempt > 0)
-                    status, answer = _forward_response(upstream, channel, client, body)
-                self._refusals.add(request.target, status, answer)
-                return
-            except UpstreamLost:
-                log.warning("a request was cut")
-                self._link.suspect()
-                if not (is_repeatable(request.method, request.target) and body.is_replayable):
-                    raise
+        with self._uploads.outgoing(request, body, name) as outgoing:
+            for attempt in range(MAX_RETRIES + 1):
+                try:
+                    self._attempt(client, request, body, outgoing, is_retry=attempt > 0)
+                    return
+                except ImageIsHeld:
+                    log.debug("the host has this image")
+                except UpstreamLost:
+                    log.warning("a request was cut")
+                    self._link.suspect()
+                    if not (is_repeatable(request.method, request.target) and body.is_replayable):
+                        raise
         raise UpstreamLost
 
-    def _send_request(
-        self, channel: Channel, body: Body, request: h11.Request, name: str, *, is_retry: bool
-    ) -> h11.Connection:
-        """Send the request over a channel; a failure shows when the response is read.
-
-        The server looks for the session before it reads a body. What is answered meanwhile is answered for good, so
-        the rest of an image for a session that is gone is not sent over the link.
-        """
-        upstream = h11.Connection(h11.CLIENT)
-        headers = build_request_headers(request.headers.raw_items(), name, is_retry=is_retry)
-        head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
-        try:
-            channel.sendall(head or b"")
-            for sent, piece in enumerate(_pieces(body)):
-                # A short body is sent to its end, so that the client's next request on this connection is read.
-                if sent >= EARLY_ANSWER_PIECES and channel.is_answered:
-                    log.debug("a request was answered before it was sent to its end")
-                    break
-                channel.sendall(piece)
-        except ChannelError:
-            # The server may have refused the request before it had read all of it.
-            log.debug("the rest of a request was not taken")
-        return upstream
-
-
-def _pieces(body: Body) -> Iterator[bytes | memoryview]:
-    """Yield the body in pieces that a link takes at once: a chunk is all that has arrived meanwhile."""
-    for chunk in body.chunks():
-        for start in range(0, len(chunk), PIECE_BYTES):
-            yield memoryview(chunk)[start : start + PIECE_BYTES]
+    def _attempt(
+        self, client: ClientConnection, request: h11.Request, body: Body, outgoing: Outgoing, *, is_retry: bool
+    ) -> None:
+        """Send the request once, without what the host holds of it; raises LinkError, UpstreamLost and ImageIsHeld."""
+        if (answered := outgoing.send_less(is_retry=is_retry)) is not None:
+            response, answer = answered
+            closes = not body.is_complete
+            client.send_response(build_response(response, len(answer), closes=closes), answer)
+            return
+        headers = build_request_headers(request.headers.raw_items(), outgoing.name, is_retry=is_retry)
+        with contextlib.closing(self._link.open_channel(self._timeout)) as channel:
+            upstream = send_request(channel, request.method, request.target, headers, outgoing.pieces())
+            status, answer = _forward_response(upstream, channel, client, body)
+        outgoing.is_done = status == 200
+        self._refusals.add(request.target, status, answer)
 
 
 def _forward_response(

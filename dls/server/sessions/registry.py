@@ -7,21 +7,26 @@ how a session outlives a crash of the engine, a crash of the server, and weeks w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from dls.contract import UNKNOWN_SESSION
-from dls.errors import Exhausted, NotFound
+from dls.errors import Exhausted, NotFound, RequestError
 from dls.server import descriptors
 from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
+from dls.server.sessions import copies
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
+from dls.server.sessions.files import PART_SECONDS
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore
@@ -34,6 +39,20 @@ MAINTENANCE_SECONDS = 3600.0
 """Seconds between two rounds of maintenance; a session unused for one to two such periods is dropped from memory."""
 
 log = logging.getLogger("dls.server")
+
+
+@dataclass(frozen=True)
+class SentImage:
+    """What a request sends of an image, and what the server is to hold of it already."""
+
+    length: int = 0
+    """Length of the body; 0 where the client does not say it."""
+    name: str = ""
+    """Name under which an upload that is cut can go on; empty where it can't."""
+    offset: int = 0
+    """Bytes at the image's beginning that are not sent again."""
+    copy: str = ""
+    """Name of the copy to take in the place of an image; empty for an image that is sent."""
 
 
 class SessionRegistry:
@@ -154,16 +173,63 @@ class SessionRegistry:
         async with self.at_work(session) as work:
             await work.sleep()
 
-    async def receive_image(self, session: Session) -> IncomingImage:
-        """Create a file for an image, which `SessionWork.set_image` takes over; raises NotFound or Exhausted."""
+    async def receive_image(self, session: Session, sent: SentImage) -> IncomingImage:
+        """Create a file for an image, or take what the server holds of it; `SessionWork.set_image` takes it over.
+
+        Raises NotFound, Exhausted, NotHeld or NoRoom.
+        """
+        await session.end_upload(sent.name)
         try:
-            incoming = await self._executors.codec(session.files.receive_image)
+            if sent.copy:
+                incoming = await self._executors.codec(session.files.take_image, self._store.copies, sent.copy)
+            else:
+                await self.make_room(session, sent.length)
+                incoming = await self._executors.codec(session.files.receive_image, sent.name, sent.offset)
         except Exhausted:
             if session.is_ended:
                 raise _unknown_session() from None
             raise
+        incoming.expected = max(incoming.held, sent.offset + sent.length)
         session.arriving.add(incoming)
         return incoming
+
+    async def make_room(self, session: Session, length: int = 0) -> None:
+        """Let an image of so many compressed bytes fit on the disk in the place of the session's; raises NoRoom."""
+        others = [each for other in self._sessions.values() for each in other.arriving if each.is_open]
+        arriving = sum(max(0, each.expected - each.length) for each in others)
+        image = session.files.manifest.image
+        replaced = min(length, image.bytes) if image else 0
+        await self._executors.codec(self._store.make_room, length - replaced + arriving)
+
+    async def share(self, session: Session) -> None:
+        """Let the session's image be found by its contents, so that it needs not be sent again."""
+        image = session.files.manifest.image
+        if image is None:
+            return
+        path = Path(image.path)
+        with contextlib.suppress(OSError, RequestError):
+            name = await self._executors.codec(copies.find_name, path)
+            async with self.at_work(session):
+                if session.files.manifest.image == image:
+                    await self._executors.codec(self._store.copies.add, name, path)
+
+    async def has_copy(self, name: str) -> bool:
+        """Return whether the server holds an image of that name."""
+        return await self._executors.codec(self._store.copies.has, name)
+
+    async def is_whole(self, name: str, incoming: IncomingImage) -> bool:
+        """Return whether a copy has the contents that its name says; one that has not is removed."""
+        with contextlib.suppress(OSError):
+            if await self._executors.codec(copies.find_name, incoming.path) == name:
+                return True
+        log.warning("a copy of an image is damaged, and removed")
+        await self._executors.codec(self._store.copies.remove, name)
+        return False
+
+    async def find_part(self, session: Session, name: str) -> tuple[int, str]:
+        """Return how many bytes of an upload that was cut are there, and their digest; ends what is left of it."""
+        await session.end_upload(name)
+        return await self._executors.codec(session.files.find_part, name)
 
     async def run_maintenance(self, seconds: float = MAINTENANCE_SECONDS) -> None:
         """Evict unused sessions and remove expired files, again and again until cancelled."""
@@ -178,6 +244,7 @@ class SessionRegistry:
     async def evict_unused(self, before: int) -> None:
         """Drop the sessions whose last use was before `before` from memory, and remove the files of expired ones."""
         for session in [*self._sessions.values()]:
+            await self._executors.codec(session.files.remove_parts, PART_SECONDS)
             if session.last_used > before or session.lock.locked() or session.arriving:
                 await self._executors.codec(session.files.refresh_times)
                 continue

@@ -63,6 +63,8 @@ class SessionWork:
         await self._backend.recovery.run(lambda: self._open(volume))
         try:
             await self._executors.codec(session.files.set_image, incoming, volume.geometry, request)
+            arriving = {each.path.name for each in session.arriving if each.is_open}
+            await self._executors.codec(session.files.remove_parts, used=arriving)
         except BaseException:
             await self.sleep()
             raise

@@ -1,0 +1,59 @@
+"""Counts how far the upload of an image is. No sockets, no threads: the time is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dls.remote.progress import UploadProgress
+
+STEP_SECONDS = 1.0
+"""Seconds between two reports of one upload."""
+
+
+class Meter:
+    """Counts the bytes of one upload, and says when it is time to report."""
+
+    def __init__(self, number: int, total: int, now: float) -> None:
+        self._begun = self._reported = self._resumed = now
+        self._crossed = 0
+        """Bytes that crossed the link since it was last resumed."""
+        self.progress = UploadProgress(number, total)
+
+    def add(self, size: int, now: float) -> bool:
+        """Count bytes that were sent; return whether a report is due."""
+        self._crossed += size
+        seconds = now - self._resumed
+        self.progress = replace(
+            self.progress,
+            state="sending",
+            sent=min(self.progress.sent + size, self.progress.total),
+            seconds=now - self._begun,
+            rate=self._crossed / seconds if seconds > 0 else 0.0,
+        )
+        if now - self._reported < STEP_SECONDS:
+            return False
+        self._reported = now
+        return True
+
+    def restart(self, held: int, now: float) -> None:
+        """Begin again where the host has so many bytes."""
+        self._crossed, self._resumed, self._reported = 0, now, now
+        self.progress = replace(
+            self.progress, state="resumed" if held else "sending", sent=held, saved=held, seconds=now - self._begun
+        )
+
+    def finish(self, *, done: bool, now: float) -> None:
+        """End the upload; one that is done has all of its bytes on the host."""
+        sent = self.progress.total if done else self.progress.sent
+        self.progress = replace(self.progress, state="done" if done else "failed", sent=sent, seconds=now - self._begun)
+
+    def skip(self, size: int) -> None:
+        """Note that the host has so many bytes that are not sent."""
+        self.progress = replace(self.progress, saved=size)
+
+    def seconds_left(self, now: float) -> float:
+        """Return how long the rest will take at the rate so far; 0 where all is sent, infinity before anything is."""
+        left = self.progress.total - self.progress.sent
+        if not left:
+            return 0.0
+        return left * (now - self._resumed) / self._crossed if self._crossed else float("inf")
