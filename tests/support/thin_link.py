@@ -74,7 +74,8 @@ def carry(space: str, near: str, far: str, rate: float, seconds: float) -> None:
     ):
         subprocess.run(words, check=True, capture_output=True)
     print("ready", flush=True)
-    ways = [Direction(*ends, rate, seconds), Direction(*reversed(ends), rate, seconds)]
+    here, there = ends
+    ways = [Direction(here, there, rate, seconds), Direction(there, here, rate, seconds)]
     while True:
         due = min(way.deliver() for way in ways)
         for ready in select.select(ends, [], [], max(0.0, min(1.0, due - time.monotonic())))[0]:

@@ -52,8 +52,6 @@ class Meter:
         self.progress = replace(self.progress, saved=size)
 
     def seconds_left(self, now: float) -> float:
-        """Return how long the rest will take at the rate so far; 0 where all is sent, infinity before anything is."""
+        """Return how long the rest will take at the rate so far; 0 before anything is sent, and where all is."""
         left = self.progress.total - self.progress.sent
-        if not left:
-            return 0.0
-        return left * (now - self._resumed) / self._crossed if self._crossed else float("inf")
+        return left * (now - self._resumed) / self._crossed if self._crossed else 0.0

@@ -31,13 +31,12 @@ from dls.remote.tunnel.upstream import UpstreamLost, cut_up, read_answer, send_r
 
 MIN_LEFT = 1 << 20
 """Bytes that must still be to send for the host to be asked."""
-ASK_SECONDS = 0.25
-"""Seconds that the rest must take for the host to be asked: on a fast link the rest is there sooner than an answer."""
-PAUSE_SECONDS = 3.0
-"""Seconds that the rest must take for the sending to pause while the host is asked.
+ASK_SECONDS = 2.0
+"""Seconds that the rest must take for the host to be asked.
 
-What is sent meanwhile would delay the question and, where the host holds the image, the request that follows it. A
-pause of a round trip is nothing to an upload that takes so long.
+On a faster link the rest is there sooner: the host inflates an image while it arrives, and a copy from its beginning.
+While it is asked nothing is sent, because that would delay the question and the request that follows it; such a pause
+of a round trip is nothing to an upload that takes so long.
 """
 ANSWER_SECONDS = 30.0
 """Seconds that an answer to a question may take; then all is sent."""
@@ -140,7 +139,7 @@ class Upload(Outgoing):
                 return
             self._question = Question(self._link, 0.0, *image)
             self._question.start()
-        if seconds > PAUSE_SECONDS:
+        if self._question.is_asked:
             self._question.ended.wait(ANSWER_SECONDS)
         if self._question.is_held:
             raise ImageIsHeld
@@ -212,6 +211,8 @@ class Question(threading.Thread):
     def __init__(self, link: Link, timeout: float, body: memoryview, part: ImagePart) -> None:
         super().__init__(name="dls-image", daemon=True)
         self.ended = threading.Event()
+        self.is_asked = False
+        """Whether the digest is computed, and the question is on its way."""
         self.is_held = False
         self.image = ""
         """Name of the image by its contents."""
@@ -231,6 +232,7 @@ class Question(threading.Thread):
         """
         try:
             self.image = image_name(hashlib.sha256(self._part).hexdigest(), len(self._part))
+            self.is_asked = True
             said = ask(self._link, self._timeout, f"{IMAGES_PATH}/{self.image}")
             self.is_held = said.get("image") == self.image and said.get("held") is True
         finally:
