@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -28,10 +28,12 @@ STATE = ServerState(1, "secret", "c", "r", "/s", None, "region", "cpu", "/l", "/
 class CuttableChannel(Channel):
     """A socket to the server in the place of an SSH channel.
 
-    It ends after so many bytes of the answer, or of the request; `rate` is how many bytes a second it takes.
+    It ends after so many bytes of the answer, or of the request; `pause` is called with the size of what is sent.
     """
 
-    def __init__(self, address: int | str, cut_after: int | None, cut_sending: int | None, rate: float | None) -> None:
+    def __init__(
+        self, address: int | str, cut_after: int | None, cut_sending: int | None, pause: Callable[[int], None]
+    ) -> None:
         if isinstance(address, int):
             self._sock = socket.create_connection(("127.0.0.1", address))
         else:
@@ -39,7 +41,7 @@ class CuttableChannel(Channel):
             self._sock.connect(address)
         self._left = cut_after
         self._cut_sending = cut_sending
-        self._rate = rate
+        self._pause = pause
         self.is_closed = False
         self.sent = b""
         """The first bytes of everything that was sent."""
@@ -61,8 +63,7 @@ class CuttableChannel(Channel):
         if self._cut_sending is not None:
             data = memoryview(data)[: self._cut_sending - self.sent_bytes]
         self.sent_bytes += len(data)
-        if self._rate:
-            time.sleep(len(data) / self._rate)
+        self._pause(len(data))
         try:
             self._sock.sendall(data)
             if self.sent_bytes == self._cut_sending:
@@ -97,17 +98,21 @@ class LocalEndpoint(Endpoint):
         self.cut_sending: list[int | None] = []
         """Number of bytes of the request after which each of the next channels is cut."""
         self.rate: float | None = None
-        """Bytes that a channel takes a second; None for no limit."""
+        """Bytes that a channel takes a second, until the host is asked something; None for no limit."""
         self.cuts: list[int | None] = []
         """Number of bytes of the answer after which each of the next channels is cut."""
         self.is_up = True
         self.channels: list[CuttableChannel] = []
 
+    def _pause(self, size: int) -> None:
+        if self.rate and not any(channel.sent.startswith(b"GET /dls/") for channel in self.channels):
+            time.sleep(size / self.rate)
+
     def open(self) -> Channel:
         if not self.is_up:
             raise ForwardError("Nobody listens there.")
         answer, request = (cuts.pop(0) if cuts else None for cuts in (self.cuts, self.cut_sending))
-        channel = CuttableChannel(self.address, answer, request, self.rate)
+        channel = CuttableChannel(self.address, answer, request, self._pause)
         self.channels.append(channel)
         return channel
 

@@ -153,16 +153,20 @@ class BodyReceiver:
         return await asyncio.wrap_future(parser.submit(finish, upload))
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body in chunks of about CHUNK_BYTES, the last one as soon as the body ends."""
+        """Yield the body in chunks of about CHUNK_BYTES, the last one as soon as the body ends or is cut."""
         parts: list[bytes] = []
         size = 0
-        async for part in self._request.stream():
-            parts.append(part)
-            size += len(part)
-            if size >= CHUNK_BYTES or not part:  # an empty part ends the body
-                chunk = b"".join(parts)
-                parts, size = [], 0
-                yield chunk
+        try:
+            async for part in self._request.stream():
+                parts.append(part)
+                size += len(part)
+                if size >= CHUNK_BYTES or not part:  # an empty part ends the body
+                    chunk = b"".join(parts)
+                    parts, size = [], 0
+                    yield chunk
+        except ClientDisconnect:
+            yield b"".join(parts)
+            raise
 
     def _check_on(self, loop: asyncio.AbstractEventLoop) -> Callable[[Geometry], None]:
         """Return a function that runs the check on the event loop: the body is parsed on a worker's thread."""
