@@ -29,7 +29,9 @@ class Thin:
 
     async def take(self, size: int) -> None:
         self._passed += size
-        self._count.write_text(str(self._passed))
+        part = self._count.with_suffix(".part")
+        part.write_text(str(self._passed))
+        part.replace(self._count)
         await asyncio.sleep(size / self._rate)
 
 

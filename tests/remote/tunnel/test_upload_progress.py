@@ -19,6 +19,15 @@ def test_rate_and_time_left() -> None:
     assert not meter.add(1_000_000, 101.9) and meter.add(1, 102.1)
 
 
+def test_the_rest_is_judged_by_the_last_pieces() -> None:
+    """What only filled buffers at the beginning says nothing of the link."""
+    meter = Meter(1, 100_000_000, 0.0)
+    meter.add(40_000_000, 0.001)
+    for number in range(1, 11):
+        meter.add(1_000_000, number)
+    assert meter.seconds_left(10.0) == 50.0
+
+
 def test_what_was_sent_before_a_cut_counts_as_sent_but_not_as_the_rate() -> None:
     """After a cut the rate begins anew, and the bytes that the host has are not left."""
     meter = Meter(1, 10_000_000, 0.0)
