@@ -175,7 +175,7 @@ def test_a_head_that_comes_byte_by_byte(proxied_server: ProxiedServer, monkeypat
 
 def test_connections_without_end(proxied_server: ProxiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 11, local side: the oldest idle connection makes room for a new one; where all are at a request, a new one
-    gets 503."""
+    gets 429."""
     monkeypatch.setattr(proxy, "MAX_CLIENTS", 5)
     with contextlib.ExitStack() as stack:
 
@@ -194,7 +194,7 @@ def test_connections_without_end(proxied_server: ProxiedServer, monkeypatch: pyt
         busy = [opened(head) for _ in range(5)]
         for client in busy:  # from now on each of them is at a request
             assert client.recv(100).startswith(b"HTTP/1.1 100 ")
-        assert ask(proxied_server.port, GET).startswith(b"HTTP/1.1 503 ")
+        assert ask(proxied_server.port, GET).startswith(b"HTTP/1.1 429 ")
         busy[0].sendall(b"half12345")
         assert busy[0].recv(100).startswith(b"HTTP/1.1 405 ")
         busy[0].close()
