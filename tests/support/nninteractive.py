@@ -48,9 +48,9 @@ def share_environment(host: sshd.Server, remote_dir: str) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     [packages] = environment.glob("lib/python*/site-packages")
     (packages / "shared.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")) + "\n")
-    verify = [environment / "bin" / "python", "-I", "-S", "-c", scripts.read_verifier()]
+    verify = [str(environment / "bin" / "python"), "-I", "-S", "-c", scripts.read_verifier()]
     done = subprocess.run(
-        [*verify, "complete", environment, "{}", "ranges"], check=True, capture_output=True, text=True
+        [*verify, "complete", str(environment), "{}", "ranges"], check=True, capture_output=True, text=True
     )
     (environment / "complete.json").write_text(done.stdout)
     for path in (environment, *environment.rglob("*")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 
 class Deadline:
@@ -13,7 +14,8 @@ class Deadline:
     most `longest` seconds away, and with `longest` above `seconds` it still moves with the bytes until then.
     """
 
-    def __init__(self, seconds: float, longest: float) -> None:
+    def __init__(self, seconds: float, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._seconds = seconds
         self._longest = longest
         self._limit = math.inf
@@ -23,16 +25,16 @@ class Deadline:
     @property
     def left(self) -> float:
         """Seconds that are left; not above 0 when it has passed."""
-        return self._end - time.monotonic()
+        return self._end - self._clock()
 
     def extend(self) -> None:
         """Begin anew, because bytes have moved or the way has to be found again."""
-        self._end = min(time.monotonic() + self._seconds, self._limit)
+        self._end = min(self._clock() + self._seconds, self._limit)
 
     def set_limit(self) -> None:
         """Note that the request has been read to its end: its client waits for the answer from now on."""
         if self._limit == math.inf:
-            self._limit = time.monotonic() + self._longest
+            self._limit = self._clock() + self._longest
             self.extend()
 
     def wait_for_answer(self) -> None:
