@@ -31,7 +31,8 @@ class Answer:
     def error(self) -> str:
         """The sentence of a refusal."""
         said = self.json
-        assert list(said) == ["error"] and said["error"].endswith("."), said
+        assert list(said) == ["error", "detail"] and said["error"].endswith("."), said
+        assert said["error"] == said["detail"]
         return str(said["error"])
 
 
