@@ -30,7 +30,7 @@ MANIFEST_FILE = "session"
 """Name of a session's manifest in the session's folder."""
 
 REQUEST_HEADER = "X-Dls-Request"
-"""Header with the name of a request; the server applies requests with the same name only once."""
+"""Header with a request's name, RUN-NUMBER: the server applies none twice, and none after a later one of the run."""
 RETRY_HEADER = "X-Dls-Again"
 """Header of a request that is sent again because no answer came."""
 MISSED_HEADER = "X-Dls-Missed"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable, Iterator
 
 import h11
@@ -18,6 +17,7 @@ from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnec
 from dls.remote.tunnel.headers import build_request_headers, build_response
 from dls.remote.tunnel.link import Link
 from dls.remote.tunnel.replay import is_repeatable
+from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.unshown_refusals import UnshownRefusals
 from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
 
@@ -34,14 +34,15 @@ log = logging.getLogger("dls.forward")
 class Exchanges:
     """Sends requests to the server and its responses to the clients."""
 
-    def __init__(self, link: Link, timeout: float, show: Callable[[str], None]) -> None:
+    def __init__(self, link: Link, names: RequestNames, timeout: float, show: Callable[[str], None]) -> None:
         self._link = link
+        self._names = names
         self._timeout = timeout
         self._refusals = UnshownRefusals(show)
 
     def forward(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
-        name = secrets.token_hex(8)
+        name = self._names.make()
         for attempt in range(MAX_RETRIES + 1):
             channel = self._link.open_channel(self._timeout)
             try:

@@ -7,7 +7,6 @@ then it is held, and sent again where its connection breaks. What the client did
 from __future__ import annotations
 
 import contextlib
-import secrets
 import threading
 from concurrent import futures
 
@@ -23,6 +22,7 @@ from dls.remote.tunnel.headers import Answer, build_request_headers, build_respo
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.missed_answers import MissedAnswers
 from dls.remote.tunnel.official import CLAIM, SET_IMAGE, find_lease, is_pasted, path_of
+from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
 
 ANSWER_SECONDS = 50.0
@@ -48,15 +48,16 @@ class AnswerTooLarge(Exception):
 class OfficialExchanges:
     """Answers requests of official clients, each of them within `seconds` after it was read to its end."""
 
-    def __init__(self, link: Link, memory: BodyMemory, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, link: Link, names: RequestNames, memory: BodyMemory, seconds: float = ANSWER_SECONDS) -> None:
         self._link = link
+        self._names = names
         self._memory = memory
         self._seconds = seconds
         self._missed = MissedAnswers()
 
     def answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send the client the server's response, or the reason why there is none; raises ClientDisconnected."""
-        path, lease, name = path_of(request.target), find_lease(request.headers.raw_items()), secrets.token_hex(8)
+        path, lease, name = path_of(request.target), find_lease(request.headers.raw_items()), self._names.make()
         longest = self._seconds * (IMAGE_FACTOR if path == SET_IMAGE else 1)
         deadline = Deadline(self._seconds, longest)
         if path != SET_IMAGE and isinstance(body, SizedBody) and body.is_replayable:

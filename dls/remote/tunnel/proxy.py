@@ -29,6 +29,7 @@ from dls.remote.tunnel.local_secret import is_authorized
 from dls.remote.tunnel.official import ROUTES, path_of
 from dls.remote.tunnel.official_exchange import ANSWER_SECONDS, OfficialExchanges
 from dls.remote.tunnel.polls import Polls, is_poll
+from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.upstream import UpstreamLost
 
 MAX_CLIENTS = 128
@@ -60,8 +61,9 @@ class Proxy:
         self._link = link
         self._memory = BodyMemory()
         self._polls = Polls(link)
-        self._exchanges = Exchanges(link, timeout, show)
-        self._official = OfficialExchanges(link, self._memory, official_timeout)
+        names = RequestNames()
+        self._exchanges = Exchanges(link, names, timeout, show)
+        self._official = OfficialExchanges(link, names, self._memory, official_timeout)
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
         self._lock = threading.Lock()

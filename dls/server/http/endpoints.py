@@ -116,7 +116,7 @@ class Endpoints:
     async def reset(self, request: Request) -> Response:
         """Remove the session's prompts and empty its mask."""
         async with self._sessions.at_work(await self._session(request)) as work:
-            await work.reset()
+            await work.reset(parameters.parse_request_id(request.headers))
         return JSONResponse({"status": "success"})
 
     async def end_session(self, request: Request) -> Response:

@@ -21,6 +21,7 @@ from dls.server.engines.readiness import Readiness
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
 from dls.server.operations import Carried
+from dls.server.sessions.applied import AppliedRequests
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
 from dls.server.sessions.files import SessionFiles
@@ -244,9 +245,8 @@ class SessionRegistry:
 
 
 def _make_session(files: SessionFiles) -> Session:
-    session_id, request = files.manifest.id, files.last_request
     if files.manifest.carried is None:
-        return Session(session_id, files, request)
+        return Session(files.manifest.id, files, AppliedRequests(files.last_request))
     return OfficialSession.read(files)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from dls.contract import NO_IMAGE
 from dls.errors import Conflict
 from dls.server.engines.base import Segmentation
+from dls.server.sessions.applied import AppliedRequests
 from dls.server.sessions.files import SessionFiles
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
@@ -35,8 +36,8 @@ class Session:
 
     id: str
     files: SessionFiles
-    last_request: str = ""
-    """Name of the request whose prompt was applied last; a request of the same name is not applied again."""
+    requests: AppliedRequests = field(default_factory=AppliedRequests)
+    """The requests that were applied."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     segmentation: Segmentation | None = None
     occupied: Box | None = None
