@@ -64,21 +64,23 @@ class OfficialExchanges:
                 pass
         if body.is_complete:
             deadline.set_limit()
-        missed = self._missed.begin(lease, name)
-        exchange = OfficialExchange(self._link, self._memory, request, body, deadline, name, is_missing=bool(missed))
+        is_missing, covered = self._missed.begin(lease, name)
+        exchange = OfficialExchange(self._link, self._memory, request, body, deadline, name, is_missing=is_missing)
         try:
             response, data = self._wait(exchange)
-            changes_nothing = response.status_code < 500 and response.status_code != 200
-            if not exchange.was_sent or changes_nothing:
+            changes_nothing = not exchange.was_sent or 400 <= response.status_code < 500
+            # Forgotten before it is sent: with the answer in its hands, the client may send its next request at once.
+            if changes_nothing:
                 self._missed.forget(lease, name)
             elif response.status_code == 200 and not client.is_gone:
-                # Before it is sent: with the answer in its hands, the client may send its next request at once.
-                self._missed.forget(lease, name, *(missed if is_pasted(response) else ()))
+                self._missed.forget(lease, name, *(covered if is_pasted(response) else ()))
+            else:
+                self._missed.keep(lease, name)
             try:
                 client.send_response(response, data)
             except ClientDisconnected:
-                if exchange.was_sent and not changes_nothing:
-                    self._missed.add(lease, name)
+                if not changes_nothing:
+                    self._missed.keep(lease, name)
                 raise
         finally:
             exchange.memory.release()
