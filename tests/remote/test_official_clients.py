@@ -137,19 +137,22 @@ def prompts_under_way() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "dls-official"]
 
 
-def test_the_link_is_cut_in_the_middle_of_a_prompt(session: dls.Session, expected: dict[str, list[np.ndarray]]) -> None:
+@pytest.mark.parametrize("what", ["link", "server"])
+def test_what_ends_in_the_middle_of_a_prompt(
+    session: dls.Session, expected: dict[str, list[np.ndarray]], what: str
+) -> None:
     """The prompt is answered all the same, and applied once: the masks from then on are those of the library."""
     with open_client(session.port) as client:
         masks = play(client, SHORT[:1])
-        before = session.connection
+        connection, server = session.connection, session.state.pid
         with ThreadPoolExecutor(1) as pool:
             rest = pool.submit(play, client, SHORT[1:])
             until(prompts_under_way)
-            for pid in processes_of_connection(session):
+            for pid in processes_of_connection(session) if what == "link" else [server]:
                 os.kill(pid, signal.SIGKILL)
             masks += rest.result()
-        assert session.connection is not before
         assert_same(masks, expected["short"], SHORT)
+        until(lambda: session.connection is not connection if what == "link" else session.state.pid != server)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 
 MAX_LEASES = 256
-"""Number of leases beyond which the longest known one is forgotten: every user of this computer may use the port."""
+"""Number of leases beyond which the one unused for longest is forgotten: every user here may use the port."""
 MAX_MISSED = 16
 """Number of missed answers of one lease that are told apart."""
+
+EARLIER = "earlier"
+"""Stands for all requests of a lease from before it is known here: an earlier `dls connect` may have lost an answer."""
 
 
 class MissedAnswers:
@@ -29,7 +32,7 @@ class MissedAnswers:
         those under way, which the server may come to later than to this one.
         """
         with self._lock:
-            earlier = dict(self._leases.get(lease, {}))
+            earlier = dict(self._leases.get(lease, {EARLIER: True} if lease else {}))
             self._note(lease, name, False)
         return bool(earlier), frozenset(each for each, is_over in earlier.items() if is_over)
 
@@ -41,7 +44,7 @@ class MissedAnswers:
     def _note(self, lease: bytes, name: str, is_over: bool) -> None:
         if not lease:
             return
-        names = self._leases.pop(lease, {})
+        names = self._leases.pop(lease, {EARLIER: True})
         self._leases[lease] = names
         names[name] = is_over
         if len(names) > MAX_MISSED:
@@ -55,5 +58,3 @@ class MissedAnswers:
             names = self._leases.get(lease, {})
             for name in delivered:
                 names.pop(name, None)
-            if not names:
-                self._leases.pop(lease, None)

@@ -14,9 +14,17 @@ from dls.remote.tunnel.official import find_lease, is_pasted
 LEASE = b"a" * 32
 
 
+def knowing(lease: bytes) -> MissedAnswers:
+    """Return a memory that has seen an answer for the lease delivered."""
+    missed = MissedAnswers()
+    _, covered = missed.begin(lease, "known")
+    missed.forget(lease, "known", *covered)
+    return missed
+
+
 def test_a_request_is_missed_until_it_is_forgotten() -> None:
     """A delivered answer covers what was missed when its request was sent, and not what was missed since."""
-    missed = MissedAnswers()
+    missed = knowing(LEASE)
     assert missed.begin(LEASE, "first") == (False, frozenset())
     missed.keep(LEASE, "first")
     is_missing, covered = missed.begin(LEASE, "second")
@@ -24,19 +32,30 @@ def test_a_request_is_missed_until_it_is_forgotten() -> None:
     missed.keep(LEASE, "third")
     missed.forget(LEASE, "second", *covered)
     assert missed.begin(LEASE, "fourth") == (True, frozenset({"third"}))
-    assert missed.begin(b"b" * 32, "other") == (False, frozenset())
+    assert missed.begin(LEASE, "fifth") == (True, frozenset({"third"}))
 
 
 def test_a_request_under_way_is_not_covered() -> None:
     """A client that gave up sends its next request; the server may come to that one first."""
-    missed = MissedAnswers()
+    missed = knowing(LEASE)
     missed.begin(LEASE, "slow")
     assert missed.begin(LEASE, "next") == (True, frozenset())
     missed.forget(LEASE, "next")
     missed.keep(LEASE, "slow")
     assert missed.begin(LEASE, "last") == (True, frozenset({"slow"}))
     missed.forget(LEASE, "last", "slow")
-    assert not missed._leases
+    assert missed.begin(LEASE, "more") == (False, frozenset())
+
+
+def test_what_an_earlier_command_delivered_is_not_known() -> None:
+    """A client goes on with its lease after `dls connect` was started again, which may have lost an answer."""
+    missed = MissedAnswers()
+    is_missing, covered = missed.begin(LEASE, "first")
+    assert is_missing and len(covered) == 1
+    missed.forget(LEASE, "first")
+    assert missed.begin(LEASE, "second") == (True, covered)
+    missed.forget(LEASE, "second", *covered)
+    assert missed.begin(LEASE, "third") == (False, frozenset())
 
 
 def test_what_has_no_lease_misses_nothing() -> None:
