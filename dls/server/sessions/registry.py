@@ -139,14 +139,14 @@ class SessionRegistry:
             raise _unknown_session()
         return session
 
-    async def get_official(self, session_id: str) -> OfficialSession:
-        """Return an official client's session, as `get` returns ITK-SNAP's."""
-        session = await self._find(session_id)
+    async def get_official(self, session_id: str, is_use: bool = True) -> OfficialSession:
+        """Return an official client's session, as `get` returns ITK-SNAP's; a look at it need not be a use."""
+        session = await self._find(session_id, is_use)
         if not isinstance(session, OfficialSession):
             raise _unknown_session()
         return session
 
-    async def _find(self, session_id: str) -> Session:
+    async def _find(self, session_id: str, is_use: bool = True) -> Session:
         session = self._sessions.get(session_id)
         if session is None:
             loading = self._loading.get(session_id)
@@ -155,7 +155,7 @@ class SessionRegistry:
                 loading.add_done_callback(lambda _: self._loading.pop(session_id))
             # Shielded: the client of one request may disconnect while other requests wait for the same session.
             session = await asyncio.shield(loading)
-        return self._add(session)
+        return self._add(session) if is_use else session
 
     async def _load(self, session_id: str) -> Session:
         """Read the session from its files; only one task may do so, because their lock can be taken only once."""
