@@ -94,11 +94,13 @@ def test_leases_and_sessions_of_itksnap_do_not_know_each_other(server: LiveServe
     stroke[5, 5, 5:9] = True
     assert snap.mask(snap.draw("scribble", stroke)).sum() == 4
     taken, snap.session = snap.session, str(uuid.UUID(hex=lease.token))
-    assert snap.draw("scribble", stroke).status == 404 and snap.get(f"/end_session/{snap.session}").status == 404
+    assert snap.draw("scribble", stroke).status == snap.get(f"/reset_interactions/{snap.session}").status == 404
     assert Lease(server.port, taken.replace("-", "")).point(1, 1, 1).status == 410
     assert lease.point(3, 20, 30).box == [[1, 6], [18, 23], [28, 33]]
     snap.session = taken
     assert snap.mask(snap.draw("scribble", stroke)).sum() == 4
+    assert snap.get(f"/end_session/{uuid.UUID(hex=lease.token)}").status == 200, "dls sessions ends both kinds"
+    assert lease.point(1, 1, 1).status == 410
 
 
 def test_the_files_of_both_kinds(server: LiveServer, tmp_path: Path) -> None:
