@@ -19,11 +19,25 @@ import pytest
 import dls
 from dls.demo import sshd
 from dls.remote.tunnel.proxy import Proxy
+from dls.server.engines.seeding import seed_prediction
 from tests.remote.tunnel.test_clock import processes_of_connection
 from tests.support.connecting import connected
 from tests.support.itksnap import ItkSnap
 from tests.support.nninteractive import IGNORED_WARNINGS, MODEL, share_environment
-from tests.support.official_client import CENTER, IMAGE, STEPS, assert_same, library, open_client, play
+from tests.support.official_client import (
+    CENTER,
+    IMAGE,
+    LEFT,
+    RIGHT,
+    STEPS,
+    WIDE,
+    WIDE_SHAPE,
+    assert_same,
+    library,
+    open_client,
+    play,
+    point,
+)
 from tests.support.processes import until
 from tests.support.proxied_server import local_port
 
@@ -123,19 +137,22 @@ def prompts_under_way() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "dls-official"]
 
 
-def test_the_link_is_cut_in_the_middle_of_a_prompt(session: dls.Session, expected: dict[str, list[np.ndarray]]) -> None:
+@pytest.mark.parametrize("what", ["link", "server"])
+def test_what_ends_in_the_middle_of_a_prompt(
+    session: dls.Session, expected: dict[str, list[np.ndarray]], what: str
+) -> None:
     """The prompt is answered all the same, and applied once: the masks from then on are those of the library."""
     with open_client(session.port) as client:
         masks = play(client, SHORT[:1])
-        before = session.connection
+        connection, server = session.connection, session.state.pid
         with ThreadPoolExecutor(1) as pool:
             rest = pool.submit(play, client, SHORT[1:])
             until(prompts_under_way)
-            for pid in processes_of_connection(session):
+            for pid in processes_of_connection(session) if what == "link" else [server]:
                 os.kill(pid, signal.SIGKILL)
             masks += rest.result()
-        assert session.connection is not before
         assert_same(masks, expected["short"], SHORT)
+        until(lambda: session.connection is not connection if what == "link" else session.state.pid != server)
 
 
 @contextlib.contextmanager
@@ -176,3 +193,26 @@ def test_a_prompt_outlasts_a_frozen_link(session: dls.Session, expected: dict[st
         with frozen(session):
             masks += play(client, SHORT[2:])
         assert_same(masks, expected["short"], SHORT)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["later", "at once"])
+def test_the_next_prompts_of_a_client_that_gave_up(session: dls.Session, waits: bool) -> None:
+    """Their answers bring the box of the answer that was missed too, also where that was still computed."""
+    with library(WIDE) as session_of_library:
+        seed_prediction()
+        point(LEFT)(session_of_library)
+        expected = np.array(session_of_library.target_buffer)
+    with open_client(session.port, WIDE) as client:
+        patient, client._http.timeout = client._http.timeout, httpx.Timeout(10, read=0.001)
+        with pytest.raises(httpx.ReadTimeout):
+            point(LEFT)(client)
+        client._http.timeout = patient
+        if waits:
+            until(lambda: not prompts_under_way())
+        assert not client.target_buffer.any()
+        point(RIGHT)(client)
+        if not waits:  # the server may have come to this prompt first
+            point(RIGHT)(client)
+        left = np.s_[:, :, : WIDE_SHAPE[2] // 2]
+        np.testing.assert_array_equal(client.target_buffer[left], expected[left])
+        assert client.target_buffer[RIGHT]
