@@ -17,7 +17,9 @@ LAUNCH_FORMAT = 1
 """Version of the file that tells a server what to do."""
 SESSION_FORMAT = 2
 """Version of a session's manifest and journal, as they are written."""
-SESSION_FORMATS = (1, SESSION_FORMAT)
+OFFICIAL_SESSION_FORMAT = 3
+"""Version of the manifest and journal of an official client's session: the releases before know only ITK-SNAP's."""
+SESSION_FORMATS = (1, SESSION_FORMAT, OFFICIAL_SESSION_FORMAT)
 """Versions that are read: in version 1 the manifest does not say where the journal ends."""
 
 BOOT_FILE = "/proc/sys/kernel/random/boot_id"
@@ -28,7 +30,7 @@ MANIFEST_FILE = "session"
 """Name of a session's manifest in the session's folder."""
 
 REQUEST_HEADER = "X-Dls-Request"
-"""Header with the name of a request; the server applies requests with the same name only once."""
+"""Header with a request's name, RUN-NUMBER: the server applies none twice, and none after a later one of the run."""
 RETRY_HEADER = "X-Dls-Again"
 """Header of a request that is sent again because no answer came."""
 IMAGE_HEADER = "X-Dls-Image"
@@ -39,6 +41,8 @@ IMAGES_PATH, PARTS_PATH = "/dls/images", "/dls/parts"
 """Addresses at which the client asks which images, and how much of an upload that was cut, the host holds."""
 NOT_HELD = 412
 """Status of an upload for which the host does not hold what it was to hold: it has to be sent as a whole."""
+MISSED_HEADER = "X-Dls-Missed"
+"""Header of a request of an official client whose lease has had an answer that the local port could not deliver."""
 
 ERROR_PREFIX, HINT_PREFIX = "Error: ", "Hint:  "
 """Begin the lines with which a failed command ends; the client finds them in a server's log."""

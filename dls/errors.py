@@ -19,10 +19,13 @@ An error has one sentence, one hint, and an exit code (on the client) or an HTTP
         ├── BadRequest      400
         ├── NotFound        404
         ├── Conflict        409
+        ├── Gone            410
         ├── NotHeld         412
         ├── TooLarge        413
         ├── EngineFailed    500
+        ├── NotServed       501
         ├── Exhausted       503
+        ├── Delayed         504
         └── NoRoom          507
 
 This module imports nothing from the package, so that every module can import it.
@@ -139,6 +142,12 @@ class Conflict(RequestError):
     status = 409
 
 
+class Gone(RequestError):
+    """The lease of an official client has ended, or its session can't be continued."""
+
+    status = 410
+
+
 class NotHeld(RequestError):
     """The server does not hold the part of an upload that was left out; the client sends the whole."""
 
@@ -157,10 +166,22 @@ class EngineFailed(RequestError):
     status = 500
 
 
+class NotServed(RequestError):
+    """The engine of this server can't serve such requests."""
+
+    status = 501
+
+
 class Exhausted(RequestError):
     """The machine has too little free memory for this request now."""
 
     status = 503
+
+
+class Delayed(RequestError):
+    """The request of an official client can't be answered before its client gives up; the session is consistent."""
+
+    status = 504
 
 
 class NoRoom(RequestError):

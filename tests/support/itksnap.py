@@ -31,7 +31,8 @@ class Answer:
     def error(self) -> str:
         """The sentence of a refusal."""
         said = self.json
-        assert list(said) == ["error"] and said["error"].endswith("."), said
+        assert list(said) in (["error"], ["error", "detail"]) and said["error"].endswith("."), said
+        assert said.get("detail", said["error"]) == said["error"], said
         return str(said["error"])
 
 
@@ -87,11 +88,10 @@ class ItkSnap:
         self.session = answer.json["session_id"]
         return self.session
 
-    def upload(self, volume: np.ndarray, **changes: Any) -> Answer:
+    def upload(self, volume: np.ndarray, headers: tuple[str, ...] = (), **changes: Any) -> Answer:
         self.shape = volume.shape
-        return self.post(
-            f"/upload_raw/{self.session}?filename=upload.nii.gz", packed(volume), described(volume.shape, **changes)
-        )
+        path = f"/upload_raw/{self.session}?filename=upload.nii.gz"
+        return self.post(path, packed(volume), described(volume.shape, **changes), headers)
 
     def point(self, z: int, y: int, x: int, foreground: bool = True) -> Answer:
         where = f"point={x}&point={y}&point={z}&foreground={str(foreground).lower()}"

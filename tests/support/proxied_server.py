@@ -149,7 +149,7 @@ class ProxiedServer:
 
 
 @contextlib.contextmanager
-def proxied(server: int | str, secret: str | None = None) -> Iterator[ProxiedServer]:
+def proxied(server: int | str, secret: str | None = None, official_timeout: float = 2.0) -> Iterator[ProxiedServer]:
     """Run a proxy in front of the server at that port or Unix socket; its link opens no channels ahead of need.
 
     `secret` is the local port's.
@@ -158,7 +158,23 @@ def proxied(server: int | str, secret: str | None = None) -> Iterator[ProxiedSer
     link = Link(endpoint, pool_size=0)
     shown: list[str] = []
     uploads: list[UploadProgress] = []
-    proxy = Proxy(link, timeout=2.0, secret=secret, show=shown.append, show_upload=uploads.append)
+    proxy = Proxy(
+        link,
+        timeout=2.0,
+        secret=secret,
+        show=shown.append,
+        official_timeout=official_timeout,
+        show_upload=uploads.append,
+    )
+    with local_port(proxy) as port:
+        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown, uploads)
+    for channel in endpoint.channels:
+        channel.close()
+
+
+@contextlib.contextmanager
+def local_port(proxy: Proxy) -> Iterator[int]:
+    """Listen on a free port for the proxy."""
 
     def serve(sock: socket.socket) -> None:
         with sock:
@@ -173,8 +189,5 @@ def proxied(server: int | str, secret: str | None = None) -> Iterator[ProxiedSer
                     threading.Thread(target=serve, args=(sock,), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
-        port = listener.getsockname()[1]
-        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown, uploads)
+        yield int(listener.getsockname()[1])
         listener.shutdown(socket.SHUT_RDWR)
-    for channel in endpoint.channels:
-        channel.close()

@@ -13,7 +13,9 @@ import itertools
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import h11
@@ -21,11 +23,13 @@ import h11
 from dls.contract import IMAGE_HEADER, IMAGES_PATH, NOT_HELD, OFFSET_HEADER, PARTS_PATH, image_name
 from dls.errors import LinkError
 from dls.remote.progress import UploadProgress
+from dls.remote.ssh.channel import Channel
 from dls.remote.tunnel import multipart
 from dls.remote.tunnel.downstream import LARGE_BODY, Body
-from dls.remote.tunnel.headers import build_upload_headers
+from dls.remote.tunnel.headers import Answer, leave_out
 from dls.remote.tunnel.link import Link
 from dls.remote.tunnel.multipart import ImagePart
+from dls.remote.tunnel.official import SET_IMAGE, find_lease, path_of
 from dls.remote.tunnel.upload_progress import Meter
 from dls.remote.tunnel.upstream import UpstreamLost, cut_up, read_answer, send_request
 
@@ -41,11 +45,35 @@ of a round trip is nothing to an upload that takes so long.
 ANSWER_SECONDS = 30.0
 """Seconds that an answer to a question may take; then all is sent."""
 
-Answer = tuple[h11.Response, bytes]
-
 
 class ImageIsHeld(Exception):
     """The host turned out to hold the image that is being sent."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one request gets to the host: its channels, its headers, and what is done before its pieces and its answer."""
+
+    open_channel: Callable[[], Channel]
+    build_headers: Callable[[bool], list[tuple[bytes, bytes]]]
+    """Returns the headers of the whole request; it is told whether the request is sent again."""
+    on_piece: Callable[[Channel], None] = lambda channel: None
+    on_sent: Callable[[Channel], None] = lambda channel: None
+    """Called before the answer is waited for."""
+
+
+class Rest:
+    """What is left of a body; `count` is called with the size of each piece that was sent."""
+
+    def __init__(self, parts: Sequence[memoryview], count: Callable[[int], None] = lambda size: None) -> None:
+        self._parts = parts
+        self._count = count
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Yield it in pieces."""
+        for piece in cut_up(self._parts):
+            yield piece
+            self._count(len(piece))
 
 
 class Outgoing:
@@ -58,9 +86,9 @@ class Outgoing:
         self.is_done = False
         """Whether it was answered with 200."""
 
-    def pieces(self) -> Iterator[bytes | memoryview]:
-        """Yield the body in pieces that are to be sent; raises ClientDisconnected, and ImageIsHeld."""
-        return cut_up(self._body.chunks())
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Yield the body as it is to be sent; raises ClientDisconnected, and ImageIsHeld."""
+        return self._body.chunks()
 
     def send_less(self, *, is_retry: bool) -> Answer | None:
         """Send the request without what the host holds of it; None where all has to be sent.
@@ -73,19 +101,18 @@ class Outgoing:
 class Uploads:
     """The uploads of images through one link; `report` is told how far each is."""
 
-    def __init__(self, link: Link, timeout: float, report: Callable[[UploadProgress], None]) -> None:
+    def __init__(self, link: Link, report: Callable[[UploadProgress], None]) -> None:
         self.link = link
-        self.timeout = timeout
         self.report = report
         self._numbers = itertools.count(1)
 
     @contextlib.contextmanager
-    def outgoing(self, request: h11.Request, body: Body, name: str) -> Iterator[Outgoing]:
+    def outgoing(self, request: h11.Request, body: Body, name: str, way: Way) -> Iterator[Outgoing]:
         """Yield the request as it is sent; the upload of a large image is followed until the context ends."""
-        if not (body.is_replayable and (body.size or 0) >= LARGE_BODY and is_upload(request.method, request.target)):
+        if not (body.is_replayable and (body.size or 0) >= LARGE_BODY and is_upload(request)):
             yield Outgoing(body, name)
             return
-        upload = Upload(self, request, body, name, next(self._numbers))
+        upload = Upload(self, request, body, name, way, next(self._numbers))
         try:
             yield upload
         finally:
@@ -95,13 +122,12 @@ class Uploads:
 class Upload(Outgoing):
     """The upload of one image."""
 
-    def __init__(self, uploads: Uploads, request: h11.Request, body: Body, name: str, number: int) -> None:
+    def __init__(self, uploads: Uploads, request: h11.Request, body: Body, name: str, way: Way, number: int) -> None:
         super().__init__(body, name)
         self._link = uploads.link
-        self._timeout = uploads.timeout
+        self._way = way
         self._report = uploads.report
         self._request = request
-        self._headers = request.headers.raw_items()
         self._size = body.size or 0
         self._question: Question | None = None
         self._sends_all = False
@@ -114,10 +140,10 @@ class Upload(Outgoing):
         self._meter.finish(done=self.is_done, now=time.monotonic())
         self._report(self._meter.progress)
 
-    def pieces(self) -> Iterator[bytes | memoryview]:
+    def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the body in pieces; raises ClientDisconnected, and ImageIsHeld as soon as the host says so."""
         self._meter.restart(0, time.monotonic())
-        for piece in super().pieces():
+        for piece in cut_up(super().chunks()):
             self._consider_asking()
             yield piece
             self._count(len(piece))
@@ -137,7 +163,7 @@ class Upload(Outgoing):
                 return
             if (image := self._find_image()) is None:
                 return
-            self._question = Question(self._link, 0.0, *image)
+            self._question = Question(lambda: self._link.open_channel(0.0), *image)
             self._question.start()
         if self._question.is_asked:
             self._question.ended.wait(ANSWER_SECONDS)
@@ -147,7 +173,7 @@ class Upload(Outgoing):
     def _find_image(self) -> tuple[memoryview, ImagePart] | None:
         """Return the body, once it is read, and where the image lies in it; None where all has to be sent."""
         body = self._body.whole()
-        part = find_image(self._request.target, self._headers, body)
+        part = find_image(self._request, body)
         if part is None or not part.length:
             self._sends_all = True
             return None
@@ -159,7 +185,7 @@ class Upload(Outgoing):
         if self._sends_all or not (is_retry or is_held) or (image := self._find_image()) is None:
             return None
         if self._question is None:
-            self._question = Question(self._link, self._timeout, *image)
+            self._question = Question(self._way.open_channel, *image)
             self._question.ask()
         if self._question.is_held:
             answer = self._send_without(image[0], image[1], self._question.image)
@@ -184,20 +210,20 @@ class Upload(Outgoing):
         return self._send(multipart.from_offset(body, part, held), (OFFSET_HEADER, str(held)))
 
     def _send(self, body: Sequence[memoryview], left_out: tuple[str, str]) -> Answer:
-        def pieces() -> Iterator[bytes | memoryview]:
-            for piece in cut_up(body):
-                yield piece
-                self._count(len(piece))
+        headers = leave_out(self._way.build_headers(True), sum(map(len, body)), left_out)
+        with contextlib.closing(self._way.open_channel()) as channel:
 
-        headers = build_upload_headers(self._headers, self.name, sum(map(len, body)), left_out, is_retry=True)
-        with contextlib.closing(self._link.open_channel(self._timeout)) as channel:
-            upstream = send_request(channel, self._request.method, self._request.target, headers, pieces())
+            def on_piece() -> None:
+                self._way.on_piece(channel)
+
+            upstream = send_request(channel, self._request, headers, Rest(body, self._count), on_piece)
+            self._way.on_sent(channel)
             return read_answer(upstream, channel)
 
     def _find_part(self, body: memoryview, part: ImagePart) -> int:
         """Return how many bytes at the beginning of the image the host holds; 0 where they are others than these."""
-        session = find_session(self._request.target)
-        said = ask(self._link, self._timeout, f"{PARTS_PATH}/{session}/{self.name}")
+        session = find_session(self._request)
+        said = ask(self._way.open_channel, f"{PARTS_PATH}/{session}/{self.name}")
         held = said.get("held")
         if said.get("request") != self.name or not isinstance(held, int) or not 0 < held < part.length:
             return 0
@@ -208,7 +234,7 @@ class Upload(Outgoing):
 class Question(threading.Thread):
     """Asks the host whether it holds an image; `ended` is set when that is known, or nobody answers."""
 
-    def __init__(self, link: Link, timeout: float, body: memoryview, part: ImagePart) -> None:
+    def __init__(self, open_channel: Callable[[], Channel], body: memoryview, part: ImagePart) -> None:
         super().__init__(name="dls-image", daemon=True)
         self.ended = threading.Event()
         self.is_asked = False
@@ -216,8 +242,7 @@ class Question(threading.Thread):
         self.is_held = False
         self.image = ""
         """Name of the image by its contents."""
-        self._link = link
-        self._timeout = timeout
+        self._open_channel = open_channel
         self._part = body[part.start : part.stop]
 
     def run(self) -> None:
@@ -233,38 +258,44 @@ class Question(threading.Thread):
         try:
             self.image = image_name(hashlib.sha256(self._part).hexdigest(), len(self._part))
             self.is_asked = True
-            said = ask(self._link, self._timeout, f"{IMAGES_PATH}/{self.image}")
+            said = ask(self._open_channel, f"{IMAGES_PATH}/{self.image}")
             self.is_held = said.get("image") == self.image and said.get("held") is True
         finally:
             self.ended.set()
 
 
-def is_upload(method: bytes, target: bytes) -> bool:
+def is_upload(request: h11.Request) -> bool:
     """Whether the request sends an image."""
-    return method == b"POST" and find_session(target) is not None
+    return request.method == b"POST" and find_session(request) is not None
 
 
-def find_session(target: bytes) -> str | None:
-    """Return the session that an image is sent for; None for another request."""
-    return multipart.find_session(target)
+def find_session(request: h11.Request) -> str | None:
+    """Return the session that an image is sent for, by ITK-SNAP or an official client; None for another request."""
+    if path_of(request.target) == SET_IMAGE:
+        lease = find_lease(request.headers.raw_items())
+        return str(uuid.UUID(hex=lease.decode())) if lease else None
+    return multipart.find_session(request.target)
 
 
-def find_image(target: bytes, headers: Sequence[tuple[bytes, bytes]], body: memoryview) -> ImagePart | None:
+def find_image(request: h11.Request, body: memoryview) -> ImagePart | None:
     """Return where the image lies in the body; None where that can't be said."""
-    kinds = [value for key, value in headers if key.lower() == b"content-type"]
+    if path_of(request.target) == SET_IMAGE:
+        return ImagePart(0, len(body))
+    kinds = [value for key, value in request.headers if key.lower() == b"content-type"]
     return multipart.find_file(kinds[0], body) if len(kinds) == 1 else None
 
 
-def ask(link: Link, timeout: float, path: str) -> dict[str, Any]:
+def ask(open_channel: Callable[[], Channel], path: str) -> dict[str, Any]:
     """Return the fields of the answer to a question of our own; none where the host does not know it, or says nothing.
 
     Raises LinkError and UpstreamLost.
     """
-    with contextlib.closing(link.open_channel(timeout)) as channel:
+    with contextlib.closing(open_channel()) as channel:
         channel.settimeout(ANSWER_SECONDS)
         started = time.monotonic()
         try:
-            upstream = send_request(channel, b"GET", path.encode(), [(b"Host", b"localhost")])
+            request = h11.Request(method=b"GET", target=path.encode(), headers=[(b"Host", b"localhost")])
+            upstream = send_request(channel, request, request.headers.raw_items(), Rest([]))
             response, body = read_answer(upstream, channel)
         except UpstreamLost:
             if time.monotonic() - started < ANSWER_SECONDS:

@@ -9,9 +9,9 @@ from starlette.datastructures import Headers, QueryParams
 from dls.contract import IMAGE_HEADER, OFFSET_HEADER, REQUEST_HEADER, RETRY_HEADER
 from dls.errors import BadRequest
 from dls.server.sessions.copies import NAME
-from dls.server.sessions.registry import SentImage
+from dls.server.sessions.images import SentImage
 
-PART_NAME = re.compile(r"[0-9a-f]{8,32}")
+PART_NAME = re.compile(r"[0-9a-f]{1,32}(-[0-9]{1,18})?")
 """Format of the names of requests whose uploads can go on; nothing else is ever used as part of a path."""
 
 

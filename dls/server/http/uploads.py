@@ -18,8 +18,9 @@ from dls.server.executors import Executors
 from dls.server.http import parameters
 from dls.server.http.body import BodyReceiver
 from dls.server.http.middleware import OWNER
+from dls.server.sessions.images import SentImage
 from dls.server.sessions.incoming import NOTHING_HELD, IncomingImage
-from dls.server.sessions.registry import SentImage, SessionRegistry
+from dls.server.sessions.registry import SessionRegistry
 from dls.server.sessions.session import Session
 
 
@@ -29,14 +30,13 @@ class UploadEndpoints:
     def __init__(self, sessions: SessionRegistry, executors: Executors) -> None:
         self._sessions = sessions
         self._executors = executors
-        self._sharing: set[asyncio.Task[None]] = set()
-        """Images whose contents are being looked at, so that they can be found by them."""
+        self._images = sessions.images
 
     async def upload(self, request: Request) -> Response:
         """Receive the session's image, and write it to the session's files as it arrives."""
         session = await self._sessions.get(request.path_params["session"])
-        sent = parameters.parse_sent_image(request.headers, is_owner=bool(request.scope.get(OWNER)))
-        incoming = await self._sessions.receive_image(session, sent)
+        sent = parse_sent_image(request)
+        incoming = await self._images.receive(session, sent)
         # Free the old image's memory for the new one. If the new one is refused, the next prompt loads the old one.
         releasing = asyncio.create_task(self._sessions.sleep(session))
         try:
@@ -48,7 +48,7 @@ class UploadEndpoints:
         finally:
             await releasing
         if sent.name and not sent.copy:
-            self._share(session)
+            self._images.share(session)
         return JSONResponse({"message": "NIFTI file uploaded and stored in GPU memory"})
 
     async def _receive(self, request: Request, session: Session, sent: SentImage, incoming: IncomingImage) -> None:
@@ -59,27 +59,19 @@ class UploadEndpoints:
             limit, check = self._sessions.largest_image, self._sessions.check_size
             body = BodyReceiver(request, self._executors, limit, check, arrival)
             async with body.receive_image(incoming) as volume:
-                if sent.copy and not await self._sessions.is_whole(sent.copy, incoming):
+                if sent.copy and not await self._images.is_whole(sent.copy, incoming):
                     raise NotHeld(NOTHING_HELD)
                 if not sent.length:
-                    await self._sessions.make_room(session)
+                    await self._images.make_room(session)
                 async with self._sessions.at_work(session) as work:
                     arrival.is_handed_over = True
                     await work.set_image(volume, incoming, parameters.parse_request_id(request.headers))
 
-    def _share(self, session: Session) -> None:
-        """Let the image be found by its contents; after the answer, for which nobody has to wait."""
-        task = asyncio.create_task(self._sessions.share(session))
-        self._sharing.add(task)
-        task.add_done_callback(self._sharing.discard)
-
     async def find_image(self, request: Request) -> Response:
         """Say whether the server holds an image of that name."""
         _check_owner(request)
-        if self._sharing:
-            await asyncio.wait({*self._sharing})
         name = request.path_params["image"]
-        return JSONResponse({"image": name, "held": await self._sessions.has_copy(name)})
+        return JSONResponse({"image": name, "held": await self._images.has_copy(name)})
 
     async def find_part(self, request: Request) -> Response:
         """Say how many bytes the server holds of the image that a request sent until it was cut, and their digest."""
@@ -87,9 +79,14 @@ class UploadEndpoints:
         name = request.path_params["request"]
         if not parameters.PART_NAME.fullmatch(name):
             raise HTTPException(404)
-        session = await self._sessions.get(request.path_params["session"])
-        held, digest = await self._sessions.find_part(session, name)
+        session = await self._sessions.find(request.path_params["session"], is_use=False)
+        held, digest = await self._images.find_part(session, name)
         return JSONResponse({"request": name, "held": held, "sha256": digest})
+
+
+def parse_sent_image(request: Request) -> SentImage:
+    """Return what a request sends of an image; raises BadRequest for headers that make no sense."""
+    return parameters.parse_sent_image(request.headers, is_owner=bool(request.scope.get(OWNER)))
 
 
 def _check_owner(request: Request) -> None:

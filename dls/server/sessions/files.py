@@ -3,7 +3,7 @@
     FOLDER/SESSION/session      the manifest, which is always written as a whole
     FOLDER/SESSION/prompts-N    the journal, to which prompts are appended
     FOLDER/SESSION/mask-N-C.gz  the mask with which prompt number C of the journal was answered
-    FOLDER/SESSION/image-N.gz   the image as the client sent it
+    FOLDER/SESSION/image-N.gz   the image as the client sent it; an official client's is image-N.nnia
     FOLDER/SESSION/part-N.gz    what has arrived of an image that the request N sends, or of one whose upload was cut
     FOLDER/SESSION/lock         locked by the server that has the session; several servers may run
 
@@ -27,6 +27,7 @@ from typing import IO
 
 from dls.contract import BEGIN_ANEW, MANIFEST_FILE
 from dls.errors import Conflict, NotHeld
+from dls.server.operations import Carried
 from dls.server.sessions import journal
 from dls.server.sessions.copies import Copies, digest_file
 from dls.server.sessions.folders import Folders
@@ -44,6 +45,7 @@ from dls.server.sessions.incoming import (
     write_file,
 )
 from dls.server.sessions.journal import Image, Journal, Manifest, Record
+from dls.server.sessions.official_records import OfficialRecord
 from dls.server.volume import Geometry
 
 GZIP = 31
@@ -65,6 +67,8 @@ class SessionFiles:
         self.manifest = manifest
         self.last_request = ""
         """The request that sent the last stored prompt, once `recover` has read the journal."""
+        self.last_operation: OfficialRecord | None = None
+        """The last stored operation of an official session, once `recover` has read the journal."""
 
     def release(self) -> None:
         """Release the lock, so that another server can take the session."""
@@ -105,29 +109,35 @@ class SessionFiles:
 
         With the `name` of its request an upload can go on after it was cut. Raises NotHeld.
         """
-        return IncomingImage(self.folder / (part_file(name) if name else image_file()), name, held).open()
+        return IncomingImage(self.folder / self._name_image(name), name, held).open()
 
     def take_image(self, copies: Copies, name: str) -> IncomingImage:
         """Take the copy of an image that the host holds; raises NotHeld where it does not."""
-        path = self.folder / image_file()
+        path = self.folder / self._name_image()
         if not copies.link(name, path):
             raise NotHeld(NOTHING_HELD)
         length = path.stat().st_size
         return CopiedImage(path, held=length)
 
+    def _name_image(self, request: str = "") -> str:
+        suffix = ".gz" if self.manifest.carried is None else ".nnia"
+        return part_file(request, suffix) if request else image_file(suffix)
+
     def find_part(self, name: str) -> tuple[int, str]:
         """Return how many bytes are there of the image that the request of that name sent, and their SHA-256."""
         try:
-            digest, length = digest_file(self.folder / part_file(name))
+            digest, length = digest_file(self.folder / self._name_image(name))
         except OSError:
             return 0, ""
         return length, digest
 
-    def set_image(self, incoming: IncomingImage, geometry: Geometry, request: str) -> None:
-        """Make the received image the session's image, with no prompts."""
+    def set_image(
+        self, incoming: IncomingImage, geometry: Geometry, request: str, carried: Carried | None = None
+    ) -> None:
+        """Make the received image the session's image, with no prompts, and with what an official session carries."""
         incoming.finish()
         image = Image(str(incoming.path), incoming.length, geometry, request)
-        self._replace_journal(replace(self.manifest, image=image))
+        self._replace_journal(replace(self.manifest, image=image, carried=carried))
 
     def remove_parts(self, older: float = 0.0, used: Set[str] = frozenset()) -> None:
         """Remove what was kept of uploads that were cut for so many seconds, except the files named `used`."""
@@ -136,9 +146,9 @@ class SessionFiles:
                 if path.name not in used and path.stat().st_mtime <= time.time() - older:
                     path.unlink(missing_ok=True)
 
-    def reset(self) -> None:
-        """Remove the prompts."""
-        self._replace_journal(self.manifest)
+    def reset(self, carried: Carried | None = None) -> None:
+        """Remove the prompts, and keep what an official session carries."""
+        self._replace_journal(replace(self.manifest, carried=carried))
 
     def _replace_journal(self, manifest: Manifest) -> None:
         old = self.manifest
@@ -165,7 +175,9 @@ class SessionFiles:
             found = self._decode_journal()
             if self.manifest.end is not None:
                 self.manifest = replace(self.manifest, end=found.ends[-1])
-            self.last_request = found.records[-1].request if found.records else ""
+            last = found.records[-1] if found.records else self.manifest.carried
+            self.last_request = last.request if last else ""
+            self.last_operation = last if isinstance(last, OfficialRecord) else None
         self._remove_leftovers()
         self.remove_parts(PART_SECONDS)
 
@@ -178,7 +190,7 @@ class SessionFiles:
                 if is_unused_image or is_unused or path.suffix == ".part":
                     path.unlink(missing_ok=True)
 
-    def append(self, record: Record, mask: bytes) -> None:
+    def append(self, record: Record | OfficialRecord, mask: bytes) -> None:
         """Store a prompt and the gzip member of the mask that answers it; if there is no space, nothing changes.
 
         Raises Conflict when the journal is damaged.
@@ -194,7 +206,7 @@ class SessionFiles:
                 raise
         self._remove_replaced(old)
 
-    def _append(self, manifest: Manifest, record: Record, mask: bytes) -> None:
+    def _append(self, manifest: Manifest, record: Record | OfficialRecord, mask: bytes) -> None:
         assert manifest.end is not None
         data, end = journal.encode_record(record, manifest.end)
         new = replace(manifest, end=end)
@@ -226,6 +238,13 @@ class SessionFiles:
 
     def read_records(self) -> list[Record]:
         """Return the prompts, and cut off what follows them; raises Conflict when the journal is damaged."""
+        return [record for record in self._read_records() if isinstance(record, Record)]
+
+    def read_operations(self) -> list[OfficialRecord]:
+        """Return the operations of an official session, as `read_records` returns prompts."""
+        return [record for record in self._read_records() if isinstance(record, OfficialRecord)]
+
+    def _read_records(self) -> list[Record | OfficialRecord]:
         found, end = self._decode_journal(), self.manifest.end
         kept = found.ends[-1] if end is None else end
         _cut(self.folder / self.manifest.journal, kept.length)

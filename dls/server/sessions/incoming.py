@@ -88,13 +88,13 @@ class IncomingImage:
         assert self._file is not None
         with translate_disk_errors():
             self._file.close()
-            if self.name:
-                self.path = self.path.rename(self.path.with_name(image_file()))
+            if self.path.name.startswith(PART_PREFIX):
+                self.path = self.path.rename(self.path.with_name(image_file(self.path.suffix)))
             self.path.stat()
 
     def leave(self) -> None:
         """Close the file and let it be for the next request of that name, where it has one and holds much."""
-        if self.name and self.length >= MIN_PART:
+        if self.path.name.startswith(PART_PREFIX) and self.length >= MIN_PART:
             self._close()
         else:
             self.discard()
@@ -130,14 +130,14 @@ class CopiedImage(IncomingImage):
             self.path.stat()
 
 
-def image_file() -> str:
+def image_file(suffix: str) -> str:
     """Return a name for an image's file: a random one, because two uploads may come at once."""
-    return f"{IMAGE_PREFIX}{secrets.token_hex(4)}.gz"
+    return f"{IMAGE_PREFIX}{secrets.token_hex(4)}{suffix}"
 
 
-def part_file(name: str) -> str:
+def part_file(name: str, suffix: str) -> str:
     """Return the name of the file in which the image that a request sends arrives."""
-    return f"{PART_PREFIX}{name}.gz"
+    return f"{PART_PREFIX}{name}{suffix}"
 
 
 def open_part(path: Path, held: int) -> IO[bytes]:

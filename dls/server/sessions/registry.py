@@ -7,27 +7,27 @@ how a session outlives a crash of the engine, a crash of the server, and weeks w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from dls.contract import UNKNOWN_SESSION
-from dls.errors import Exhausted, NotFound, RequestError
+from dls.errors import NotFound
 from dls.server import descriptors
 from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
-from dls.server.sessions import copies
+from dls.server.operations import Carried
+from dls.server.sessions.applied import AppliedRequests
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
-from dls.server.sessions.files import PART_SECONDS
-from dls.server.sessions.incoming import IncomingImage
+from dls.server.sessions.files import PART_SECONDS, SessionFiles
+from dls.server.sessions.images import Images
+from dls.server.sessions.official_session import OfficialSession
+from dls.server.sessions.official_work import OfficialWork
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore
 from dls.server.sessions.work import Backend, SessionWork
@@ -39,20 +39,6 @@ MAINTENANCE_SECONDS = 3600.0
 """Seconds between two rounds of maintenance; a session unused for one to two such periods is dropped from memory."""
 
 log = logging.getLogger("dls.server")
-
-
-@dataclass(frozen=True)
-class SentImage:
-    """What a request sends of an image, and what the server is to hold of it already."""
-
-    length: int = 0
-    """Length of the body; 0 where the client does not say it."""
-    name: str = ""
-    """Name under which an upload that is cut can go on; empty where it can't."""
-    offset: int = 0
-    """Bytes at the image's beginning that are not sent again."""
-    copy: str = ""
-    """Name of the copy to take in the place of an image; empty for an image that is sent."""
 
 
 class SessionRegistry:
@@ -77,11 +63,22 @@ class SessionRegistry:
         self._uses = itertools.count(1)
         self._budget = MemoryBudget(engine, executors, memory, self._sessions)
         self._recovery = EngineRecovery(engine, executors, readiness, self._budget.release_all)
-        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget)
+        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store)
+        self.images = Images(executors, store, self._sessions, self.holding)
+        """The images that arrive, and those that are there."""
 
     def describe_engine(self) -> dict[str, str]:
         """Return what `/status` says about the engine to the client that started this server."""
         return {"device": self._engine.device, "notice": self._engine.notice}
+
+    @property
+    def ttl(self) -> float:
+        """Seconds without use after which a session's files are removed."""
+        return self._store.ttl
+
+    async def wait_ready(self) -> None:
+        """Wait until the engine is ready; raises Exhausted when it can't be loaded."""
+        await self._recovery.wait_ready()
 
     @property
     def largest_image(self) -> int:
@@ -106,9 +103,18 @@ class SessionRegistry:
         if chosen not in self._models:
             raise NotFound(f"This server has no model named {chosen[:80]!r}. It has: {', '.join(self._models)}.")
         await self._recovery.wait_ready()
+        return await self._create(chosen, None)
+
+    async def claim(self) -> OfficialSession:
+        """Create a session for an official client; the engine must be ready."""
+        session = await self._create(self._models[0], Carried())
+        assert isinstance(session, OfficialSession)
+        return session
+
+    async def _create(self, model: str, carried: Carried | None) -> Session:
         await self._remove_empty()
-        files = await self._executors.codec(self._store.create, str(uuid.uuid4()), chosen, self._engine.key)
-        return self._add(Session(files.manifest.id, files))
+        files = await self._executors.codec(self._store.create, str(uuid.uuid4()), model, self._engine.key, carried)
+        return self._add(_make_session(files))
 
     def _add(self, session: Session) -> Session:
         """Add the session unless it is there already; return the one that is there, marked as just used."""
@@ -130,7 +136,21 @@ class SessionRegistry:
                     await work.end()
 
     async def get(self, session_id: str) -> Session:
-        """Return the session, and read it from its files if it is not in memory; raises NotFound."""
+        """Return ITK-SNAP's session, and read it from its files if it is not in memory; raises NotFound."""
+        session = await self.find(session_id)
+        if isinstance(session, OfficialSession):
+            raise _unknown_session()
+        return session
+
+    async def get_official(self, session_id: str, is_use: bool = True) -> OfficialSession:
+        """Return an official client's session, as `get` returns ITK-SNAP's; a look at it need not be a use."""
+        session = await self.find(session_id, is_use)
+        if not isinstance(session, OfficialSession):
+            raise _unknown_session()
+        return session
+
+    async def find(self, session_id: str, is_use: bool = True) -> Session:
+        """Return a session of either kind; raises NotFound."""
         session = self._sessions.get(session_id)
         if session is None:
             loading = self._loading.get(session_id)
@@ -139,14 +159,14 @@ class SessionRegistry:
                 loading.add_done_callback(lambda _: self._loading.pop(session_id))
             # Shielded: the client of one request may disconnect while other requests wait for the same session.
             session = await asyncio.shield(loading)
-        return self._add(session)
+        return self._add(session) if is_use else session
 
     async def _load(self, session_id: str) -> Session:
         """Read the session from its files; only one task may do so, because their lock can be taken only once."""
         files = await self._executors.codec(self._store.find, session_id)
         if files is None:
             raise _unknown_session()
-        session = Session(session_id, files, files.last_request)
+        session = _make_session(files)
         await self._executors.codec(files.refresh_times)
         return self._add(session)
 
@@ -156,80 +176,35 @@ class SessionRegistry:
 
         Raises NotFound if the session was ended meanwhile; a session that was evicted meanwhile is read again.
         """
+        async with self.holding(session) as held:
+            yield SessionWork(held, self._backend)
+
+    @asynccontextmanager
+    async def at_official_work(self, session: OfficialSession) -> AsyncIterator[OfficialWork]:
+        """Hold an official client's session, as `at_work` holds ITK-SNAP's."""
+        async with self.holding(session) as held:
+            assert isinstance(held, OfficialSession)
+            yield OfficialWork(held, self._backend)
+
+    @asynccontextmanager
+    async def holding(self, session: Session) -> AsyncIterator[Session]:
+        """Hold the session's lock, for whatever is done with its files."""
         while True:
             try:
                 async with session.lock:
                     if session.is_ended:
                         raise _unknown_session()
                     if self._sessions.get(session.id) is session:
-                        yield SessionWork(session, self._backend)
+                        yield session
                         return
             finally:
                 await self._budget.notify()  # a reservation may wait for a session that is not at work
-            session = await self.get(session.id)
+            session = await self.find(session.id)
 
     async def sleep(self, session: Session) -> None:
         """Free the memory that the session takes; its next prompt reads its files again."""
         async with self.at_work(session) as work:
             await work.sleep()
-
-    async def receive_image(self, session: Session, sent: SentImage) -> IncomingImage:
-        """Create a file for an image, or take what the server holds of it; `SessionWork.set_image` takes it over.
-
-        Raises NotFound, Exhausted, NotHeld or NoRoom.
-        """
-        await session.end_upload(sent.name)
-        try:
-            if sent.copy:
-                incoming = await self._executors.codec(session.files.take_image, self._store.copies, sent.copy)
-            else:
-                await self.make_room(session, sent.length)
-                incoming = await self._executors.codec(session.files.receive_image, sent.name, sent.offset)
-        except Exhausted:
-            if session.is_ended:
-                raise _unknown_session() from None
-            raise
-        incoming.expected = max(incoming.held, sent.offset + sent.length)
-        session.arriving.add(incoming)
-        return incoming
-
-    async def make_room(self, session: Session, length: int = 0) -> None:
-        """Let an image of so many compressed bytes fit on the disk in the place of the session's; raises NoRoom."""
-        others = [each for other in self._sessions.values() for each in other.arriving if each.is_open]
-        arriving = sum(max(0, each.expected - each.length) for each in others)
-        image = session.files.manifest.image
-        replaced = min(length, image.bytes) if image else 0
-        await self._executors.codec(self._store.make_room, length - replaced + arriving)
-
-    async def share(self, session: Session) -> None:
-        """Let the session's image be found by its contents, so that it needs not be sent again."""
-        image = session.files.manifest.image
-        if image is None:
-            return
-        path = Path(image.path)
-        with contextlib.suppress(OSError, RequestError):
-            name = await self._executors.codec(copies.find_name, path)
-            async with self.at_work(session):
-                if session.files.manifest.image == image:
-                    await self._executors.codec(self._store.copies.add, name, path)
-
-    async def has_copy(self, name: str) -> bool:
-        """Return whether the server holds an image of that name."""
-        return await self._executors.codec(self._store.copies.has, name)
-
-    async def is_whole(self, name: str, incoming: IncomingImage) -> bool:
-        """Return whether a copy has the contents that its name says; one that has not is removed."""
-        with contextlib.suppress(OSError):
-            if await self._executors.codec(copies.find_name, incoming.path) == name:
-                return True
-        log.warning("a copy of an image is damaged, and removed")
-        await self._executors.codec(self._store.copies.remove, name)
-        return False
-
-    async def find_part(self, session: Session, name: str) -> tuple[int, str]:
-        """Return how many bytes of an upload that was cut are there, and their digest; ends what is left of it."""
-        await session.end_upload(name)
-        return await self._executors.codec(session.files.find_part, name)
 
     async def run_maintenance(self, seconds: float = MAINTENANCE_SECONDS) -> None:
         """Evict unused sessions and remove expired files, again and again until cancelled."""
@@ -257,10 +232,16 @@ class SessionRegistry:
     def close(self) -> None:
         """Release every session; their files stay."""
         for session in self._sessions.values():
-            if session.segmentation is not None:
-                session.segmentation.close()
+            if (held := session.detach()) is not None:
+                held.close()
             session.files.release()
         self._sessions.clear()
+
+
+def _make_session(files: SessionFiles) -> Session:
+    if files.manifest.carried is None:
+        return Session(files.manifest.id, files, AppliedRequests(files.last_request))
+    return OfficialSession.read(files)
 
 
 def _unknown_session() -> NotFound:

@@ -7,13 +7,14 @@ import contextlib
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from dls.contract import NO_IMAGE
 from dls.errors import Conflict
 from dls.server.engines.base import Segmentation
+from dls.server.sessions.applied import AppliedRequests
 from dls.server.sessions.files import SessionFiles
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
@@ -22,6 +23,13 @@ from dls.server.wire import masks, upload
 
 if TYPE_CHECKING:
     from dls.server.sessions.arrivals import Arrival
+
+
+class Held(Protocol):
+    """What the engine holds of a session."""
+
+    def close(self) -> None:
+        """Free its memory."""
 
 
 @dataclass
@@ -33,8 +41,8 @@ class Session:
 
     id: str
     files: SessionFiles
-    last_request: str = ""
-    """Name of the request whose prompt was applied last; a request of the same name is not applied again."""
+    requests: AppliedRequests = field(default_factory=AppliedRequests)
+    """The requests that were applied."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     segmentation: Segmentation | None = None
     occupied: Box | None = None
@@ -64,12 +72,26 @@ class Session:
             ended.set()
             del self.uploads[name]
 
+    def arriving_files(self) -> set[str]:
+        """Return the names of the files to which images are written now."""
+        return {each.path.name for each in self.arriving if each.is_open}
+
     async def end_upload(self, name: str) -> None:
         """End the upload of that name, if there is one: its client goes on over another connection."""
         if name in self.uploads:
             arrival, ended = self.uploads[name]
             arrival.replace()
             await ended.wait()
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether the engine holds the session's image."""
+        return self.segmentation is not None
+
+    def detach(self) -> Held | None:
+        """Put the session to sleep, and return what the engine holds of it, which is to be closed."""
+        held, self.segmentation = self.segmentation, None
+        return held
 
     @property
     def has_image(self) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h11
 import pytest
 
-from dls.remote.tunnel import multipart
+from dls.remote.tunnel import multipart, uploads
 from dls.remote.tunnel.multipart import ImagePart, find_file, find_session
 from dls.remote.tunnel.uploads import is_upload
 
@@ -95,4 +96,13 @@ def test_a_quoted_boundary() -> None:
 )
 def test_which_requests_are_uploads(method: bytes, target: bytes, *, expected: bool) -> None:
     """Those that send an image for a session; a session's name that is none makes no address of ours."""
-    assert is_upload(method, target) is expected
+    assert is_upload(h11.Request(method=method, target=target, headers=[(b"Host", b"x")])) is expected
+
+
+def test_the_image_of_an_official_client_is_the_whole_body() -> None:
+    """Its session is the lease; without one the request is no upload."""
+    headers = [(b"Host", b"x"), (b"X-Lease-Token", SESSION.replace("-", "").encode())]
+    request = h11.Request(method=b"POST", target=b"/set_image", headers=headers)
+    assert uploads.find_session(request) == SESSION and is_upload(request)
+    assert uploads.find_image(request, memoryview(b"NNIA")) == ImagePart(0, 4)
+    assert not is_upload(h11.Request(method=b"POST", target=b"/set_image", headers=headers[:1]))

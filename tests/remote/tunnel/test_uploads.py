@@ -52,11 +52,11 @@ def sent(proxy: ProxiedServer, begins: bytes) -> list[int]:
     return [channel.sent_bytes for channel in proxy.endpoint.channels if channel.sent.startswith(begins)]
 
 
-def upload(proxy: ProxiedServer, image: np.ndarray = IMAGE, **changes: object) -> ItkSnap:
+def upload(proxy: ProxiedServer) -> ItkSnap:
     """Upload the image by a new session, which is returned."""
     snap = ItkSnap(proxy.port)
     snap.start()
-    answer = snap.upload(image, **changes)
+    answer = snap.upload(IMAGE)
     assert answer.status == 200 and answer.json == {"message": "NIFTI file uploaded and stored in GPU memory"}
     return snap
 

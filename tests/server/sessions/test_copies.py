@@ -16,6 +16,7 @@ import pytest
 from dls.contract import DISK_SHARE, MIN_DISK, image_name
 from dls.errors import NoRoom, NotHeld
 from dls.remote.host import stored_sessions
+from dls.server.operations import Carried
 from dls.server.sessions import quota
 from dls.server.sessions.copies import COPIES_FOLDER, Copies, digest_file, find_name
 from dls.server.sessions.files import PART_SECONDS, SessionFiles
@@ -46,8 +47,8 @@ class Store(SessionStore):
         super().__init__(Folders(home), **options)
         self.given: list[SessionFiles] = []
 
-    def create(self, session: str, model: str, engine: str) -> SessionFiles:
-        self.given.append(super().create(session, model, engine))
+    def create(self, session: str, model: str, engine: str, carried: Carried | None = None) -> SessionFiles:
+        self.given.append(super().create(session, model, engine, carried))
         return self.given[-1]
 
     def find(self, session: str) -> SessionFiles | None:
