@@ -109,11 +109,6 @@ def prove(secret: str, role: str, port: int, client_nonce: bytes, server_nonce: 
     return hmac.digest(secret.encode(), message, "sha256")
 
 
-def image_name(digest: str, length: int) -> str:
-    """Return the name of an image by its contents: the SHA-256 of its compressed bytes, and how many they are."""
-    return f"{digest}-{length}"
-
-
 def session_folders(uid: int, name: str, base: str | None = None) -> tuple[str, ...]:
     """Return the folders in which a server keeps sessions: the one with the manifests first.
 

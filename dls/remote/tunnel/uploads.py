@@ -20,8 +20,9 @@ from typing import Any
 
 import h11
 
-from dls.contract import IMAGE_HEADER, IMAGES_PATH, NOT_HELD, OFFSET_HEADER, PARTS_PATH, image_name
+from dls.contract import IMAGE_HEADER, IMAGES_PATH, NOT_HELD, OFFSET_HEADER, PARTS_PATH
 from dls.errors import LinkError
+from dls.images import name_image
 from dls.remote.progress import UploadProgress
 from dls.remote.ssh.channel import Channel
 from dls.remote.tunnel import multipart
@@ -52,7 +53,7 @@ class ImageIsHeld(Exception):
 
 @dataclass(frozen=True)
 class Way:
-    """How one request gets to the host: its channels, its headers, and what is done before its pieces and its answer."""
+    """How one request gets to the host: its channels, its headers, and what is done before pieces and the answer."""
 
     open_channel: Callable[[], Channel]
     build_headers: Callable[[bool], list[tuple[bytes, bytes]]]
@@ -256,7 +257,7 @@ class Question(threading.Thread):
         Raises LinkError and UpstreamLost.
         """
         try:
-            self.image = image_name(hashlib.sha256(self._part).hexdigest(), len(self._part))
+            self.image = name_image(self._part)
             self.is_asked = True
             said = ask(self._open_channel, f"{IMAGES_PATH}/{self.image}")
             self.is_held = said.get("image") == self.image and said.get("held") is True

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import mmap
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ import stat
 import sys
 from pathlib import Path
 
-from dls.contract import image_name
+from dls.images import MAGIC, name_image
 
 COPIES_FOLDER = ".images"
 """Name of the folder, beside those of the sessions; no session has such a name."""
@@ -98,8 +99,11 @@ class Copies:
 
 def find_name(path: Path) -> str:
     """Return the name that the file has by its contents; raises OSError."""
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:  # only an array needs all of its bytes at once
+            return name_image(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     digest, length = digest_file(path)
-    return image_name(digest, length)
+    return f"{digest}-{length}"
 
 
 def digest_file(path: Path) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dls.contract import DISK_SHARE, MIN_DISK, image_name
+from dls.contract import DISK_SHARE, MIN_DISK
 from dls.errors import NoRoom, NotHeld
 from dls.remote.host import stored_sessions
 from dls.server.operations import Carried
@@ -169,7 +169,7 @@ def test_a_part_goes_on_where_it_ends(store: SessionStore) -> None:
     first.write(bytes(MIN_PART))
     first.leave()
     length, digest = files.find_part(PART)
-    assert (length, image_name(digest, length)) == (MIN_PART, find_name(first.path))
+    assert (length, f"{digest}-{length}") == (MIN_PART, find_name(first.path))
     for held in (MIN_PART - 1, MIN_PART + 1):
         with pytest.raises(NotHeld):
             files.receive_image(PART, held)
