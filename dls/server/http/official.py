@@ -202,7 +202,8 @@ class Official:
         async with contextlib.AsyncExitStack() as stack:
             operation = await self._receive(request, name, session, patience, stack)
             request_name = parameters.parse_request_id(request.headers)
-            work = self._carry_out(stack.pop_all(), session, operation, request_name, delivery)
+            is_missing = MISSED_HEADER in request.headers
+            work = self._carry_out(stack.pop_all(), session, operation, request_name, delivery, is_missing=is_missing)
         response = await self.in_time.run(work, delivery, patience.left)
         return response(request)
 
@@ -236,9 +237,13 @@ class Official:
         operation: Operation,
         name: str,
         delivery: Delivery,
+        *,
+        is_missing: bool,
     ) -> Callable[[Request], Response]:
         """Return what makes the response of a request, whose body is packed already."""
         async with stack, self._sessions.at_official_work(session) as work:
+            if is_missing:  # of the request that was at work until now, perhaps
+                work.session.delivery.is_missed = True
             answer, body = await work.operate(operation, name, delivery)
             buffer = work.session.carried.buffer
         if operation.name in PLAIN:
