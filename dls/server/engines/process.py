@@ -84,7 +84,7 @@ class WorkerProcess:
         try:
             self._send(number, command, arguments)
         except OSError:
-            self._fail("The engine's process has ended.")
+            self._fail(self._describe_end())
         try:
             return answer.result(limit)
         except futures.TimeoutError:
