@@ -117,6 +117,7 @@ def build_serve_options(options: dict[str, Any]) -> ServeOptions:
         memory=int(memory * (1 << 30)) if memory else None,
         session_dir=expand_path(options["session_dir"]),
         session_ttl=86400 * options["session_ttl"],
+        session_disk=int((options["session_disk"] or 0) * (1 << 30)),
     )
 
 

@@ -71,7 +71,7 @@ def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | N
     descriptors.raise_limit()
     with contextlib.ExitStack() as stack:
         folders = choose_folders(options.session_dir, options.name)
-        sessions = SessionStore(folders, options.session_ttl).open()
+        sessions = SessionStore(folders, options.session_ttl, options.session_disk).open()
         if options.launch is not None:
             # The lock is not in the run directory: if a cleanup program removed it there, a second server would start.
             wait = REPLACED_SECONDS if options.launch.replaces else 0.0

@@ -110,7 +110,7 @@ class ItkSnap:
 
 def packed(values: np.ndarray) -> bytes:
     """Compress a volume as ITK-SNAP does: one gzip member of little-endian float32, x fastest."""
-    return gzip.compress(np.ascontiguousarray(values, "<f4").tobytes(), 1)
+    return gzip.compress(np.ascontiguousarray(values, "<f4").tobytes(), 1, mtime=0)
 
 
 def unpacked(result: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -18,15 +18,30 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dls.contract import MISSED_HEADER
-from dls.errors import BadRequest, Conflict, Delayed, Exhausted, Gone, NotFound, NotServed, RequestError
+from dls.errors import (
+    BadRequest,
+    Conflict,
+    Delayed,
+    Exhausted,
+    Gone,
+    NotFound,
+    NotHeld,
+    NotServed,
+    RequestError,
+    TooLarge,
+)
 from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors, run_in_thread
 from dls.server.http import official_bodies, parameters
+from dls.server.http.body import Cut
 from dls.server.http.official_answers import ANSWER_SECONDS, IMAGE_SECONDS, InTime, Patience, PredictionResponse
 from dls.server.http.refusals import refuse
+from dls.server.http.uploads import parse_sent_image
 from dls.server.operations import MASKED, PLAIN, Operation
-from dls.server.sessions.incoming import IncomingImage
+from dls.server.sessions.arrivals import Arrival
+from dls.server.sessions.images import SentImage
+from dls.server.sessions.incoming import NOTHING_HELD, IncomingImage
 from dls.server.sessions.official_session import Delivery, OfficialSession
 from dls.server.sessions.registry import SessionRegistry
 from dls.server.volume import Geometry
@@ -158,20 +173,39 @@ class Official:
         session = await self._session(request, self._patience())
         if META_HEADER in request.headers:
             wire.parse_object(request.headers[META_HEADER], META_HEADER)
-        length, delivery = parameters.parse_content_length(request.headers), Delivery()
+        sent, delivery = parse_sent_image(request), Delivery()
         async with contextlib.AsyncExitStack() as stack:
-            arrival = stack.enter_context(self._sessions.arriving_image(session, length))
-            incoming = await self._sessions.receive_image(session)
-            stack.push_async_exit(_discarding(incoming, self._executors))
-            receiving = official_bodies.receive_image(
-                request, length, incoming, self._executors, arrival, self._check_image
-            )
-            header = await arrival.unless_refused(receiving)
-            arrival.is_handed_over = True
+            header, incoming = await self._receive_image(stack, request, session, sent)
             name = parameters.parse_request_id(request.headers)
             work = self._take_image(stack.pop_all(), session, header, incoming, name, delivery)
         await self.in_time.run(work, delivery, IMAGE_SECONDS)
+        if sent.name and not sent.copy:
+            self._sessions.images.share(session)
         return JSONResponse({"original_image_shape": list(header.shape)})
+
+    async def _receive_image(
+        self, stack: contextlib.AsyncExitStack, request: Request, session: OfficialSession, sent: SentImage
+    ) -> tuple[Header, IncomingImage]:
+        """Receive an image, or take what the server holds of it; raises NotHeld where that is something else."""
+        incoming = await self._sessions.images.receive(session, sent)
+        length = incoming.expected
+        arrival = stack.enter_context(self._sessions.arriving_image(session, length))
+        stack.enter_context(session.uploading(sent.name, arrival))
+        stack.push_async_exit(_leaving(incoming, arrival, self._executors))
+        receiving = official_bodies.receive_image(
+            request, length, incoming, self._executors, arrival, self._check_image
+        )
+        try:
+            header = await arrival.unless_refused(receiving)
+        except (BadRequest, TooLarge) as error:
+            if incoming.held and not isinstance(error, Cut):
+                raise NotHeld(NOTHING_HELD) from error
+            raise
+        if sent.copy and not await self._sessions.images.is_whole(sent.copy, incoming):
+            raise NotHeld(NOTHING_HELD)
+        arrival.is_handed_over = True
+        await self._executors.codec(incoming.finish)
+        return header, incoming
 
     def _check_image(self, header: Header) -> None:
         wire.check_image(header)
@@ -286,11 +320,12 @@ def _geometry_of(header: Header) -> Geometry:
     return Geometry((a, b, c))
 
 
-def _discarding(incoming: IncomingImage, executors: Executors) -> Any:
-    """Return an exit that removes a received image if the work on it has failed."""
+def _leaving(incoming: IncomingImage, arrival: Arrival, executors: Executors) -> Any:
+    """Return an exit that removes a received image if the work on it has failed; what was only cut is kept."""
 
     async def leave(kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is not None:
-            await executors.codec(incoming.discard)
+            is_cut = arrival.is_replaced or isinstance(error, Cut | asyncio.CancelledError)
+            await executors.codec(incoming.leave if is_cut else incoming.discard)
 
     return leave

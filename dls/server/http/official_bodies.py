@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from dls.errors import BadRequest, TooLarge
 from dls.server.executors import Executors
-from dls.server.http.body import CHUNK_BYTES
+from dls.server.http.body import CHUNK_BYTES, Cut
 from dls.server.http.official_answers import Patience
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.incoming import IncomingImage
@@ -57,8 +57,16 @@ async def receive_mask(request: Request, length: int, arrival: Arrival, patience
 async def receive_image(
     request: Request, length: int, incoming: IncomingImage, executors: Executors, arrival: Arrival, check: Check
 ) -> Header:
-    """Receive an array into a file, as it comes; `check` sees its head as soon as that is there."""
+    """Receive an array into a file, as it comes; `check` sees its head as soon as that is there.
+
+    The file may hold the beginning of the array already, or all of it. `length` is that of the whole array.
+    """
     head, header = b"", None
+    if incoming.held:
+        head = await executors.codec(_read_head, incoming.path)
+        if (header := nnia.read_header(head)) is not None:
+            _check_head(header, length, check)
+        await arrival.reserve(incoming.held)
     async for chunk in _chunks(request):
         if header is None:
             head += chunk[:4096]
@@ -72,6 +80,11 @@ async def receive_image(
         raise BadRequest("The array is cut short in its head.")
     await executors.codec(_check_file, header, incoming.path, incoming.length)
     return header
+
+
+def _read_head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)
 
 
 def _check_head(header: Header, length: int, check: Check) -> None:
@@ -96,4 +109,5 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
                 yield b"".join(parts)
                 parts, size, wanted = [], 0, CHUNK_BYTES
     except ClientDisconnect:
-        raise BadRequest("The client went away in the middle of the request.") from None
+        yield b"".join(parts)
+        raise Cut("The client went away in the middle of the request.") from None

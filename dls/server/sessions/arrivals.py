@@ -65,6 +65,8 @@ class Arrival:
         """Whether everything has been received."""
         self.is_handed_over = False
         """Whether the session opens the image, so that what it reserves stands for what is reserved here."""
+        self.is_replaced = False
+        """Whether the client has begun again on another connection, and goes on with what has arrived."""
         self.grown_at = time.monotonic()
         """When memory was reserved last: long ago, if the client has stopped sending."""
 
@@ -93,6 +95,11 @@ class Arrival:
         if not self._refusal.done():
             self._refusal.set_result(None)
         self._change.notify()
+
+    def replace(self) -> None:
+        """End the upload because its client goes on with it on another connection; what has arrived is kept."""
+        self.is_replaced = True
+        self.refuse()
 
     async def unless_refused(self, receiving: Awaitable[T]) -> T:
         """Receive the upload; raises Exhausted when it is refused meanwhile."""

@@ -77,6 +77,7 @@ class OfficialWork:
         await self._recovering(lambda: self._open(incoming.path, carried, self._count_bytes(geometry, carried)))
         try:
             await self._executors.codec(session.files.set_image, incoming, geometry, request, carried)
+            await self._executors.codec(session.files.remove_parts, used=session.arriving_files())
         except BaseException:
             await self.sleep()
             raise

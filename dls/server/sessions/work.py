@@ -66,6 +66,7 @@ class SessionWork:
         await self._backend.recovery.run(lambda: self._open(volume))
         try:
             await self._executors.codec(session.files.set_image, incoming, volume.geometry, request)
+            await self._executors.codec(session.files.remove_parts, used=session.arriving_files())
         except BaseException:
             await self.sleep()
             raise
