@@ -196,13 +196,9 @@ def port_taken(scene: Scene) -> None:
 
 def client_killed(scene: Scene) -> None:
     """Kill the client and start another one on the same port."""
-    scene.client.process.kill()
-    scene.client.process.wait()
+    scene.client.kill()
     scene.start_clock()
-    restarted = Client(scene.lab, port=scene.client.port)
-    scene.client.log.close()
-    scene.client.process.stdout.close()  # type: ignore[union-attr]
-    scene.client.__dict__.update(restarted.__dict__)
+    scene.client.__dict__.update(Client(scene.lab, port=scene.client.port).__dict__)
 
 
 def laptop_slept(scene: Scene) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dls.demo import sshd
 from dls.demo.sshd import _write_key
-from tests.support.processes import is_gone
+from tests.support.connect_process import children_of, engine_of, server_of
 from tests.support.slow_link import slow_link
 
 NAME = "lab-gpuhost"
@@ -146,13 +146,7 @@ class Lab:
     def sshd_children(self) -> list[int]:
         """Return the processes of sshd that serve connections."""
         assert self._sshd is not None
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[1]) == self._sshd.pid and fields[0] != "Z":
-                    found.append(int(stat.parent.name))
-        return found
+        return children_of(self._sshd.pid)
 
     def signal_sshd(self, number: int) -> None:
         for pid in self.sshd_children():
@@ -191,20 +185,11 @@ class Lab:
 
     def server(self) -> int:
         """Return the process id of the server that runs now."""
-        for state in Path(self.remote_dir).glob("run/*/state.json"):
-            pid = int(json.loads(state.read_text())["pid"])
-            if not is_gone(pid):
-                return pid
-        raise AssertionError("no server")
+        return server_of(self.remote_dir)
 
     def engine(self) -> int:
         """Return the process id of the engine that runs now."""
-        server = self.server()
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                if int(stat.read_text().rpartition(")")[2].split()[1]) == server:
-                    return int(stat.parent.name)
-        raise AssertionError("no engine")
+        return engine_of(self.remote_dir)
 
     def _clear(self) -> None:
         for state in Path(self.remote_dir).glob("run/*/state.json"):
