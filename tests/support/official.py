@@ -22,7 +22,7 @@ from tests.support.nninteractive import MODEL
 
 Operation = Callable[[Any], Any]
 """One call of a session's method: the client and the library have the same methods."""
-Box = Sequence[Sequence[int]]
+Box = Sequence[Sequence[float]]
 
 
 def connect_official(port: int, **options: Any) -> Any:

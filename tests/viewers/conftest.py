@@ -86,6 +86,10 @@ class Viewed:
         """Kill `dls connect` with SIGKILL, and start it again on the same port."""
         port = self.port
         self.connect.kill()
+        self.start_again(port)
+
+    def start_again(self, port: int) -> None:
+        """Start another `dls connect`, on this port."""
         self.connect = self._start(port)
 
     def close(self) -> None:
