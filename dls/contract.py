@@ -31,6 +31,8 @@ REQUEST_HEADER = "X-Dls-Request"
 """Header with the name of a request; the server applies requests with the same name only once."""
 RETRY_HEADER = "X-Dls-Again"
 """Header of a request that is sent again because no answer came."""
+MISSED_HEADER = "X-Dls-Missed"
+"""Header of a request of an official client whose lease has had an answer that the local port could not deliver."""
 
 ERROR_PREFIX, HINT_PREFIX = "Error: ", "Hint:  "
 """Begin the lines with which a failed command ends; the client finds them in a server's log."""

@@ -1,4 +1,7 @@
-"""Secrets and the Basic credentials that carry them (RFC 7617), the same at the local port and at the server.
+"""Secrets and the credentials that carry them, the same at the local port and at the server.
+
+ITK-SNAP sends Basic credentials (RFC 7617), official clients of nnInteractive send their API key as a Bearer token (RFC
+6750).
 
 Standard library only, because both sides import this module.
 """
@@ -38,9 +41,11 @@ def encode_token(secret: str) -> str:
 
 
 def carries_secret(authorization: str | bytes, secret: str) -> bool:
-    """Return whether the value of an Authorization header carries the secret as its password."""
+    """Return whether the value of an Authorization header carries the secret, as its password or as its token."""
     value = authorization.encode("latin-1", "replace") if isinstance(authorization, str) else authorization
     scheme, _, token = value.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return hmac.compare_digest(token.strip(b" "), secret.encode())
     if scheme.lower() != b"basic":
         return False
     try:

@@ -138,7 +138,7 @@ def ready_fields(session: Session) -> dict[str, Any]:
 
 
 def show_session(console: Console, session: Session) -> None:
-    """Print a panel with the address to type into ITK-SNAP."""
+    """Print a panel with the address to type into ITK-SNAP, and into other viewers where the server speaks to them."""
     target = session.connection.target
     address = Text.assemble(
         ("Server: ", "dim"),
@@ -152,16 +152,25 @@ def show_session(console: Console, session: Session) -> None:
     for name, text in list_facts(session):
         facts.add_row(name, Text(printable(text)))
     intro = Text("In ITK-SNAP, add a deep learning server with")
+    viewers = [_viewers_line(session)] if session.serves_viewers else []
     console.print()
     console.print(
         Panel(
-            Group(intro, Text(), address, Text(), facts),
+            Group(intro, Text(), address, Text(), *viewers, facts),
             title=Text(printable(f"Ready on {target}")),
             border_style="green",
             padding=(1, 2),
             expand=False,
         )
     )
+
+
+def _viewers_line(session: Session) -> Group:
+    """Return what to type into viewers that speak nnInteractive's own protocol."""
+    line = Text.assemble(("URL: ", "dim"), (f"http://localhost:{session.port}", "bold green"))
+    if session.local_secret is not None:
+        line.append_text(Text.assemble(("     API key: ", "dim"), (session.local_secret, "bold green")))
+    return Group(Text("In napari, 3D Slicer or MITK, use a remote nnInteractive server with"), Text(), line, Text())
 
 
 def list_facts(session: Session) -> list[tuple[str, str]]:
@@ -171,7 +180,7 @@ def list_facts(session: Session) -> list[tuple[str, str]]:
     if session.report.gpus:
         facts.append(("GPU", "; ".join(str(gpu) for gpu in session.report.gpus)))
     stop = login.command("stop", session.target)
-    access = "It asks for the secret in the Server field, which keeps other users of this computer out."
+    access = "It asks for the secret, which keeps other users of this computer out."
     if session.local_secret is None:
         access = "Other users of this computer can use it too; --local-secret lets it ask for a secret."
     return [

@@ -48,6 +48,7 @@ class Session:
         supervisor: Supervisor,
         prompter: ThreadedPrompter,
         local_secret: str | None = None,
+        serves_viewers: bool = False,
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -58,6 +59,8 @@ class Session:
         """Seconds that each phase of the connection took, by the phase's name."""
         self.local_secret = local_secret
         """The secret that the local port asks for; None where every user of this computer can use the port."""
+        self.serves_viewers = serves_viewers
+        """Whether napari, 3D Slicer and MITK can use the port too: their API key is then the secret."""
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
@@ -181,7 +184,7 @@ def connect(
     session = Session(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, prompter=questions,
-        local_secret=secret,
+        local_secret=secret, serves_viewers=server.serves_viewers,
     )  # fmt: skip
     supervisor.start()
     return session

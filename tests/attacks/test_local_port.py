@@ -175,7 +175,7 @@ def test_a_head_that_comes_byte_by_byte(proxied_server: ProxiedServer, monkeypat
 
 def test_connections_without_end(proxied_server: ProxiedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 11, local side: the oldest idle connection makes room for a new one; where all are at a request, a new one
-    gets 503."""
+    gets 429."""
     monkeypatch.setattr(proxy, "MAX_CLIENTS", 5)
     with contextlib.ExitStack() as stack:
 
@@ -194,7 +194,7 @@ def test_connections_without_end(proxied_server: ProxiedServer, monkeypatch: pyt
         busy = [opened(head) for _ in range(5)]
         for client in busy:  # from now on each of them is at a request
             assert client.recv(100).startswith(b"HTTP/1.1 100 ")
-        assert ask(proxied_server.port, GET).startswith(b"HTTP/1.1 503 ")
+        assert ask(proxied_server.port, GET).startswith(b"HTTP/1.1 429 ")
         busy[0].sendall(b"half12345")
         assert busy[0].recv(100).startswith(b"HTTP/1.1 405 ")
         busy[0].close()
@@ -231,12 +231,13 @@ def test_the_secret_of_the_local_port(live: LiveServer) -> None:
     the secret ends at the local port."""
     with proxied(live.port, secret=SECRET) as server:
         for headers in ((), (basic("snap:wrong"),), (basic(SECRET),), ("Authorization: Bearer x",), (basic("snap:"),)):
-            for path in ("/status", "/v2/models", "/v2/start_session/region"):
+            for path in ("/status", "/v2/models", "/v2/start_session/region", "/capabilities", "/healthz"):
                 answer = server.snap.get(path, headers)
-                assert answer.status == 401 and "secret" in answer.error
+                assert answer.status == 401 and "secret" in answer.error and "API key" in answer.error
                 assert answer.headers["www-authenticate"].startswith("Basic ")
         assert ask(server.port, GET.replace(b"Host", b"Authorization: Basic \xff\r\nHost")).startswith(b"HTTP/1.1 401 ")
         assert not server.endpoint.channels
+        assert server.snap.get("/v2/models", (f"Authorization: Bearer {SECRET}",)).status == 200
         snap = ItkSnap(server.port, f"snap:{SECRET}@127.0.0.1")
         snap.start()
         assert snap.upload(np.zeros((20, 128, 128), np.float32)).status == 200
@@ -293,17 +294,23 @@ def test_the_command_shows_the_local_secret(host: sshd.Server, clean: str) -> No
     ("secret", "server", "sentence"),
     [
         (None, "Server: localhost ", "Other users of this computer can use it too; --local-secret"),
-        (SECRET, f"Server: snap:{SECRET}@localhost ", "It asks for the secret in the Server field"),
+        (SECRET, f"Server: snap:{SECRET}@localhost ", "It asks for the secret"),
     ],
 )
-def test_the_panel_says_who_can_use_the_port(secret: str | None, server: str, sentence: str) -> None:
-    """Section 5: the panel has the Server field to copy, and says whether other users of this computer get in."""
+@pytest.mark.parametrize("engine", ["region", "nninteractive"])
+def test_the_panel_says_who_can_use_the_port(secret: str | None, server: str, sentence: str, engine: str) -> None:
+    """Section 5: the panel has the Server field to copy, and says whether other users of this computer get in. Where
+    the server speaks nnInteractive's own protocol, it has the URL for other viewers, and their API key."""
     shown = io.StringIO()
+    viewers = dls.ServerOptions(engine).serves_viewers
     session = SimpleNamespace(
         connection=SimpleNamespace(target=Target("gpu", "gpu", 22, "ann")),
-        state=SimpleNamespace(engine="region", device="cpu", log="/log"),
+        state=SimpleNamespace(engine=engine, device="cpu", log="/log"),
         report=SimpleNamespace(gpus=()), login=dls.LoginOptions(), target="gpu",
-        server_field=server_field(secret), port=8911, local_secret=secret,
+        server_field=server_field(secret), port=8911, local_secret=secret, serves_viewers=viewers,
     )  # fmt: skip
     console.show_session(Console(file=shown, width=200), cast(Any, session))
     assert server in shown.getvalue() and sentence in shown.getvalue()
+    assert ("URL: http://localhost:8911" in shown.getvalue()) is (engine == "nninteractive")
+    assert (f"API key: {SECRET}" in shown.getvalue()) is (engine == "nninteractive" and secret is not None)
+    assert not dls.ServerOptions("nninteractive", native_api=False).serves_viewers

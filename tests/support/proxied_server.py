@@ -118,12 +118,12 @@ class ProxiedServer:
 
 
 @contextlib.contextmanager
-def proxied(server_port: int, secret: str | None = None) -> Iterator[ProxiedServer]:
+def proxied(server_port: int, secret: str | None = None, official_timeout: float = 2.0) -> Iterator[ProxiedServer]:
     """Run a proxy in front of the server; its link opens no channels ahead of need. `secret` is the local port's."""
     endpoint = LocalEndpoint(server_port)
     link = Link(endpoint, pool_size=0)
     shown: list[str] = []
-    proxy = Proxy(link, timeout=2.0, secret=secret, show=shown.append)
+    proxy = Proxy(link, timeout=2.0, secret=secret, show=shown.append, official_timeout=official_timeout)
 
     def serve(sock: socket.socket) -> None:
         with sock:

@@ -70,6 +70,11 @@ class ServerOptions:
         """Whether the host's GPUs decide how the server is installed and started; the region engine uses none."""
         return self.engine != "region" or self.gpu is not None or self.device.startswith("cuda:")
 
+    @property
+    def serves_viewers(self) -> bool:
+        """Whether the server speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
+        return self.engine == "nninteractive" and self.native_api
+
     def run_dir(self, base: str) -> str:
         """Return the run directory of a server with these options, in the host's directory for all of them."""
         return f"{base}/{self.key}"

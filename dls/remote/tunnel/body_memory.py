@@ -1,4 +1,4 @@
-"""The memory that request bodies take on this computer, all connections together."""
+"""The memory that bodies of requests and large answers take on this computer, all connections together."""
 
 from __future__ import annotations
 
@@ -27,3 +27,29 @@ class BodyMemory:
         """Give back bytes that were reserved."""
         with self._lock:
             self._left += size
+
+
+class Reservation:
+    """Memory that grows with what arrives, until it is given back by another thread perhaps."""
+
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self._size = 0
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def grow_to(self, size: int) -> bool:
+        """Take what is missing to so many bytes, or return False where there is not so much, or no use for it."""
+        with self._lock:
+            more = max(0, size - self._size)
+            if self._is_over or not self._memory.reserve(more):
+                return False
+            self._size += more
+            return True
+
+    def release(self) -> None:
+        """Give everything back; nothing can be taken any more."""
+        with self._lock:
+            self._is_over = True
+            self._memory.release(self._size)
+            self._size = 0

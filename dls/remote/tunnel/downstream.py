@@ -174,6 +174,20 @@ class ClientConnection:
             self._sock.shutdown(socket.SHUT_RD)
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection, or at least its side of it, and all that it sent is read."""
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)  # MSG_DONTWAIT does not exist on Windows
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self._sock.settimeout(timeout)
+
+    @property
     def can_respond(self) -> bool:
         """Whether no response has been started."""
         return self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE)

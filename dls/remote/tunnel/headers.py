@@ -1,33 +1,33 @@
-"""HTTP headers on both sides of the proxy, and which requests may be sent twice. No sockets, no threads."""
+"""HTTP headers on both sides of the proxy, and its own answers. No sockets, no threads."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import h11
 
-from dls.contract import REQUEST_HEADER, RETRY_HEADER
+from dls.contract import MISSED_HEADER, REQUEST_HEADER, RETRY_HEADER
 
-REQUEST_NAME, RETRY_NAME = REQUEST_HEADER.encode(), RETRY_HEADER.encode()
+REQUEST_NAME, RETRY_NAME, MISSED_NAME = REQUEST_HEADER.encode(), RETRY_HEADER.encode(), MISSED_HEADER.encode()
 HOP_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"expect", b"upgrade", b"te", b"trailer")
 """Headers that hold for one connection only (RFC 9110, section 7.6.1); the proxy answers `Expect` itself."""
 
 Headers = Sequence[tuple[bytes, bytes]]
+Answer = tuple[h11.Response, bytes]
+"""A whole response: its head and its body."""
 
 
-def is_status(method: bytes, target: bytes) -> bool:
-    """Whether the request is `GET /status`, which needs no running server."""
-    return method == b"GET" and target.partition(b"?")[0] == b"/status"
-
-
-def build_request_headers(headers: Headers, name: str, *, is_retry: bool) -> list[tuple[bytes, bytes]]:
+def build_request_headers(
+    headers: Headers, name: str, *, is_retry: bool = False, is_missing: bool = False
+) -> list[tuple[bytes, bytes]]:
     """Return the headers of a client's request as they are sent to the server.
 
-    `name` identifies the request. The client's credentials are those of the local port, and end there: the channel
-    itself proves who we are.
+    `name` identifies the request, and `is_missing` says that its client misses an earlier answer. The client's
+    credentials are those of the local port, and end there: the channel itself proves who we are.
     """
-    dropped = {*HOP_HEADERS, REQUEST_NAME.lower(), RETRY_NAME.lower(), b"authorization"}
+    ours = (REQUEST_NAME.lower(), RETRY_NAME.lower(), MISSED_NAME.lower())
+    dropped = {*HOP_HEADERS, *ours, b"authorization"}
     if is_chunked(headers):
         dropped.add(b"content-length")
     result = [(key, value) for key, value in headers if key.lower() not in dropped]
@@ -36,13 +36,15 @@ def build_request_headers(headers: Headers, name: str, *, is_retry: bool) -> lis
     result.append((REQUEST_NAME, name.encode()))
     if is_retry:
         result.append((RETRY_NAME, b"1"))
+    if is_missing:
+        result.append((MISSED_NAME, b"1"))
     return result
 
 
-def build_status_headers(headers: Headers, name: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a request for `/status` as they are sent to the server, which gets no body with it."""
+def build_bodiless_headers(headers: Headers, name: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a client's request as they are sent to the server without the request's body."""
     body = (b"content-length", b"transfer-encoding")
-    return [pair for pair in build_request_headers(headers, name, is_retry=False) if pair[0].lower() not in body]
+    return [pair for pair in build_request_headers(headers, name) if pair[0].lower() not in body]
 
 
 def build_response_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -76,17 +78,19 @@ def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return None
 
 
-def encode_response(status: int, payload: dict[str, str]) -> tuple[h11.Response, bytes]:
-    """Build a JSON response of the proxy's own."""
+def encode_response(status: int, payload: Mapping[str, object], more: Headers = ()) -> Answer:
+    """Build a JSON response of the proxy's own, with `more` headers."""
     body = json.dumps(payload, separators=(",", ":")).encode()
-    headers = [(b"Content-Type", b"application/json"), (b"Content-Length", str(len(body)).encode())]
+    headers = [(b"Content-Type", b"application/json"), (b"Content-Length", str(len(body)).encode()), *more]
     return h11.Response(status_code=status, headers=headers), body
 
 
-def encode_error(status: int, message: str) -> tuple[h11.Response, bytes]:
-    """Build an error response in the server's own format; it closes the client's connection."""
-    response, body = encode_response(status, {"error": message})
-    headers = [*response.headers.raw_items(), (b"Connection", b"close")]
-    if status == 401:
-        headers.append((b"WWW-Authenticate", b'Basic realm="dls"'))
-    return h11.Response(status_code=status, headers=headers), body
+def encode_error(status: int, message: str, more: Headers = ()) -> Answer:
+    """Build an error response in the server's own format; it closes the client's connection.
+
+    ITK-SNAP reads the sentence under `error`, the client of nnInteractive's own protocol under `detail`.
+    """
+    challenge = [(b"WWW-Authenticate", b'Basic realm="dls"')] if status == 401 else []
+    return encode_response(
+        status, {"error": message, "detail": message}, [*more, (b"Connection", b"close"), *challenge]
+    )

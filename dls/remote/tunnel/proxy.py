@@ -1,23 +1,19 @@
-"""Forwards requests from the local port to the server, and the responses back.
+"""Answers the connections to the local port: who may use it, and what takes which request.
 
-A request that arrives while the link is lost waits for it. A request whose connection breaks is sent again where that
-does no harm: it changes nothing, or the server knows it by its name and applies it only once.
+Polls are answered at once. What ITK-SNAP and official clients ask is held while the link is lost, for as long as each
+of them waits.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h11
 
 from dls.contract import REFUSALS
 from dls.errors import LinkError
-from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.downstream import (
     Body,
@@ -26,48 +22,29 @@ from dls.remote.tunnel.downstream import (
     ClientTooSlow,
     HeadTooLarge,
 )
-from dls.remote.tunnel.headers import (
-    build_request_headers,
-    build_response,
-    encode_error,
-    is_status,
-)
+from dls.remote.tunnel.exchange import WAIT_SECONDS, Exchanges
+from dls.remote.tunnel.headers import encode_error
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.local_secret import is_authorized
-from dls.remote.tunnel.replay import is_repeatable
-from dls.remote.tunnel.status_polls import StatusPolls
-from dls.remote.tunnel.unshown_refusals import UnshownRefusals
+from dls.remote.tunnel.official import ROUTES, path_of
+from dls.remote.tunnel.official_exchange import ANSWER_SECONDS, OfficialExchanges
+from dls.remote.tunnel.polls import Polls, is_poll
+from dls.remote.tunnel.upstream import UpstreamLost
 
-WAIT_SECONDS = 60.0
-"""Seconds that a request waits for a lost link."""
-MAX_RETRIES = 4
-"""Maximum number of times that a request is sent again: the request itself may be what crashes the server."""
-MAX_BUFFERED_RESPONSE = 4 << 20
-"""Size in bytes up to which a response is sent on only when it is complete; masks are smaller."""
 MAX_CLIENTS = 128
-"""Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 503."""
-PIECE_BYTES = 256 * 1024
-"""Size of the pieces in which a body is sent; between two of them the server may have refused it."""
-EARLY_ANSWER_PIECES = 4
-"""Number of pieces that are sent whatever the server says meanwhile."""
-READ_ALL = 1 << 24
-"""Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
-
+"""Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 429."""
 SECRET_NEEDED = (
-    "The local port needs its secret. Copy the Server field as dls connect printed it: snap:SECRET@localhost."  # noqa: S105
+    "The local port needs its secret. Copy the Server field as dls connect printed it: snap:SECRET@localhost; "  # noqa: S105
+    "napari, 3D Slicer and MITK take the SECRET as API key."
 )
-
-log = logging.getLogger("dls.forward")
-
-
-class UpstreamLost(Exception):
-    """The channel to the server broke in the middle of a request."""
 
 
 class Proxy:
     """Answers the connections to the local port; with a secret, only those who know it.
 
-    `show` is called with what ITK-SNAP does not show of a refused prompt, in the thread of its connection.
+    A request of ITK-SNAP waits up to `timeout` seconds for a lost link, and one of an official client is answered
+    within `official_timeout` seconds. `show` is called with what ITK-SNAP does not show of a refused prompt, in the
+    thread of its connection.
     """
 
     def __init__(
@@ -76,14 +53,15 @@ class Proxy:
         timeout: float = WAIT_SECONDS,
         secret: str | None = None,
         show: Callable[[str], None] = lambda text: None,
+        official_timeout: float = ANSWER_SECONDS,
     ) -> None:
         self.secret = secret
         """The secret of the local port; None where every user of this computer may use it."""
         self._link = link
-        self._timeout = timeout
-        self._polls = StatusPolls(link)
-        self._refusals = UnshownRefusals(show)
         self._memory = BodyMemory()
+        self._polls = Polls(link)
+        self._exchanges = Exchanges(link, timeout, show)
+        self._official = OfficialExchanges(link, self._memory, official_timeout)
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
         self._lock = threading.Lock()
@@ -92,7 +70,7 @@ class Proxy:
         """Answer the requests of one connection, until the client sends no more."""
         client = ClientConnection(sock, self._memory)
         if not self._admit(client):
-            client.refuse(*encode_error(503, "The local port has too many connections. Try again."))
+            client.refuse(*encode_error(429, "The local port has too many connections. Try again."))
             return
         try:
             self._serve_all(client)
@@ -145,11 +123,16 @@ class Proxy:
         return client.keep_alive(body)
 
     def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
-        if is_status(request.method, request.target):
-            client.send_response(*self._polls.answer(request))
-            return
+        if is_poll(request):
+            client.send_response(*self._polls.answer(request, body))
+        elif path_of(request.target) in ROUTES:
+            self._official.answer(client, request, body)
+        else:
+            self._forward(client, request, body)
+
+    def _forward(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         try:
-            self._exchange(client, request, body)
+            self._exchanges.forward(client, request, body)
         except LinkError as error:
             closed = self._link.state is LinkState.CLOSED
             advice = "Start dls connect again." if closed else "Try again when it is back."
@@ -157,105 +140,3 @@ class Proxy:
         except UpstreamLost:
             message = "The connection was lost in the middle of this request. Try again."
             client.send_response(*encode_error(502, message))
-
-    def _exchange(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
-        """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
-        name = secrets.token_hex(8)
-        for attempt in range(MAX_RETRIES + 1):
-            channel = self._link.open_channel(self._timeout)
-            try:
-                with contextlib.closing(channel):
-                    upstream = self._send_request(channel, body, request, name, is_retry=attempt > 0)
-                    status, answer = _forward_response(upstream, channel, client, body)
-                self._refusals.add(request.target, status, answer)
-                return
-            except UpstreamLost:
-                log.warning("a request was cut")
-                self._link.suspect()
-                if not (is_repeatable(request.method, request.target) and body.is_replayable):
-                    raise
-        raise UpstreamLost
-
-    def _send_request(
-        self, channel: Channel, body: Body, request: h11.Request, name: str, *, is_retry: bool
-    ) -> h11.Connection:
-        """Send the request over a channel; a failure shows when the response is read.
-
-        The server looks for the session before it reads a body. What is answered meanwhile is answered for good, so
-        the rest of an image for a session that is gone is not sent over the link.
-        """
-        upstream = h11.Connection(h11.CLIENT)
-        headers = build_request_headers(request.headers.raw_items(), name, is_retry=is_retry)
-        head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers))
-        try:
-            channel.sendall(head or b"")
-            for sent, piece in enumerate(_pieces(body)):
-                # A short body is sent to its end, so that the client's next request on this connection is read.
-                if sent >= EARLY_ANSWER_PIECES and channel.is_answered:
-                    log.debug("a request was answered before it was sent to its end")
-                    break
-                channel.sendall(piece)
-        except ChannelError:
-            # The server may have refused the request before it had read all of it.
-            log.debug("the rest of a request was not taken")
-        return upstream
-
-
-def _pieces(body: Body) -> Iterator[bytes | memoryview]:
-    """Yield the body in pieces that a link takes at once: a chunk is all that has arrived meanwhile."""
-    for chunk in body.chunks():
-        for start in range(0, len(chunk), PIECE_BYTES):
-            yield memoryview(chunk)[start : start + PIECE_BYTES]
-
-
-def _forward_response(
-    upstream: h11.Connection, channel: Channel, client: ClientConnection, request_body: Body
-) -> tuple[int, bytes]:
-    """Send the response on when it is complete, so that the request can be repeated if the channel breaks.
-
-    A larger one is passed on as it comes, because a host could answer without end. Returns its status and body, which
-    is left out where it is large.
-    """
-    response: h11.Response | None = None
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while True:
-            event = upstream.next_event()
-            if event is h11.NEED_DATA:
-                upstream.receive_data(channel.recv(READ_ALL))
-            elif isinstance(event, h11.Response):
-                response = event
-            elif isinstance(event, h11.Data) and response is not None:
-                parts.append(bytes(event.data))
-                size += len(event.data)
-                if size > MAX_BUFFERED_RESPONSE:
-                    client.send(build_response(response), *(h11.Data(data=part) for part in parts))
-                    parts.clear()
-                    _stream_response(upstream, channel, client)
-                    return response.status_code, b""
-            elif isinstance(event, h11.EndOfMessage) and response is not None:
-                body = b"".join(parts)
-                client.send_response(build_response(response, size, closes=not request_body.is_complete), body)
-                return response.status_code, body
-            elif not isinstance(event, h11.InformationalResponse):
-                raise UpstreamLost
-    except (ChannelError, h11.RemoteProtocolError):
-        raise UpstreamLost from None
-
-
-def _stream_response(upstream: h11.Connection, channel: Channel, client: ClientConnection) -> None:
-    """Send the rest of a response as it arrives; if the channel breaks, the client's connection ends too."""
-    try:
-        while True:
-            event = upstream.next_event()
-            if event is h11.NEED_DATA:
-                upstream.receive_data(channel.recv(READ_ALL))
-            elif isinstance(event, h11.Data | h11.EndOfMessage):
-                client.send(event)
-                if isinstance(event, h11.EndOfMessage):
-                    return
-            else:
-                raise ClientDisconnected
-    except (ChannelError, h11.RemoteProtocolError):
-        raise ClientDisconnected from None

@@ -55,4 +55,4 @@ def find_refusal(target: bytes, status: int, body: bytes) -> str | None:
         fields = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return sentence if fields == {"error": sentence} else None
+    return sentence if fields in ({"error": sentence}, {"error": sentence, "detail": sentence}) else None

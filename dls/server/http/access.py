@@ -9,6 +9,11 @@ from urllib.parse import urlsplit
 
 from dls.credentials import carries_secret
 
+HOW_TO_AUTHORIZE = (
+    "Copy the Server field as dls printed it: snap:SECRET@host; napari, 3D Slicer and MITK take the SECRET as API key."
+)
+"""What a user can do about a request without the secret."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -39,15 +44,12 @@ class Policy:
         # A request for an image or by a link has no Origin header, but browsers send Sec-Fetch-Site with it.
         if is_foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return Refusal(403, "Web pages may not use this server.")
-        authorized = self.is_authorized(headers)
-        if "authorization" in headers and self.secret is not None and not authorized:
-            return Refusal(401, "The secret is wrong. Copy the Server field again as dls printed it.")
-        if authorized:
+        if self.is_authorized(headers):
             return None
+        # What a viewer sends where nothing is asked for, an old API key say, is no reason to refuse it.
         if self.secret is not None and not self.open and not over_socket:
-            return Refusal(
-                401, "This server needs a secret. Copy the Server field as dls printed it: snap:SECRET@host."
-            )
+            what = "The secret is wrong." if "authorization" in headers else "This server needs a secret."
+            return Refusal(401, f"{what} {HOW_TO_AUTHORIZE}")
         # Browsers send no Sec-Fetch-Site over plain HTTP, except to this computer itself.
         if "sec-fetch-site" not in headers and _is_from_browser(headers):
             return Refusal(403, "Web pages may not use this server.")
@@ -57,7 +59,7 @@ class Policy:
         return None
 
     def is_authorized(self, headers: Mapping[str, str]) -> bool:
-        """Return whether the request carries the secret as the password of Basic credentials (RFC 7617)."""
+        """Return whether the request carries the secret, as Basic credentials or as a Bearer token."""
         return self.secret is not None and carries_secret(headers.get("authorization", ""), self.secret)
 
     def _is_own_name(self, host: str) -> bool:

@@ -100,7 +100,7 @@ def test_a_request_that_is_cut_each_time_is_given_up(proxied_server: ProxiedServ
 def test_an_unknown_request_is_sent_once(proxied_server: ProxiedServer) -> None:
     """A request of another protocol could change something each time."""
     proxied_server.endpoint.cuts = [0]
-    assert proxied_server.snap.post("/predict", b"x", b"y").status == 502
+    assert proxied_server.snap.post("/annotate", b"x", b"y").status == 502
     assert len(proxied_server.endpoint.channels) == 1
 
 

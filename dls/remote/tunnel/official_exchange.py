@@ -1,0 +1,208 @@
+"""Forwards the requests of official clients from the local port to the server, and the responses back.
+
+Their client gives up after 60 s and repeats nothing. So a request is answered before that whatever happens, and until
+then it is held, and sent again where its connection breaks. What the client did not get the server is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from concurrent import futures
+
+import h11
+
+from dls.errors import LinkError
+from dls.remote.ssh.channel import Channel
+from dls.remote.tunnel.body_memory import BodyMemory, Reservation
+from dls.remote.tunnel.deadline import Deadline
+from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected, SizedBody
+from dls.remote.tunnel.exchange import MAX_BUFFERED_RESPONSE, MAX_RETRIES, log
+from dls.remote.tunnel.headers import Answer, build_request_headers, build_response, encode_error
+from dls.remote.tunnel.link import Link, LinkState
+from dls.remote.tunnel.missed_answers import MissedAnswers
+from dls.remote.tunnel.official import CLAIM, SET_IMAGE, find_lease, is_pasted, path_of
+from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
+
+ANSWER_SECONDS = 50.0
+"""Seconds after a request has been read to its end by which it is answered: its client waits 60 s for the answer."""
+IMAGE_FACTOR = 10.0
+"""How many times longer an image may take, as long as its bytes move: its client waits 600 s."""
+GRACE_SECONDS = 1.0
+"""Seconds between the last moment at which something is sent to the server and the answer that it took too long."""
+MAX_ANSWER_BYTES = 256 << 20
+"""Size beyond which an answer is refused: a part of one would be worth nothing to its client."""
+RETRY_AFTER = (b"Retry-After", b"10")
+"""Header of a refused claim; nnInteractive's own server asks for ten seconds too."""
+
+
+class TookTooLong(Exception):
+    """The time for the request is over."""
+
+
+class AnswerTooLarge(Exception):
+    """The server's answer is larger than any mask."""
+
+
+class OfficialExchanges:
+    """Answers requests of official clients, each of them within `seconds` after it was read to its end."""
+
+    def __init__(self, link: Link, memory: BodyMemory, seconds: float = ANSWER_SECONDS) -> None:
+        self._link = link
+        self._memory = memory
+        self._seconds = seconds
+        self._missed = MissedAnswers()
+
+    def answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
+        """Send the client the server's response, or the reason why there is none; raises ClientDisconnected."""
+        path, lease, name = path_of(request.target), find_lease(request.headers.raw_items()), secrets.token_hex(8)
+        longest = self._seconds * (IMAGE_FACTOR if path == SET_IMAGE else 1)
+        deadline = Deadline(self._seconds, longest)
+        if path != SET_IMAGE and isinstance(body, SizedBody) and body.is_replayable:
+            for _ in body.chunks():  # an image is read while it is sent on
+                pass
+        if body.is_complete:
+            deadline.set_limit()
+        missed = self._missed.begin(lease, name)
+        exchange = OfficialExchange(self._link, self._memory, request, body, deadline, name, is_missing=bool(missed))
+        try:
+            response, data = self._wait(exchange)
+            changes_nothing = response.status_code < 500 and response.status_code != 200
+            if not exchange.was_sent or changes_nothing:
+                self._missed.forget(lease, name)
+            elif response.status_code == 200 and not client.is_gone:
+                # Before it is sent: with the answer in its hands, the client may send its next request at once.
+                self._missed.forget(lease, name, *(missed if is_pasted(response) else ()))
+            try:
+                client.send_response(response, data)
+            except ClientDisconnected:
+                if exchange.was_sent and not changes_nothing:
+                    self._missed.add(lease, name)
+                raise
+        finally:
+            exchange.memory.release()
+
+    def _wait(self, exchange: OfficialExchange) -> Answer:
+        """Run the exchange in a thread: what it waits for does not end on time everywhere."""
+        future: futures.Future[Answer] = futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(exchange.run())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name="dls-official", daemon=True).start()
+        while not future.done() and (left := exchange.deadline.left + GRACE_SECONDS) > 0:
+            futures.wait([future], left)
+        try:
+            if not future.done():
+                raise TookTooLong
+            return future.result()
+        except (LinkError, UpstreamLost, TookTooLong, AnswerTooLarge) as error:
+            return self._refuse(exchange, error)
+
+    def _refuse(self, exchange: OfficialExchange, error: Exception) -> Answer:
+        """Return our own answer in place of the server's."""
+        is_claim = path_of(exchange.request.target) == CLAIM
+        if self._link.state is LinkState.CLOSED:
+            return encode_error(503 if is_claim else 502, f"{self._link.reason} Start dls connect again.")
+        if isinstance(error, AnswerTooLarge):
+            return encode_error(502, f"The answer of the server has more than {MAX_ANSWER_BYTES >> 20} MiB.")
+        if isinstance(error, UpstreamLost):
+            message, status = "The connection was lost in the middle of this request. Try again.", 502
+        else:
+            reason = error.message if isinstance(error, LinkError) else self._link.reason
+            late = f"{reason} Try again when it is back." if reason else "The server did not answer in time. Try again."
+            message, status = late, 504
+        return encode_error(503, message, [RETRY_AFTER]) if is_claim else encode_error(status, message)
+
+
+class OfficialExchange:
+    """One request and its answer."""
+
+    def __init__(
+        self,
+        link: Link,
+        memory: BodyMemory,
+        request: h11.Request,
+        body: Body,
+        deadline: Deadline,
+        name: str,
+        *,
+        is_missing: bool,
+    ) -> None:
+        self.request = request
+        self.deadline = deadline
+        self.was_sent = False
+        """Whether the server may have the request."""
+        self.memory = Reservation(memory)
+        """What the answer takes; it is for the caller to release."""
+        self._link = link
+        self._body = body
+        self._name = name
+        self._is_missing = is_missing
+
+    def run(self) -> Answer:
+        """Send the request until it is answered; raises LinkError, UpstreamLost, TookTooLong and AnswerTooLarge."""
+        for attempt in range(MAX_RETRIES + 1):
+            channel = self._open_channel()
+            try:
+                with contextlib.closing(channel):
+                    upstream = self._send(channel, is_retry=attempt > 0)
+                    return self._receive(upstream, channel)
+            except UpstreamLost:
+                log.warning("a request was cut")
+                self._link.suspect()
+                if not self._body.is_replayable:
+                    raise
+                self.deadline.extend()
+        raise UpstreamLost
+
+    def _open_channel(self) -> Channel:
+        """Open a channel; once the time is over nothing is sent: the client may have sent something else since."""
+        if (left := self.deadline.left) <= 0:
+            raise TookTooLong
+        channel = self._link.open_channel(left)
+        if self.deadline.left <= 0:
+            channel.close()
+            raise TookTooLong
+        self.was_sent = True
+        return channel
+
+    def _send(self, channel: Channel, *, is_retry: bool) -> h11.Connection:
+        def on_piece() -> None:
+            if self._body.is_complete:
+                self.deadline.set_limit()
+            self.deadline.extend()
+            self._limit_wait(channel)
+
+        headers = build_request_headers(
+            self.request.headers.raw_items(), self._name, is_retry=is_retry, is_missing=self._is_missing
+        )
+        self._limit_wait(channel)
+        upstream = send_request(channel, self.request, headers, self._body, on_piece)
+        self.deadline.wait_for_answer()
+        return upstream
+
+    def _limit_wait(self, channel: Channel) -> None:
+        if (left := self.deadline.left) <= 0:
+            raise UpstreamLost
+        channel.settimeout(left)
+
+    def _receive(self, upstream: h11.Connection, channel: Channel) -> Answer:
+        response: h11.Response | None = None
+        parts: list[bytes] = []
+        size = 0
+        for event in response_events(upstream, channel, lambda: self._limit_wait(channel)):
+            if isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data):
+                parts.append(bytes(event.data))
+                size += len(event.data)
+                # A host could answer without end.
+                if size > MAX_ANSWER_BYTES or not self.memory.grow_to(max(0, size - MAX_BUFFERED_RESPONSE)):
+                    raise AnswerTooLarge
+        assert response is not None, "h11 gives a response before its end"
+        return build_response(response, size, closes=not self._body.is_complete), b"".join(parts)
