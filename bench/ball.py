@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 
 from dls.server.engines.base import Model, ReportProgress
@@ -21,6 +18,7 @@ class BallEngine:
     name = key = "ball"
     device, notice, threads = "cpu", "", 2
     models: tuple[Model, ...] = (Model("nnInteractive", (POINT, SCRIBBLE, LASSO)),)
+    official = None
 
     def __init__(self, options: EngineOptions | None = None) -> None:
         pass
@@ -35,9 +33,6 @@ class BallEngine:
     def open(self, volume: Volume, mask: Mask | None = None) -> BallSegmentation:
         """Return a segmentation that holds the image, as an engine does."""
         return BallSegmentation(volume, np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask)
-
-    def native_api(self, pool: ThreadPoolExecutor) -> Any:
-        """Return None: the engine has no other protocol."""
 
     def close(self) -> None:
         """Release nothing."""

@@ -17,7 +17,9 @@ LAUNCH_FORMAT = 1
 """Version of the file that tells a server what to do."""
 SESSION_FORMAT = 2
 """Version of a session's manifest and journal, as they are written."""
-SESSION_FORMATS = (1, SESSION_FORMAT)
+OFFICIAL_SESSION_FORMAT = 3
+"""Version of the manifest and journal of an official client's session: the releases before know only ITK-SNAP's."""
+SESSION_FORMATS = (1, SESSION_FORMAT, OFFICIAL_SESSION_FORMAT)
 """Versions that are read: in version 1 the manifest does not say where the journal ends."""
 
 BOOT_FILE = "/proc/sys/kernel/random/boot_id"
@@ -32,7 +34,7 @@ REQUEST_HEADER = "X-Dls-Request"
 RETRY_HEADER = "X-Dls-Again"
 """Header of a request that is sent again because no answer came."""
 MISSED_HEADER = "X-Dls-Missed"
-"""Header of a request of an official client whose lease has had an answer that the local port could not deliver."""
+"""Header of a request of an official client whose lease has had an answer that could not be delivered (value "1")."""
 
 ERROR_PREFIX, HINT_PREFIX = "Error: ", "Hint:  "
 """Begin the lines with which a failed command ends; the client finds them in a server's log."""

@@ -19,9 +19,12 @@ An error has one sentence, one hint, and an exit code (on the client) or an HTTP
         ├── BadRequest      400
         ├── NotFound        404
         ├── Conflict        409
+        ├── Gone            410
         ├── TooLarge        413
         ├── EngineFailed    500
-        └── Exhausted       503
+        ├── NotServed       501
+        ├── Exhausted       503
+        └── Delayed         504
 
 This module imports nothing from the package, so that every module can import it.
 """
@@ -137,6 +140,12 @@ class Conflict(RequestError):
     status = 409
 
 
+class Gone(RequestError):
+    """The lease of an official client has ended, or its session can't be continued."""
+
+    status = 410
+
+
 class TooLarge(RequestError):
     """The data are larger than the dimensions or the memory allow."""
 
@@ -149,7 +158,19 @@ class EngineFailed(RequestError):
     status = 500
 
 
+class NotServed(RequestError):
+    """The engine of this server can't serve such requests."""
+
+    status = 501
+
+
 class Exhausted(RequestError):
     """The machine has too little free memory for this request now."""
 
     status = 503
+
+
+class Delayed(RequestError):
+    """The request of an official client can't be answered before its client gives up; the session is consistent."""
+
+    status = 504

@@ -77,7 +77,7 @@ def test_the_shared_modules_import_the_standard_library_only() -> None:
 
 def test_the_wire_format_is_pure() -> None:
     """`server/wire/` turns bytes into arrays and back: it knows no sockets, clocks, threads, processes or files."""
-    ours = {"dls.server.volume", "dls.server.shared_memory", "dls.errors", "dls.contract"}
+    ours = {"dls.server.volume", "dls.server.operations", "dls.server.shared_memory", "dls.errors", "dls.contract"}
     for name in modules("dls.server.wire"):
         found = all_imports(name)
         assert inside(found, "dls") - inside(found, "dls.server.wire") <= ours, name

@@ -94,8 +94,7 @@ class Executors:
     def __init__(self, engine_threads: int) -> None:
         self._codec = ThreadPoolExecutor(CODEC_THREADS, "dls-codec")
         self._prepare = ThreadPoolExecutor(PREPARE_THREADS, "dls-prepare")
-        self.engine_pool = ThreadPoolExecutor(engine_threads, "dls-engine")
-        """The pool on which `engine` runs its work."""
+        self._engine = ThreadPoolExecutor(engine_threads, "dls-engine")
 
     async def codec(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work that parses, compresses, reads or writes bytes."""
@@ -103,7 +102,7 @@ class Executors:
 
     async def engine(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the engine's work, first come, first served: a session submits at most one prompt at a time."""
-        return await asyncio.get_running_loop().run_in_executor(self.engine_pool, lambda: work(*args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._engine, lambda: work(*args, **kwargs))
 
     async def prepare(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work that prepares an image or gives its memory back."""
@@ -111,5 +110,5 @@ class Executors:
 
     def close(self) -> None:
         """Wait for the work that runs, and drop the work that has not begun."""
-        for pool in (self._codec, self._prepare, self.engine_pool):
+        for pool in (self._codec, self._prepare, self._engine):
             pool.shutdown(cancel_futures=True)

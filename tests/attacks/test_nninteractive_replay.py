@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from dls.server.engines.catalog import make_engine
 from dls.server.engines.nninteractive import NnInteractiveEngine
 from dls.server.engines.process import ProcessEngine
-from dls.server.engines.seeding import SeededExecutor
 from dls.server.options import EngineOptions
 from dls.server.volume import Geometry, Prompt, Volume
 from dls.weights import ModelSpec
@@ -76,11 +74,3 @@ def test_a_restored_mask_is_what_the_next_prompt_refines() -> None:
         work.add(Prompt.point(24, 32, 40, foreground=False))
     np.testing.assert_array_equal(replayed.mask, unharmed.mask)
     engine.close()
-
-
-def test_predictions_of_the_native_api_are_seeded() -> None:
-    """Row 4: what the native API runs on the engine's queue begins with the same random numbers each time."""
-    with ThreadPoolExecutor(1) as pool:
-        seeded = SeededExecutor(pool)
-        drawn = [seeded.submit(np.random.choice, 1 << 30).result() for _ in range(2)]
-    assert drawn[0] == drawn[1]

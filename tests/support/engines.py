@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +66,7 @@ class Painter:
 
     name, key, device, notice, threads = "painter", "painter", "cpu", "", 1
     models: tuple[Model, ...] = (Model("painter", (SCRIBBLE,)),)
+    official = None
     moved = 0
 
     def __init__(self, options: EngineOptions | None = None) -> None:
@@ -78,9 +78,6 @@ class Painter:
 
     def session_bytes(self, voxels: int) -> int:
         return 5 * voxels
-
-    def native_api(self, pool: ThreadPoolExecutor) -> None:
-        pass
 
     def open(self, volume: Volume, mask: Mask | None = None) -> PainterSegmentation:
         self.is_open += 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from dls.server.engines.base import Model, ReportProgress
@@ -16,6 +14,7 @@ class FailingEngine:
 
     name, key, device, notice, threads = "failing", "failing", "cpu", "", 1
     models: tuple[Model, ...] = (Model("failing", ("point",)),)
+    official = None
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
@@ -25,9 +24,6 @@ class FailingEngine:
 
     def session_bytes(self, voxels: int) -> int:
         return 5 * voxels
-
-    def native_api(self, queue: ThreadPoolExecutor) -> None:
-        pass
 
     def open(self, volume: Volume, mask: Mask | None = None) -> FailingSegmentation:
         if self.failure:

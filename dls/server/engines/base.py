@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from dls.server.operations import Bounds, Carried, Operation, Outcome
 from dls.server.volume import Box, Mask, Prompt, Volume
 
 
@@ -62,6 +66,50 @@ class Segmentation(Protocol):
         """Free the memory."""
 
 
+class OfficialSegmentation(Protocol):
+    """What the engine holds of one session of an official client (`operations` says what that is)."""
+
+    @property
+    def buffer(self) -> npt.NDArray[Any] | None:
+        """The array that predictions are written to, as it is now; None before there is one."""
+
+    def prepare(self) -> None:
+        """Wait until the image is prepared. Raises BadRequest for an image that can't be."""
+
+    def do(self, operation: Operation, buffer: npt.NDArray[Any] | None = None) -> Outcome:
+        """Carry out the operation; done again in the same order, operations give the same buffer.
+
+        `buffer`, all zeros, is the array that becomes the buffer where the operation asks for a new one; by default
+        the engine allocates one. A prompt that fails leaves everything as it was. Raises BadRequest or Exhausted.
+        """
+
+    def pack(self, box: Bounds) -> bytes:
+        """Return that part of the buffer as official clients unpack it."""
+
+    def correct(self, places: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
+        """Replace voxels of the buffer, at places in its flat order, after a replay that gave others there."""
+
+    def close(self) -> None:
+        """Free the memory."""
+
+
+class OfficialEngine(Protocol):
+    """Serves official clients."""
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What clients are told of the model, once it is loaded."""
+
+    def open(
+        self, image: Path | None, carried: Carried, buffer: npt.NDArray[Any] | None = None
+    ) -> OfficialSegmentation:
+        """Start a session with the image in a file, as it was received, and with what the session carries.
+
+        `buffer`, all zeros, is the array that becomes the buffer where one is carried; by default the engine
+        allocates one. The image is prepared behind. Raises BadRequest for a file that can't be read as an image.
+        """
+
+
 class Engine(Protocol):
     """Segments images; one engine serves all sessions."""
 
@@ -76,6 +124,10 @@ class Engine(Protocol):
     """Number of prompts that the engine computes at once."""
     models: tuple[Model, ...]
 
+    @property
+    def official(self) -> OfficialEngine | None:
+        """The engine as official clients use it, or None for an engine that can't serve them."""
+
     def load(self, report: ReportProgress) -> None:
         """Prepare the engine for its first prompt, on the engine's thread. Raises EngineError."""
 
@@ -86,12 +138,6 @@ class Engine(Protocol):
         """Start to segment an image, while other sessions' prompts run; may change and keep the volume's data.
 
         `mask`, all zeros, is the array to hold the segmentation's mask; by default the engine allocates one.
-        """
-
-    def native_api(self, pool: ThreadPoolExecutor) -> Any:
-        """Return an ASGI application that serves the engine's native API and computes on the pool, or None.
-
-        Called after `load`.
         """
 
     def close(self) -> None:

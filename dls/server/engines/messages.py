@@ -5,7 +5,7 @@ The HTTP side sends (number, command, arguments), and the engine's process answe
 
 from __future__ import annotations
 
-NATIVE_API, PING, QUIT = "native_api", "ping", "quit"
+PING, QUIT = "ping", "quit"
 """The commands that the process handles itself; every other command is a method of its engine or a segmentation."""
 PROGRESS, PONG, DONE, FAILED, LOST = "progress", "pong", "done", "failed", "lost"
 """The kinds of answers."""

@@ -1,6 +1,6 @@
 """The nnInteractive engine: all sessions share one network, and each has an inference session of the library.
 
-This is the only module that imports torch. Statements about the library refer to nninteractive 2.6.0.
+Only this module and `cuda_memory` import torch. Statements about the library refer to nninteractive 2.6.0.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dls import gpus, weights
-from dls.errors import BadRequest, EngineError, Exhausted
+from dls.errors import BadRequest, EngineError
 from dls.server.engines import devices
 from dls.server.engines.base import Model, Progress, ReportProgress, Segmentation
 from dls.server.engines.constant import ConstantSegmentation
+from dls.server.engines.cuda_memory import retry_without_caches
+from dls.server.engines.nninteractive_official import NnInteractiveOfficial
 from dls.server.engines.sanitize import sanitize
-from dls.server.engines.seeding import SeededExecutor, seed_prediction
+from dls.server.engines.seeding import seed_prediction
 from dls.server.options import EngineOptions
 from dls.server.volume import LASSO, POINT, SCRIBBLE, Box, Float32, Mask, Prompt, Volume
 
@@ -30,8 +31,6 @@ DENSE_VOXELS = 512**3
 
 For larger images it compresses them in memory.
 """
-NATIVE_API_SESSIONS = 8
-"""Maximum number of sessions over nnInteractive's native API."""
 CPU_WARNING = "nnInteractive runs on the CPU here: a click takes half a minute or more instead of a second."
 
 log = logging.getLogger("dls.server")
@@ -52,6 +51,7 @@ class NnInteractiveEngine:
         self.folder = weights.locate(options.models)
         if self.folder is None and not options.models.network:
             raise weights.model_missing_error(options.models)
+        self.official = NnInteractiveOfficial(self._new_loaded_session) if options.native_api else None
         self._artifacts: dict[str, Any] = {}
         self._torch_device: Any = None
 
@@ -71,6 +71,8 @@ class NnInteractiveEngine:
         self._load_network()
         report(Progress("warm-up", "running the model once"))
         self._warm_up()
+        if self.official is not None:
+            self.official.load()
 
     def _fetch_model(self, report: ReportProgress) -> Path:
         if self.folder is None:
@@ -92,10 +94,13 @@ class NnInteractiveEngine:
 
     def _load_network(self) -> None:
         import torch
-        from nnInteractive.inference import inference_session as library
+        from nnInteractive.inference import inference_session
+        from nnInteractive.interaction import point
+        from nnInteractive.utils import crop
 
         # The library prints to standard output, which dls reserves for its own output.
-        library.print = lambda *words, **options: log.debug("%s", " ".join(map(str, words)))
+        for library in (inference_session, point, crop):
+            library.print = lambda *words, **options: log.debug("%s", " ".join(map(str, words)))
         self._torch_device = torch.device(self.device)
         if self._torch_device.type == "cuda":
             torch.cuda.set_device(self._torch_device)  # sets the device of this thread, which runs every prediction
@@ -123,9 +128,13 @@ class NnInteractiveEngine:
             enable_undo=True,  # the library also uses it to roll back a prompt that failed
         )
 
-    def _warm_up(self) -> None:
+    def _new_loaded_session(self) -> Any:
         session = self._new_session()
         session.initialize_from_loaded_artifacts(self._artifacts)
+        return session
+
+    def _warm_up(self) -> None:
+        session = self._new_loaded_session()
         # With --compile the session wraps the network; later sessions must share the network compiled here.
         self._artifacts["network"] = session.network
         started = time.monotonic()
@@ -161,24 +170,6 @@ class NnInteractiveEngine:
             raise
         return NnInteractiveSegmentation(session, mask)
 
-    def native_api(self, pool: ThreadPoolExecutor) -> Any:
-        """Return the library's own server application, which shares the network and the pool; None where disabled.
-
-        napari, 3D Slicer and MITK are clients of this API.
-        """
-        if not self._options.native_api:
-            return None
-        from nnInteractive.inference.server.app import make_app
-
-        return make_app(
-            self._artifacts,
-            self._torch_device,
-            max_sessions=NATIVE_API_SESSIONS,
-            torch_n_threads=os.cpu_count() or 1,
-            use_torch_compile=self._options.compile,
-            gpu_executor=SeededExecutor(pool),
-        )
-
     def close(self) -> None:
         """Release the network."""
         self._artifacts = {}
@@ -196,21 +187,7 @@ class NnInteractiveSegmentation:
 
         The library rolls back a prompt that failed. Raises BadRequest or Exhausted.
         """
-        from torch import OutOfMemoryError, cuda
-
-        try:
-            return self._predict(prompt)
-        except OutOfMemoryError:
-            log.warning("the GPU ran out of memory; freeing its caches and repeating the prompt")
-        cuda.empty_cache()
-        try:
-            return self._predict(prompt)
-        except OutOfMemoryError:
-            cuda.empty_cache()
-            raise Exhausted(
-                "The GPU has not enough memory for this step; nothing was changed. Another program may be using it: "
-                "try again later."
-            ) from None
+        return retry_without_caches(lambda: self._predict(prompt))
 
     def _predict(self, prompt: Prompt) -> Box | None:
         seed_prediction()

@@ -13,18 +13,14 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent import futures
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
-
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from dls.errors import EngineLost
 from dls.server import spawn
 from dls.server.engines.base import Engine, Progress, ReportProgress, Segmentation
-from dls.server.engines.messages import DONE, FAILED, LOST, NATIVE_API, PING, PROGRESS, QUIT
-from dls.server.executors import run_in_thread
+from dls.server.engines.messages import DONE, FAILED, LOST, PING, PROGRESS, QUIT
+from dls.server.engines.process_official import ProcessOfficial
 from dls.server.options import EngineOptions
 from dls.server.shared_memory import SharedBlock
 from dls.server.spawn import EngineChild
@@ -183,7 +179,9 @@ class ProcessEngine:
         self._child = child
         self._process: WorkerProcess | None = None
         self._numbers = iter(range(1, 1 << 62))
-        self._has_native_api = False
+        self.official: ProcessOfficial | None = None
+        if description.official is not None:
+            self.official = ProcessOfficial(lambda: self._started, lambda: self._prompt_limit)
 
     @property
     def pid(self) -> int | None:
@@ -197,8 +195,15 @@ class ProcessEngine:
         child, self._child = self._child or spawn.spawn_engine(self._name), None
         self._process = WorkerProcess(child, report)
         self._process.start(self._name, self._options)
-        self.key, self.device, self.notice, self._has_native_api = self._process.call("load")
+        self.key, self.device, self.notice, capabilities = self._process.call("load")
+        if self.official is not None:
+            self.official.capabilities = capabilities
         self._process.silence_limit = SILENT_SECONDS
+
+    @property
+    def _started(self) -> WorkerProcess:
+        assert self._process is not None
+        return self._process
 
     def session_bytes(self, voxels: int) -> int:
         """Return the bytes of memory that an open image of so many voxels takes."""
@@ -206,13 +211,12 @@ class ProcessEngine:
 
     def open(self, volume: Volume, mask: Mask | None = None) -> Segmentation:
         """Start to segment an image, in memory that both processes map."""
-        assert self._process is not None
-        shape = volume.geometry.shape
+        process, shape = self._started, volume.geometry.shape
         image, drawn = volume.shared or _copy_to_shared_memory(volume), SharedBlock(volume.geometry.voxels)
         try:
             number = next(self._numbers)
-            self._process.call("open", number, image.path, drawn.path, volume.geometry)
-            return ProcessSegmentation(self._process, number, drawn.array(shape, "u1"), self._prompt_limit)
+            process.call("open", number, image.path, drawn.path, volume.geometry)
+            return ProcessSegmentation(process, number, drawn.array(shape, "u1"), self._prompt_limit)
         finally:
             drawn.close()
             if image is not volume.shared:
@@ -221,21 +225,6 @@ class ProcessEngine:
     @property
     def _prompt_limit(self) -> float:
         return HUNG_SECONDS.get(self.device, HUNG_SECONDS_GPU)
-
-    def native_api(self, pool: ThreadPoolExecutor) -> Any:
-        """Return an application that forwards requests to the engine's own one, or None."""
-        return self._forward if self._has_native_api else None
-
-    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        plain = {name: scope[name] for name in ("type", "http_version", "method", "scheme", "path", "raw_path")}
-        plain |= {name: scope[name] for name in ("query_string", "headers", "root_path")}
-        body = await request.body()
-        assert self._process is not None
-        status, headers, content = await run_in_thread(self._process.call, NATIVE_API, plain, body)
-        response = Response(content, status)
-        response.raw_headers = headers
-        await response(scope, receive, send)
 
     def close(self) -> None:
         """End the process."""

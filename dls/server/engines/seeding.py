@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 
 
@@ -16,19 +12,3 @@ def seed_prediction() -> None:
     generator (`random_sampling_fallback`), so that without a seed every replay gives another mask.
     """
     np.random.seed(0)
-
-
-class SeededExecutor(Executor):
-    """Runs the native API's predictions on the pool, each with the same random numbers."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run the work on the pool."""
-
-        def run() -> Any:
-            seed_prediction()
-            return work(*args, **kwargs)
-
-        return self._pool.submit(run)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -14,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -26,19 +24,23 @@ from dls.server.engines.messages import (
     DONE,
     FAILED,
     LOST,
-    NATIVE_API,
     PING,
     PONG,
     PROGRESS,
     QUIT,
     EngineFault,
 )
-from dls.server.executors import PREPARE_THREADS
+from dls.server.engines.worker_official import OfficialSessions
+from dls.server.executors import CODEC_THREADS, PREPARE_THREADS
 from dls.server.shared_memory import attach
 from dls.server.volume import Box, Geometry, Prompt, Volume
 
 FATAL_ERRORS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "an illegal memory access")
 """Parts of error messages after which a process can't use the GPU any more."""
+PREPARING = ("open", "close", "official_open", "official_prepare", "official_close")
+"""Commands that neither wait for prompts nor delay them."""
+PACKING = ("official_pack",)
+"""Commands that pack answers, which must not wait for images."""
 OUT_OF_MEMORY_SCORE = 500
 """Makes the kernel end this process before the one that answers requests when the machine's memory runs out."""
 
@@ -52,10 +54,14 @@ class Worker:
         self._pipe = pipe
         self._engine = engine
         self._engine_pool = ThreadPoolExecutor(engine.threads, "dls-engine")
-        self._prepare_pool = ThreadPoolExecutor(PREPARE_THREADS, "dls-prepare")
+        self._pools = {
+            **dict.fromkeys(PREPARING, ThreadPoolExecutor(PREPARE_THREADS, "dls-prepare")),
+            **dict.fromkeys(PACKING, ThreadPoolExecutor(CODEC_THREADS, "dls-codec")),
+        }
+        """By command: the threads that run it, where those are not the engine's."""
         self._segmentations: dict[int, Segmentation] = {}
+        self._official = OfficialSessions(engine.official)
         self._send_lock = threading.Lock()
-        self._native_api: NativeApiHost | None = None
 
     def run(self) -> None:
         """Handle calls until the pipe is closed, which also happens when the server's process dies."""
@@ -71,12 +77,9 @@ class Worker:
     def _handle(self, number: int, command: str, arguments: tuple[Any, ...]) -> None:
         if command == PING:
             self._send(0, PONG, None)
-        elif command == NATIVE_API:
-            assert self._native_api is not None
-            scope, body = arguments
-            self._native_api.handle(scope, body, partial(self._send, number, DONE))
         else:
             methods: dict[str, Callable[..., Any]] = {
+                **self._official.methods,
                 "load": self.load,
                 "open": self.open,
                 "add": self.add,
@@ -85,8 +88,7 @@ class Worker:
                 "reset": self.reset,
                 "close": self.close,
             }
-            pool = self._prepare_pool if command in ("open", "close") else self._engine_pool
-            pool.submit(self._answer, number, methods[command], arguments)
+            self._pools.get(command, self._engine_pool).submit(self._answer, number, methods[command], arguments)
 
     def _send(self, *message: Any) -> None:
         # When the server's process has died, `run` ends this process.
@@ -105,17 +107,14 @@ class Worker:
                 os._exit(70)
             self._send(number, FAILED, EngineFault(type(error).__name__, str(error)))
 
-    def load(self) -> tuple[str, str, str, bool]:
-        """Load the engine and start its native API.
+    def load(self) -> tuple[str, str, str, dict[str, Any]]:
+        """Load the engine.
 
-        Returns the engine's key, device and notice, which are known only now, and whether it has a native API.
+        Returns what is known only now: the engine's key, device and notice, and what it tells official clients.
         """
         self._engine.load(self._report)
-        app = self._engine.native_api(self._engine_pool)
-        if app is not None:
-            self._native_api = NativeApiHost(app)
-            self._native_api.start()
-        return self._engine.key, self._engine.device, self._engine.notice, app is not None
+        official = self._engine.official
+        return self._engine.key, self._engine.device, self._engine.notice, official.capabilities if official else {}
 
     def _report(self, progress: Progress) -> None:
         self._send(0, PROGRESS, progress)
@@ -146,44 +145,6 @@ class Worker:
         """Free the memory of an image."""
         if (segmentation := self._segmentations.pop(number, None)) is not None:
             segmentation.close()
-
-
-class NativeApiHost:
-    """Runs the engine's own ASGI application on an event loop in a thread; requests and responses are not streamed."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._loop = asyncio.new_event_loop()
-        self._lifespan = app.router.lifespan_context(app)
-
-    def start(self) -> None:
-        """Start the thread and the application's lifespan."""
-        threading.Thread(target=self._loop.run_forever, name="dls-native-api", daemon=True).start()
-        asyncio.run_coroutine_threadsafe(self._lifespan.__aenter__(), self._loop).result()
-
-    def handle(self, scope: dict[str, Any], body: bytes, answer: Callable[[Any], None]) -> None:
-        """Start to handle a request; `answer` gets (status, headers, body) later."""
-        asyncio.run_coroutine_threadsafe(self._handle(scope, body, answer), self._loop)
-
-    async def _handle(self, scope: dict[str, Any], body: bytes, answer: Callable[[Any], None]) -> None:
-        status, headers, parts = 500, [(b"content-type", b"text/plain")], [b""]
-        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def receive() -> dict[str, Any]:
-            return next(messages, {"type": "http.disconnect"})
-
-        async def send(message: dict[str, Any]) -> None:
-            nonlocal status, headers
-            if message["type"] == "http.response.start":
-                status, headers = message["status"], list(message.get("headers", []))
-            else:
-                parts.append(message.get("body", b""))
-
-        try:
-            await self._app({**scope, "asgi": {"version": "3.0"}, "app": self._app}, receive, send)
-        except Exception:
-            log.exception("the engine's native API failed")
-        answer((status, headers, b"".join(parts)))
 
 
 def main(name: str, address: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -23,7 +23,8 @@ from dls.server.http.activity import Activity
 from dls.server.http.endpoints import Endpoints
 from dls.server.http.middleware import AccessMiddleware, RequestLogMiddleware
 from dls.server.http.models import describe_model, list_models
-from dls.server.http.native_api import NativeApi
+from dls.server.http.official import Official
+from dls.server.http.refusals import refuse
 from dls.server.sessions.registry import SessionRegistry
 from dls.server.sessions.store import SessionStore
 
@@ -47,7 +48,7 @@ def make_app(
     `budget` is the memory in bytes that the images of all sessions may take; `store`, already open, holds the
     sessions' files; `stand_in` lists the engine under nnInteractive's name too; `identity` is part of `/status` for
     those who know the secret; `readiness` reports how far the engine is loaded; `activity` counts the requests;
-    `native_api` serves the engine's own API too, where it has one.
+    `native_api` serves official clients too, where the engine can.
     """
     executors = Executors(engine.threads)
     models = list_models(engine.models, stand_in)
@@ -56,12 +57,13 @@ def make_app(
     activity = activity or Activity()
     descriptions = [describe_model(model) for model in models]
     endpoints = Endpoints(sessions, executors, readiness, descriptions, identity or {}, activity)
-    native = NativeApi()
+    official = Official(engine, sessions, executors, readiness)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with run_backend(engine, executors, sessions, readiness, native if native_api else None):
+        async with run_backend(engine, executors, sessions, readiness):
             yield
+            official.close()
 
     handlers: dict[Any, Any] = {
         RequestError: answer_request_error,
@@ -69,29 +71,22 @@ def make_app(
         MemoryError: answer_memory_error,
         Exception: answer_unexpected_error,
     }
-    app = Starlette(routes=routes(endpoints), exception_handlers=handlers, lifespan=lifespan)
-    # A route for every address would hide that one of ours has another method, and 405 would become 404.
-    app.router.default = native
+    all_routes = [*routes(endpoints), *(official.routes() if native_api else [])]
+    app = Starlette(routes=all_routes, exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
     return RequestLogMiddleware(AccessMiddleware(app, policy), activity)
 
 
 @asynccontextmanager
 async def run_backend(
-    engine: Engine, executors: Executors, sessions: SessionRegistry, readiness: Readiness, native: NativeApi | None
+    engine: Engine, executors: Executors, sessions: SessionRegistry, readiness: Readiness
 ) -> AsyncIterator[None]:
     """Load the engine and maintain the sessions while the context is open, and close them at its end."""
-    async with AsyncExitStack() as stack:
-
-        async def load() -> None:
-            await readiness.load(engine, executors)
-            if native is not None and readiness.is_ready:
-                await native.mount(engine.native_api(executors.engine_pool), stack)
-
-        tasks = [asyncio.create_task(work) for work in (load(), sessions.run_maintenance())]
-        yield
-        for task in tasks:
-            task.cancel()
+    loading = readiness.load(engine, executors)
+    tasks = [asyncio.create_task(work) for work in (loading, sessions.run_maintenance())]
+    yield
+    for task in tasks:
+        task.cancel()
     # Close the engine first: its running work could take long, and nobody waits for the result any more. Closing
     # the executors waits for work that ends only then, so it must not block the event loop.
     await run_in_thread(engine.close)
@@ -121,22 +116,21 @@ def routes(endpoints: Endpoints) -> list[Route]:
 
 async def answer_request_error(request: Request, error: RequestError) -> Response:
     """Answer a refused request with the error's status and sentence."""
-    return JSONResponse({"error": error.message}, error.status)
+    return refuse(error.message, error.status)
 
 
 async def answer_http_exception(request: Request, error: HTTPException) -> Response:
     """Answer a request for an address or method that the server does not have."""
     what = "takes another method" if error.status_code == 405 else "has nothing"
-    message = f"This server {what} at that address ({error.detail})."
-    return JSONResponse({"error": message}, error.status_code, headers=error.headers)
+    return refuse(f"This server {what} at that address ({error.detail}).", error.status_code, error.headers)
 
 
 async def answer_memory_error(request: Request, error: MemoryError) -> Response:
     """Answer a request for which the system grants this process no memory, thread or descriptor."""
     message = "The server has no memory for this at this moment. Try again, or use a smaller image."
-    return JSONResponse({"error": message}, Exhausted.status)
+    return refuse(message, Exhausted.status)
 
 
 async def answer_unexpected_error(request: Request, error: Exception) -> Response:
     """Answer a request that failed because of a mistake in this server; the log has the traceback."""
-    return JSONResponse({"error": "The server made a mistake. Its log says more; please report it."}, 500)
+    return refuse("The server made a mistake. Its log says more; please report it.", 500)

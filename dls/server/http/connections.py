@@ -11,6 +11,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dls.contract import BODY_SECONDS, HEAD_SECONDS, MAX_HEAD_BYTES, REFUSALS
+from dls.server.http.refusals import describe
 
 TRUSTED_IDLE_SECONDS = 600.0
 """Seconds that a trusted connection may stay silent: `dls connect` opens some ahead and uses them for 300 s.
@@ -31,7 +32,7 @@ SENTENCES = {**REFUSALS, 503: "The server has too many connections. Try again."}
 
 def refusal(status: int) -> bytes:
     """Return a whole answer that refuses a request before the application has seen it; it ends the connection."""
-    body = json.dumps({"error": SENTENCES[status]}).encode()
+    body = json.dumps(describe(SENTENCES[status])).encode()
     head = (
         f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"

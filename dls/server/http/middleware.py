@@ -6,14 +6,17 @@ import logging
 import time
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dls.server.http.access import Policy
 from dls.server.http.activity import Activity
+from dls.server.http.refusals import refuse
 
 AUTHORIZED = "dls.authorized"
 """Key in the ASGI scope that says whether the client knows the server's secret: from the request or the connection."""
+
+UNLOGGED = ("/status", "/healthz", "/heartbeat")
+"""Requests that clients send again and again."""
 
 log = logging.getLogger("dls.server")
 
@@ -45,7 +48,7 @@ class AccessMiddleware:
             refusal = self._policy.check(headers, over_socket=over_socket or is_proven)
             if refusal is not None:
                 challenge = {"WWW-Authenticate": 'Basic realm="dls"'} if refusal.status == 401 else None
-                response = JSONResponse({"error": refusal.message}, refusal.status, headers=challenge)
+                response = refuse(refusal.message, refusal.status, challenge)
                 await response(scope, receive, send)
                 return
             scope[AUTHORIZED] = is_proven or self._policy.is_authorized(headers)
@@ -60,7 +63,7 @@ class RequestLogMiddleware:
         self._activity = activity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and log it; requests for `/status` are counted as activity, but not logged."""
+        """Pass the request on and log it; those that only ask whether the server lives are counted, but not logged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -81,7 +84,7 @@ class RequestLogMiddleware:
             log.exception("a request failed with an unexpected error")
         finally:
             self._activity.end()
-        if scope["path"] != "/status":
+        if scope["path"] not in UNLOGGED:
             seconds = time.monotonic() - started
             log.info("%s %s: %d, %d bytes in %.3f s", scope["method"], _route(scope["path"]), status, size, seconds)
 

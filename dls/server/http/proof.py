@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import secrets
 from collections.abc import Callable
 from typing import Any, cast
 
 from dls.contract import NONCE_BYTES, PROOF_BYTES, PROOF_MAGIC, prove
+from dls.server.http.refusals import describe
 
 PROOF_SECONDS = 15.0
 """How long a client may take to prove that it knows the secret."""
 MAX_UNPROVEN = 256
 """Connections that have not proved anything; beyond this number the oldest is closed."""
 HELLO_BYTES = len(PROOF_MAGIC) + NONCE_BYTES
+REFUSAL_BODY = json.dumps(describe("This port is for dls connect. Connect through it.")).encode()
 REFUSAL = (
-    b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 62\r\nConnection: close\r\n\r\n"
-    b'{"error": "This port is for dls connect. Connect through it."}'
+    b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(REFUSAL_BODY), REFUSAL_BODY)
 )
 
 

@@ -77,6 +77,12 @@ class Arrival:
         if self._taken > self.reserved:
             asyncio.run_coroutine_threadsafe(self._grow(self, self._taken), self._loop).result()
 
+    async def reserve(self, size: int) -> None:
+        """Count so many more bytes as `take` does, on the event loop."""
+        self._taken += size
+        if self._taken > self.reserved:
+            await self._grow(self, self._taken)
+
     @property
     def is_refused(self) -> bool:
         """Whether the upload has to end."""

@@ -58,11 +58,14 @@ class MemoryBudget:
 
     def check_size(self, geometry: Geometry) -> int:
         """Return the bytes of memory that the image takes; raises TooLarge if it never fits."""
-        needed = self._engine.session_bytes(geometry.voxels)
+        return self.check_bytes(self._engine.session_bytes(geometry.voxels))
+
+    def check_bytes(self, needed: int) -> int:
+        """Return the bytes of memory that a session needs; raises TooLarge if they never fit."""
         if needed > self._limit:
             raise TooLarge(
                 f"The image needs {needed >> 20} MiB of memory; this server has {self._limit >> 20} MiB for images. "
-                "Crop or resample it in ITK-SNAP."
+                "Crop or resample it."
             )
         return needed
 
@@ -130,7 +133,11 @@ class MemoryBudget:
         If all other sessions are at work or being received, wait until one is not. Raises TooLarge for an image that
         never fits, and Exhausted for one that does not fit in time.
         """
-        needed = self.check_size(geometry)
+        await self.reserve_bytes(session, self.check_size(geometry))
+
+    async def reserve_bytes(self, session: Session, needed: int) -> None:
+        """Reserve so many bytes for all that the session holds, as `reserve` does for an image."""
+        self.check_bytes(needed)
         # What the session's own upload has reserved is reserved for this image. Another upload for this session that
         # is complete waits for this image to be opened.
         own = next((each for each in self._images if each.session is session and each.is_handed_over), None)
@@ -200,7 +207,7 @@ class MemoryBudget:
     async def _put_one_to_sleep(self, session: Session) -> bool:
         """Put the session to sleep that was unused for longest, but not this one; return whether there was any."""
         others = [other for other in self._sessions.values() if other is not session]
-        unused = [other for other in others if other.segmentation and not other.lock.locked()]
+        unused = [other for other in others if other.is_awake and not other.lock.locked()]
         if not unused:
             return False
         oldest = min(unused, key=lambda other: other.last_used)
@@ -211,10 +218,10 @@ class MemoryBudget:
 
     async def release(self, session: Session) -> None:
         """Put the session to sleep: close its segmentation and free its memory. The session's lock must be held."""
-        segmentation, session.segmentation = session.segmentation, None
+        held = session.detach()
         try:
-            if segmentation is not None:
-                await self._executors.prepare(segmentation.close)
+            if held is not None:
+                await self._executors.prepare(held.close)
         finally:
             session.reserved = 0
             self._changed.notify()
@@ -222,9 +229,9 @@ class MemoryBudget:
     async def release_all(self) -> None:
         """Put every session to sleep after the engine's process was lost; their files hold what is needed again."""
         for session in self._sessions.values():
-            if session.segmentation is not None:
-                session.segmentation.close()
-                session.segmentation, session.reserved = None, 0
+            if (held := session.detach()) is not None:
+                held.close()
+                session.reserved = 0
         self._changed.notify()
 
     async def notify(self) -> None:

@@ -3,7 +3,7 @@
     FOLDER/SESSION/session      the manifest, which is always written as a whole
     FOLDER/SESSION/prompts-N    the journal, to which prompts are appended
     FOLDER/SESSION/mask-N-C.gz  the mask with which prompt number C of the journal was answered
-    FOLDER/SESSION/image-N.gz   the image as the client sent it
+    FOLDER/SESSION/image-N.gz   the image as the client sent it; an official client's is image-N.nnia
     FOLDER/SESSION/lock         locked by the server that has the session; several servers may run
 
 A prompt's mask is written first, then its record in the journal, then the manifest, and only then the prompt is
@@ -26,10 +26,12 @@ from typing import IO
 
 from dls.contract import BEGIN_ANEW, MANIFEST_FILE
 from dls.errors import Conflict
+from dls.server.operations import Carried
 from dls.server.sessions import journal
 from dls.server.sessions.folders import Folders
 from dls.server.sessions.incoming import IncomingImage, translate_disk_errors, write_all, write_file
 from dls.server.sessions.journal import Image, Journal, Manifest, Record
+from dls.server.sessions.official_records import OfficialRecord
 from dls.server.volume import Geometry
 
 READ_BYTES = 1 << 20
@@ -51,6 +53,8 @@ class SessionFiles:
         self.manifest = manifest
         self.last_request = ""
         """The request that sent the last stored prompt, once `recover` has read the journal."""
+        self.last_operation: OfficialRecord | None = None
+        """The last stored operation of an official session, once `recover` has read the journal."""
 
     def release(self) -> None:
         """Release the lock, so that another server can take the session."""
@@ -88,18 +92,21 @@ class SessionFiles:
 
     def receive_image(self) -> IncomingImage:
         """Create the file for an image that is received."""
-        name = f"image-{secrets.token_hex(4)}.gz"  # random, because two uploads may come at once
+        suffix = "gz" if self.manifest.carried is None else "nnia"
+        name = f"image-{secrets.token_hex(4)}.{suffix}"  # random, because two uploads may come at once
         return IncomingImage(self.folder / name).open()
 
-    def set_image(self, incoming: IncomingImage, geometry: Geometry, request: str) -> None:
-        """Make the received image the session's image, with no prompts."""
+    def set_image(
+        self, incoming: IncomingImage, geometry: Geometry, request: str, carried: Carried | None = None
+    ) -> None:
+        """Make the received image the session's image, with no prompts, and with what an official session carries."""
         incoming.finish()
         image = Image(str(incoming.path), incoming.length, geometry, request)
-        self._replace_journal(replace(self.manifest, image=image))
+        self._replace_journal(replace(self.manifest, image=image, carried=carried))
 
-    def reset(self) -> None:
-        """Remove the prompts."""
-        self._replace_journal(self.manifest)
+    def reset(self, carried: Carried | None = None) -> None:
+        """Remove the prompts, and keep what an official session carries."""
+        self._replace_journal(replace(self.manifest, carried=carried))
 
     def _replace_journal(self, manifest: Manifest) -> None:
         old = self.manifest
@@ -125,7 +132,9 @@ class SessionFiles:
             found = self._decode_journal()
             if self.manifest.end is not None:
                 self.manifest = replace(self.manifest, end=found.ends[-1])
-            self.last_request = found.records[-1].request if found.records else ""
+            last = found.records[-1] if found.records else self.manifest.carried
+            self.last_request = last.request if last else ""
+            self.last_operation = last if isinstance(last, OfficialRecord) else None
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
@@ -137,7 +146,7 @@ class SessionFiles:
                 if is_unused_image or is_unused or path.suffix == ".part":
                     path.unlink(missing_ok=True)
 
-    def append(self, record: Record, mask: bytes) -> None:
+    def append(self, record: Record | OfficialRecord, mask: bytes) -> None:
         """Store a prompt and the gzip member of the mask that answers it; if there is no space, nothing changes.
 
         Raises Conflict when the journal is damaged.
@@ -153,7 +162,7 @@ class SessionFiles:
                 raise
         self._remove_replaced(old)
 
-    def _append(self, manifest: Manifest, record: Record, mask: bytes) -> None:
+    def _append(self, manifest: Manifest, record: Record | OfficialRecord, mask: bytes) -> None:
         assert manifest.end is not None
         data, end = journal.encode_record(record, manifest.end)
         new = replace(manifest, end=end)
@@ -185,6 +194,13 @@ class SessionFiles:
 
     def read_records(self) -> list[Record]:
         """Return the prompts, and cut off what follows them; raises Conflict when the journal is damaged."""
+        return [record for record in self._read_records() if isinstance(record, Record)]
+
+    def read_operations(self) -> list[OfficialRecord]:
+        """Return the operations of an official session, as `read_records` returns prompts."""
+        return [record for record in self._read_records() if isinstance(record, OfficialRecord)]
+
+    def _read_records(self) -> list[Record | OfficialRecord]:
         found, end = self._decode_journal(), self.manifest.end
         kept = found.ends[-1] if end is None else end
         _cut(self.folder / self.manifest.journal, kept.length)

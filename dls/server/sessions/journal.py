@@ -6,6 +6,9 @@ of the record before, and the first one continues that of the session's id and t
 missing, repeated, in another place or from another session does not match. The manifest says where the journal ends; a
 server that is killed between a record and the manifest leaves records beyond that end.
 
+An official session's manifest has a format of its own and says what the session carried when its journal began;
+`official_records` has its records.
+
 In files of format 1, which the release before wrote, each record has a CRC-32 of its own, and no end is stored.
 """
 
@@ -19,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from dls.contract import SESSION_FORMAT, SESSION_FORMATS
+from dls.contract import OFFICIAL_SESSION_FORMAT, SESSION_FORMAT, SESSION_FORMATS
+from dls.server.operations import Carried
+from dls.server.sessions.official_records import OfficialRecord
 from dls.server.volume import Geometry, Prompt
 
 MANIFEST_BYTES = 1024
@@ -70,6 +75,8 @@ class Manifest:
     """Number of journals that the session has had so far."""
     end: JournalEnd | None = JournalEnd()
     """Where the journal ends; None in a manifest of format 1, whose records are not chained."""
+    carried: Carried | None = None
+    """What an official session carried when its journal began; None for a session of ITK-SNAP."""
 
     @property
     def mask(self) -> str:
@@ -90,7 +97,7 @@ class Record:
 class Journal:
     """The records of a journal that match, and where the journal ends before the first of them and after each."""
 
-    records: list[Record] = field(default_factory=list)
+    records: list[Record | OfficialRecord] = field(default_factory=list)
     ends: list[JournalEnd] = field(default_factory=lambda: [JournalEnd()])
 
 
@@ -110,6 +117,9 @@ def encode_manifest(manifest: Manifest) -> bytes:
     """Return the contents of the manifest's file; a manifest of format 1 is encoded as it was."""
     image, end = manifest.image, manifest.end
     fields = {"format": SESSION_FORMAT if end else 1, **vars(manifest)}  # `asdict` would copy, which takes 80 us
+    carried = fields.pop("carried")
+    if carried is not None:
+        fields |= {"format": OFFICIAL_SESSION_FORMAT, "carried": carried.encode()}
     fields["image"] = image and {**vars(image), "geometry": vars(image.geometry)}
     if end is None:
         del fields["end"]
@@ -132,8 +142,9 @@ def decode_manifest(data: bytes) -> Manifest:
         if version not in SESSION_FORMATS:
             raise DamagedFile("it was written by another version")
         image = fields.pop("image")
-        end = JournalEnd(**fields.pop("end")) if version == SESSION_FORMAT else None
-        return Manifest(**fields, image=_decode_image(image) if image else None, end=end)
+        end = JournalEnd(**fields.pop("end")) if version != 1 else None
+        carried = Carried.decode(fields.pop("carried")) if version == OFFICIAL_SESSION_FORMAT else None
+        return Manifest(**fields, image=_decode_image(image) if image else None, end=end, carried=carried)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"it makes no sense ({type(error).__name__})") from None
 
@@ -145,8 +156,15 @@ def _decode_image(fields: dict[str, Any]) -> Image:
     return Image(**fields, geometry=Geometry(**geometry))
 
 
-def encode_record(record: Record, before: JournalEnd) -> tuple[bytes, JournalEnd]:
+def encode_record(record: Record | OfficialRecord, before: JournalEnd) -> tuple[bytes, JournalEnd]:
     """Return the bytes that are appended for the record to a journal with that end, and the journal's new end."""
+    payload = record.encode() if isinstance(record, OfficialRecord) else _encode_prompt(record)
+    crc = _chained_crc(payload, before)
+    end = JournalEnd(before.count + 1, before.length + _HEAD.size + len(payload), crc)
+    return _HEAD.pack(len(payload), crc) + payload, end
+
+
+def _encode_prompt(record: Record) -> bytes:
     prompt = record.prompt
     fields = {
         "kind": prompt.kind,
@@ -156,10 +174,7 @@ def encode_record(record: Record, before: JournalEnd) -> tuple[bytes, JournalEnd
         "request": record.request,
         "mask": record.mask_crc,
     }
-    payload = json.dumps(fields).encode() + b"\n" + np.packbits(prompt.mask, axis=None).tobytes()
-    crc = _chained_crc(payload, before)
-    end = JournalEnd(before.count + 1, before.length + _HEAD.size + len(payload), crc)
-    return _HEAD.pack(len(payload), crc) + payload, end
+    return json.dumps(fields).encode() + b"\n" + np.packbits(prompt.mask, axis=None).tobytes()
 
 
 def _chained_crc(payload: bytes, before: JournalEnd) -> int:
@@ -179,20 +194,24 @@ def decode_journal(data: bytes, manifest: Manifest) -> Journal:
             break
         if check != (_chained_crc(payload, end) if is_chained else zlib.crc32(payload)):
             break
-        journal.records.append(_decode_record(payload))
+        journal.records.append(_decode_record(payload, manifest))
         end = JournalEnd(end.count + 1, start + length, check)
         journal.ends.append(end)
     return journal
 
 
-def _decode_record(payload: bytes) -> Record:
-    line, _, bits = payload.partition(b"\n")
+def _decode_record(payload: bytes, manifest: Manifest) -> Record | OfficialRecord:
     try:
-        fields = json.loads(line)
-        shape = tuple(int(side) for side in fields["shape"])
-        z, y, x = (int(at) for at in fields["origin"])
-        drawn = np.unpackbits(np.frombuffer(bits, np.uint8), count=int(np.prod(shape))).astype(bool).reshape(shape)
-        prompt = Prompt(str(fields["kind"]), bool(fields["foreground"]), (z, y, x), drawn)
-        return Record(prompt, str(fields["request"]), int(fields["mask"]))
+        return _decode_prompt(payload) if manifest.carried is None else OfficialRecord.decode(payload)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"a record makes no sense ({type(error).__name__})") from None
+
+
+def _decode_prompt(payload: bytes) -> Record:
+    line, _, bits = payload.partition(b"\n")
+    fields = json.loads(line)
+    shape = tuple(int(side) for side in fields["shape"])
+    z, y, x = (int(at) for at in fields["origin"])
+    drawn = np.unpackbits(np.frombuffer(bits, np.uint8), count=int(np.prod(shape))).astype(bool).reshape(shape)
+    prompt = Prompt(str(fields["kind"]), bool(fields["foreground"]), (z, y, x), drawn)
+    return Record(prompt, str(fields["request"]), int(fields["mask"]))

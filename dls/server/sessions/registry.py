@@ -20,9 +20,13 @@ from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
+from dls.server.operations import Carried
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
+from dls.server.sessions.files import SessionFiles
 from dls.server.sessions.incoming import IncomingImage
+from dls.server.sessions.official_session import OfficialSession
+from dls.server.sessions.official_work import OfficialWork
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore
 from dls.server.sessions.work import Backend, SessionWork
@@ -58,11 +62,20 @@ class SessionRegistry:
         self._uses = itertools.count(1)
         self._budget = MemoryBudget(engine, executors, memory, self._sessions)
         self._recovery = EngineRecovery(engine, executors, readiness, self._budget.release_all)
-        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget)
+        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store)
 
     def describe_engine(self) -> dict[str, str]:
         """Return what `/status` says about the engine to the client that started this server."""
         return {"device": self._engine.device, "notice": self._engine.notice}
+
+    @property
+    def ttl(self) -> float:
+        """Seconds without use after which a session's files are removed."""
+        return self._store.ttl
+
+    async def wait_ready(self) -> None:
+        """Wait until the engine is ready; raises Exhausted when it can't be loaded."""
+        await self._recovery.wait_ready()
 
     @property
     def largest_image(self) -> int:
@@ -87,9 +100,18 @@ class SessionRegistry:
         if chosen not in self._models:
             raise NotFound(f"This server has no model named {chosen[:80]!r}. It has: {', '.join(self._models)}.")
         await self._recovery.wait_ready()
+        return await self._create(chosen, None)
+
+    async def claim(self) -> OfficialSession:
+        """Create a session for an official client; the engine must be ready."""
+        session = await self._create(self._models[0], Carried())
+        assert isinstance(session, OfficialSession)
+        return session
+
+    async def _create(self, model: str, carried: Carried | None) -> Session:
         await self._remove_empty()
-        files = await self._executors.codec(self._store.create, str(uuid.uuid4()), chosen, self._engine.key)
-        return self._add(Session(files.manifest.id, files))
+        files = await self._executors.codec(self._store.create, str(uuid.uuid4()), model, self._engine.key, carried)
+        return self._add(_make_session(files))
 
     def _add(self, session: Session) -> Session:
         """Add the session unless it is there already; return the one that is there, marked as just used."""
@@ -111,7 +133,20 @@ class SessionRegistry:
                     await work.end()
 
     async def get(self, session_id: str) -> Session:
-        """Return the session, and read it from its files if it is not in memory; raises NotFound."""
+        """Return ITK-SNAP's session, and read it from its files if it is not in memory; raises NotFound."""
+        session = await self._find(session_id)
+        if isinstance(session, OfficialSession):
+            raise _unknown_session()
+        return session
+
+    async def get_official(self, session_id: str) -> OfficialSession:
+        """Return an official client's session, as `get` returns ITK-SNAP's."""
+        session = await self._find(session_id)
+        if not isinstance(session, OfficialSession):
+            raise _unknown_session()
+        return session
+
+    async def _find(self, session_id: str) -> Session:
         session = self._sessions.get(session_id)
         if session is None:
             loading = self._loading.get(session_id)
@@ -127,7 +162,7 @@ class SessionRegistry:
         files = await self._executors.codec(self._store.find, session_id)
         if files is None:
             raise _unknown_session()
-        session = Session(session_id, files, files.last_request)
+        session = _make_session(files)
         await self._executors.codec(files.refresh_times)
         return self._add(session)
 
@@ -137,17 +172,29 @@ class SessionRegistry:
 
         Raises NotFound if the session was ended meanwhile; a session that was evicted meanwhile is read again.
         """
+        async with self._holding(session) as held:
+            yield SessionWork(held, self._backend)
+
+    @asynccontextmanager
+    async def at_official_work(self, session: OfficialSession) -> AsyncIterator[OfficialWork]:
+        """Hold an official client's session, as `at_work` holds ITK-SNAP's."""
+        async with self._holding(session) as held:
+            assert isinstance(held, OfficialSession)
+            yield OfficialWork(held, self._backend)
+
+    @asynccontextmanager
+    async def _holding(self, session: Session) -> AsyncIterator[Session]:
         while True:
             try:
                 async with session.lock:
                     if session.is_ended:
                         raise _unknown_session()
                     if self._sessions.get(session.id) is session:
-                        yield SessionWork(session, self._backend)
+                        yield session
                         return
             finally:
                 await self._budget.notify()  # a reservation may wait for a session that is not at work
-            session = await self.get(session.id)
+            session = await self._find(session.id)
 
     async def sleep(self, session: Session) -> None:
         """Free the memory that the session takes; its next prompt reads its files again."""
@@ -190,10 +237,17 @@ class SessionRegistry:
     def close(self) -> None:
         """Release every session; their files stay."""
         for session in self._sessions.values():
-            if session.segmentation is not None:
-                session.segmentation.close()
+            if (held := session.detach()) is not None:
+                held.close()
             session.files.release()
         self._sessions.clear()
+
+
+def _make_session(files: SessionFiles) -> Session:
+    session_id, request = files.manifest.id, files.last_request
+    if files.manifest.carried is None:
+        return Session(session_id, files, request)
+    return OfficialSession.read(files)
 
 
 def _unknown_session() -> NotFound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,13 @@ from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
 from dls.server.volume import Box, Geometry, Mask, Prompt, Volume
 from dls.server.wire import masks, upload
+
+
+class Held(Protocol):
+    """What the engine holds of a session."""
+
+    def close(self) -> None:
+        """Free its memory."""
 
 
 @dataclass
@@ -41,6 +49,16 @@ class Session:
     """Position of the session's last use in the order of all uses."""
     reserved: int = 0
     """Bytes of memory that the session takes, or that are reserved for an image being opened."""
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether the engine holds the session's image."""
+        return self.segmentation is not None
+
+    def detach(self) -> Held | None:
+        """Put the session to sleep, and return what the engine holds of it, which is to be closed."""
+        held, self.segmentation = self.segmentation, None
+        return held
 
     @property
     def has_image(self) -> bool:

@@ -17,6 +17,7 @@ from typing import IO
 from dls.contract import DEFAULT_TTL, MANIFEST_FILE
 from dls.errors import Conflict, Exhausted, ListenError, RequestError
 from dls.server import locks
+from dls.server.operations import Carried
 from dls.server.sessions import journal
 from dls.server.sessions.expiry import Sightings
 from dls.server.sessions.files import SessionFiles, remove_files
@@ -39,7 +40,8 @@ class SessionStore:
 
     def __init__(self, folders: Folders, ttl: float = DEFAULT_TTL) -> None:
         self._folders = folders
-        self._ttl = ttl
+        self.ttl = ttl
+        """Seconds without use after which a session's files are removed."""
         self._sightings = Sightings(folders.home, min(ttl, CONFIRM_SECONDS))
 
     def open(self) -> SessionStore:
@@ -48,8 +50,8 @@ class SessionStore:
         self.remove_expired(())
         return self
 
-    def create(self, session: str, model: str, engine: str) -> SessionFiles:
-        """Create the files of a new session; raises Exhausted."""
+    def create(self, session: str, model: str, engine: str, carried: Carried | None = None) -> SessionFiles:
+        """Create the files of a new session; `carried` makes it an official one. Raises Exhausted."""
         if not self._folders.home.is_dir():  # removed while the server runs
             try:
                 create_private(self._folders.home)
@@ -58,7 +60,10 @@ class SessionStore:
         folder = self._folders.home / session
         with translate_disk_errors():
             folder.mkdir(mode=0o700, exist_ok=True)
-            files = SessionFiles(self._folders, Manifest(session, model, engine), _lock(folder))
+            manifest = Manifest(session, model, engine, carried=carried)
+            # An official session has operations before its first image.
+            manifest = manifest if carried is None else journal.next_journal(manifest)
+            files = SessionFiles(self._folders, manifest, _lock(folder))
         files.save(files.manifest)
         return files
 
@@ -78,9 +83,7 @@ class SessionStore:
             lock.close()
             return None
         except DamagedFile as error:
-            log.warning("the files of session %s are damaged and set aside: %s", session[:8], error)
-            with contextlib.suppress(OSError):
-                folder.rename(folder.with_name(DAMAGED_PREFIX + session))
+            self._set_aside(session, str(error))
             lock.close()
             return None
         except BaseException:
@@ -95,13 +98,24 @@ class SessionStore:
         files.recover()
         return files
 
+    def set_aside(self, files: SessionFiles, reason: str) -> None:
+        """Rename the folder of a session that can't be continued, and release the session."""
+        self._set_aside(files.manifest.id, reason)
+        files.release()
+
+    def _set_aside(self, session: str, reason: str) -> None:
+        log.warning("the files of session %s are damaged and set aside: %s", session[:8], reason)
+        folder = self._folders.home / session
+        with contextlib.suppress(OSError):
+            folder.rename(folder.with_name(DAMAGED_PREFIX + session))
+
     def remove_expired(self, in_use: tuple[str, ...]) -> None:
         """Remove the sessions that were not used for longer than the time to live, except those `in_use`.
 
         A session is removed when it is found expired twice, a day apart: a clock that is wrong at one look is no
         reason to remove anything.
         """
-        limit = time.time() - self._ttl
+        limit = time.time() - self.ttl
         folders = [folder for folder in self._folders.home.iterdir() if folder.is_dir() and folder.name not in in_use]
         for name in self._sightings.confirm({folder.name for folder in folders if _last_used(folder) < limit}):
             with contextlib.suppress(RequestError, OSError), _lock(self._folders.home / name):

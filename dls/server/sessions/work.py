@@ -24,6 +24,7 @@ from dls.server.sessions.budget import MemoryBudget
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
 from dls.server.sessions.session import Session, compare_masks, encode_answer, read_image, record_answer
+from dls.server.sessions.store import SessionStore
 from dls.server.volume import Prompt, Volume, extent, union
 
 MINIMUM_DICE = 0.99
@@ -43,6 +44,7 @@ class Backend:
     budget: MemoryBudget
     forget: Callable[[Session], None]
     """Removes a session from the registry; its files stay."""
+    store: SessionStore
 
 
 class SessionWork:

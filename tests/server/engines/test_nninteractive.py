@@ -257,7 +257,8 @@ def test_both_protocols_at_once(live: LiveServer, engine: NnInteractiveEngine) -
 
 def test_the_native_api_can_be_disabled() -> None:
     """Without the native API its addresses answer 404."""
-    with serving(make_engine("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL)), native_api=False))) as server:
+    engine = make_engine("nninteractive", EngineOptions("cpu", ModelSpec(str(MODEL)), native_api=False))
+    with serving(engine, native_api=False) as server:
         snap = ItkSnap(server.port)
         snap.start("nnInteractive")
         assert snap._perform("/claim", [], []).status == 404

@@ -27,6 +27,7 @@ def test_records_are_decoded_as_they_were() -> None:
     decoded = journal.decode_journal(b"".join(parts), manifest)
     assert decoded.ends == ends and decoded.ends[-1].length == sum(map(len, parts))
     for before, after in zip(records, decoded.records, strict=True):
+        assert isinstance(after, Record)
         assert (before.request, before.mask_crc, before.prompt.kind) == (
             after.request,
             after.mask_crc,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -22,6 +21,7 @@ class RegionEngine:
     notice = ""
     threads = 2
     models: tuple[Model, ...] = (Model("region", (POINT, SCRIBBLE, LASSO)),)
+    official = None
 
     def load(self, report: ReportProgress) -> None:
         """Import scipy and scikit-image, which takes most of a second; the HTTP side never imports them."""
@@ -35,9 +35,6 @@ class RegionEngine:
         """Start to segment an image."""
         sanitize(volume.data)
         return RegionSegmentation(volume, np.zeros(volume.geometry.shape, np.uint8) if mask is None else mask)
-
-    def native_api(self, pool: ThreadPoolExecutor) -> None:
-        """Return None: this engine has no native API."""
 
     def close(self) -> None:
         """Do nothing: there is no memory to free."""
