@@ -34,7 +34,7 @@ REQUEST_HEADER = "X-Dls-Request"
 RETRY_HEADER = "X-Dls-Again"
 """Header of a request that is sent again because no answer came."""
 MISSED_HEADER = "X-Dls-Missed"
-"""Header of a request of an official client whose lease has had an answer that could not be delivered (value "1")."""
+"""Header of a request of an official client whose lease has had an answer that the local port could not deliver."""
 
 ERROR_PREFIX, HINT_PREFIX = "Error: ", "Hint:  "
 """Begin the lines with which a failed command ends; the client finds them in a server's log."""

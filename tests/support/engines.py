@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dls.server.engines.base import Model, ReportProgress
+from dls.server.engines.base import Model, OfficialEngine, ReportProgress
 from dls.server.engines.constant import ConstantSegmentation
 from dls.server.engines.region import RegionEngine
 from dls.server.engines.region.engine import RegionSegmentation
@@ -66,7 +66,7 @@ class Painter:
 
     name, key, device, notice, threads = "painter", "painter", "cpu", "", 1
     models: tuple[Model, ...] = (Model("painter", (SCRIBBLE,)),)
-    official = None
+    official: OfficialEngine | None = None
     moved = 0
 
     def __init__(self, options: EngineOptions | None = None) -> None:

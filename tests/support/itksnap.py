@@ -31,8 +31,8 @@ class Answer:
     def error(self) -> str:
         """The sentence of a refusal."""
         said = self.json
-        assert list(said) == ["error", "detail"] and said["error"].endswith("."), said
-        assert said["error"] == said["detail"]
+        assert list(said) in (["error"], ["error", "detail"]) and said["error"].endswith("."), said
+        assert said.get("detail", said["error"]) == said["error"], said
         return str(said["error"])
 
 

@@ -24,6 +24,12 @@ SHAPE = (48, 64, 64)
 CENTER = (24, 32, 32)
 TRUTH = ellipsoid(SHAPE, CENTER, (10, 12, 12))
 IMAGE = noisy(TRUTH, 6, np.random.default_rng(0))
+WIDE_SHAPE = (48, 64, 192)
+LEFT, RIGHT = (24, 32, 32), (24, 32, 150)
+"""Points on two objects of WIDE that are farther apart than a prediction reaches: each changes a box of its own."""
+WIDE = noisy(
+    ellipsoid(WIDE_SHAPE, LEFT, (10, 12, 12)) | ellipsoid(WIDE_SHAPE, RIGHT, (10, 12, 12)), 6, np.random.default_rng(0)
+)
 Session = Any
 """A session of the library's client, or of the library itself: they have the same methods."""
 Step = Callable[[Session], object]

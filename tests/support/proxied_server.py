@@ -124,6 +124,15 @@ def proxied(server_port: int, secret: str | None = None, official_timeout: float
     link = Link(endpoint, pool_size=0)
     shown: list[str] = []
     proxy = Proxy(link, timeout=2.0, secret=secret, show=shown.append, official_timeout=official_timeout)
+    with local_port(proxy) as port:
+        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown)
+    for channel in endpoint.channels:
+        channel.close()
+
+
+@contextlib.contextmanager
+def local_port(proxy: Proxy) -> Iterator[int]:
+    """Listen on a free port for the proxy."""
 
     def serve(sock: socket.socket) -> None:
         with sock:
@@ -138,8 +147,5 @@ def proxied(server_port: int, secret: str | None = None, official_timeout: float
                     threading.Thread(target=serve, args=(sock,), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
-        port = listener.getsockname()[1]
-        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown)
+        yield int(listener.getsockname()[1])
         listener.shutdown(socket.SHUT_RDWR)
-    for channel in endpoint.channels:
-        channel.close()

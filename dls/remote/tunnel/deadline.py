@@ -8,24 +8,33 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """The time by which a request has to be answered; past it nothing is sent any more.
+    """The time by which a request has to be sent; past it nothing is sent any more.
 
     Until the request has been read to its end it ends `seconds` after the last byte that moved. From then on it is at
-    most `longest` seconds away, and with `longest` above `seconds` it still moves with the bytes until then.
+    most `longest` seconds away, and with `longest` above `seconds` it still moves with the bytes until then. The answer
+    is waited for `grace` seconds longer: the server has the same seconds, and says by itself what takes so long.
     """
 
-    def __init__(self, seconds: float, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, seconds: float, longest: float, grace: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
         self._seconds = seconds
         self._longest = longest
+        self._grace = grace
         self._limit = math.inf
         self._end = 0.0
         self.extend()
 
     @property
     def left(self) -> float:
-        """Seconds that are left; not above 0 when it has passed."""
+        """Seconds that are left to send something; not above 0 when they have passed."""
         return self._end - self._clock()
+
+    @property
+    def left_for_answer(self) -> float:
+        """Seconds that are left until the client is told that it took too long."""
+        return self.left + self._grace
 
     def extend(self) -> None:
         """Begin anew, because bytes have moved or the way has to be found again."""

@@ -25,11 +25,14 @@ class LeaseNumbers:
 
     def learn(self, path: bytes, lease: bytes, response: h11.Response, body: bytes) -> bool:
         """Take the numbers from a server's answer; False for an answer that would end a client's heartbeats wrongly."""
-        if response.status_code != 200:
-            return response.status_code < 500
-        numbers = _read_numbers(body)
-        if path == HEALTHZ or numbers is None:
-            return path == HEALTHZ
+        status, numbers = response.status_code, _read_numbers(body)
+        if status == 410:
+            with self._lock:
+                self._leases.pop(lease, None)
+        if status != 200 or path == HEALTHZ:
+            return status < 500
+        if numbers is None:
+            return False
         with self._lock:
             self._leases[lease] = {**self._leases.pop(lease, {}), **numbers}
             if len(self._leases) > MAX_LEASES:

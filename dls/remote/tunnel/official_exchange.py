@@ -26,11 +26,13 @@ from dls.remote.tunnel.official import CLAIM, SET_IMAGE, find_lease, is_pasted, 
 from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
 
 ANSWER_SECONDS = 50.0
-"""Seconds after a request has been read to its end by which it is answered: its client waits 60 s for the answer."""
-IMAGE_FACTOR = 10.0
+"""Seconds after a request has been read to its end within which it is sent: its client waits 60 s for the answer."""
+IMAGE_FACTOR = 11.0
 """How many times longer an image may take, as long as its bytes move: its client waits 600 s."""
-GRACE_SECONDS = 1.0
-"""Seconds between the last moment at which something is sent to the server and the answer that it took too long."""
+GRACE = 0.1
+"""Part of ANSWER_SECONDS for which the answer is waited for after that."""
+LOOK_SECONDS = 1.0
+"""Seconds between two looks at whether a request has been read to its end."""
 MAX_ANSWER_BYTES = 256 << 20
 """Size beyond which an answer is refused: a part of one would be worth nothing to its client."""
 RETRY_AFTER = (b"Retry-After", b"10")
@@ -56,29 +58,30 @@ class OfficialExchanges:
 
     def answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send the client the server's response, or the reason why there is none; raises ClientDisconnected."""
-        path, lease, name = path_of(request.target), find_lease(request.headers.raw_items()), secrets.token_hex(8)
-        longest = self._seconds * (IMAGE_FACTOR if path == SET_IMAGE else 1)
-        deadline = Deadline(self._seconds, longest)
-        if path != SET_IMAGE and isinstance(body, SizedBody) and body.is_replayable:
+        is_image = path_of(request.target) == SET_IMAGE
+        longest = self._seconds * (IMAGE_FACTOR if is_image else 1)
+        deadline = Deadline(self._seconds, longest, self._seconds * GRACE)
+        if not is_image and isinstance(body, SizedBody) and body.is_replayable:
             for _ in body.chunks():  # an image is read while it is sent on
                 pass
-        if body.is_complete:
-            deadline.set_limit()
-        missed = self._missed.begin(lease, name)
-        exchange = OfficialExchange(self._link, self._memory, request, body, deadline, name, is_missing=bool(missed))
+        lease, name = find_lease(request.headers.raw_items()), secrets.token_hex(8)
+        is_missing, covered = self._missed.begin(lease, name)
+        exchange = OfficialExchange(self._link, self._memory, request, body, deadline, name, is_missing=is_missing)
         try:
             response, data = self._wait(exchange)
-            changes_nothing = response.status_code < 500 and response.status_code != 200
-            if not exchange.was_sent or changes_nothing:
+            changes_nothing = not exchange.was_sent or 400 <= response.status_code < 500
+            # Forgotten before it is sent: with the answer in its hands, the client may send its next request at once.
+            if changes_nothing:
                 self._missed.forget(lease, name)
             elif response.status_code == 200 and not client.is_gone:
-                # Before it is sent: with the answer in its hands, the client may send its next request at once.
-                self._missed.forget(lease, name, *(missed if is_pasted(response) else ()))
+                self._missed.forget(lease, name, *(covered if is_pasted(response) else ()))
+            else:
+                self._missed.keep(lease, name)
             try:
                 client.send_response(response, data)
             except ClientDisconnected:
-                if exchange.was_sent and not changes_nothing:
-                    self._missed.add(lease, name)
+                if not changes_nothing:
+                    self._missed.keep(lease, name)
                 raise
         finally:
             exchange.memory.release()
@@ -94,8 +97,9 @@ class OfficialExchanges:
                 future.set_exception(error)
 
         threading.Thread(target=run, name="dls-official", daemon=True).start()
-        while not future.done() and (left := exchange.deadline.left + GRACE_SECONDS) > 0:
-            futures.wait([future], left)
+        while not future.done() and (left := exchange.deadline.left_for_answer) > 0:
+            exchange.look()
+            futures.wait([future], min(left, LOOK_SECONDS))
         try:
             if not future.done():
                 raise TookTooLong
@@ -143,6 +147,7 @@ class OfficialExchange:
         self._body = body
         self._name = name
         self._is_missing = is_missing
+        self.look()
 
     def run(self) -> Answer:
         """Send the request until it is answered; raises LinkError, UpstreamLost, TookTooLong and AnswerTooLarge."""
@@ -160,6 +165,11 @@ class OfficialExchange:
                 self.deadline.extend()
         raise UpstreamLost
 
+    def look(self) -> None:
+        """Note when the request has been read to its end."""
+        if self._body.is_complete:
+            self.deadline.set_limit()
+
     def _open_channel(self) -> Channel:
         """Open a channel; once the time is over nothing is sent: the client may have sent something else since."""
         if (left := self.deadline.left) <= 0:
@@ -173,29 +183,23 @@ class OfficialExchange:
 
     def _send(self, channel: Channel, *, is_retry: bool) -> h11.Connection:
         def on_piece() -> None:
-            if self._body.is_complete:
-                self.deadline.set_limit()
+            self.look()
             self.deadline.extend()
-            self._limit_wait(channel)
+            _limit_wait(channel, self.deadline.left)
 
         headers = build_request_headers(
             self.request.headers.raw_items(), self._name, is_retry=is_retry, is_missing=self._is_missing
         )
-        self._limit_wait(channel)
+        _limit_wait(channel, self.deadline.left)
         upstream = send_request(channel, self.request, headers, self._body, on_piece)
         self.deadline.wait_for_answer()
         return upstream
-
-    def _limit_wait(self, channel: Channel) -> None:
-        if (left := self.deadline.left) <= 0:
-            raise UpstreamLost
-        channel.settimeout(left)
 
     def _receive(self, upstream: h11.Connection, channel: Channel) -> Answer:
         response: h11.Response | None = None
         parts: list[bytes] = []
         size = 0
-        for event in response_events(upstream, channel, lambda: self._limit_wait(channel)):
+        for event in response_events(upstream, channel, lambda: _limit_wait(channel, self.deadline.left_for_answer)):
             if isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):
@@ -206,3 +210,10 @@ class OfficialExchange:
                     raise AnswerTooLarge
         assert response is not None, "h11 gives a response before its end"
         return build_response(response, size, closes=not self._body.is_complete), b"".join(parts)
+
+
+def _limit_wait(channel: Channel, seconds: float) -> None:
+    """Let the channel wait no longer; raises UpstreamLost where no time is left."""
+    if seconds <= 0:
+        raise UpstreamLost
+    channel.settimeout(seconds)

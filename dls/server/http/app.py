@@ -24,6 +24,7 @@ from dls.server.http.endpoints import Endpoints
 from dls.server.http.middleware import AccessMiddleware, RequestLogMiddleware
 from dls.server.http.models import describe_model, list_models
 from dls.server.http.official import Official
+from dls.server.http.official_answers import ANSWER_SECONDS
 from dls.server.http.refusals import refuse
 from dls.server.sessions.registry import SessionRegistry
 from dls.server.sessions.store import SessionStore
@@ -42,13 +43,14 @@ def make_app(
     readiness: Readiness | None = None,
     activity: Activity | None = None,
     native_api: bool = True,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> ASGIApp:
     """Return the server's application.
 
     `budget` is the memory in bytes that the images of all sessions may take; `store`, already open, holds the
     sessions' files; `stand_in` lists the engine under nnInteractive's name too; `identity` is part of `/status` for
     those who know the secret; `readiness` reports how far the engine is loaded; `activity` counts the requests;
-    `native_api` serves official clients too, where the engine can.
+    `native_api` serves official clients too, where the engine can, and lets them wait for `answer_seconds`.
     """
     executors = Executors(engine.threads)
     models = list_models(engine.models, stand_in)
@@ -57,7 +59,7 @@ def make_app(
     activity = activity or Activity()
     descriptions = [describe_model(model) for model in models]
     endpoints = Endpoints(sessions, executors, readiness, descriptions, identity or {}, activity)
-    official = Official(engine, sessions, executors, readiness)
+    official = Official(engine, sessions, executors, readiness, answer_seconds)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

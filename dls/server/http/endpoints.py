@@ -120,9 +120,9 @@ class Endpoints:
         return JSONResponse({"status": "success"})
 
     async def end_session(self, request: Request) -> Response:
-        """End the session and remove its files."""
+        """End the session and remove its files; `dls sessions` ends official clients' sessions by this route too."""
         try:
-            session = await self._session(request)
+            session = await self._sessions.find(request.path_params["session"])
         except NotFound:
             if parameters.is_retry(request.headers):  # the first request ended it, and its answer was lost
                 return JSONResponse(SESSION_ENDED)

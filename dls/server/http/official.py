@@ -24,7 +24,7 @@ from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors, run_in_thread
 from dls.server.http import official_bodies, parameters
-from dls.server.http.official_answers import IMAGE_SECONDS, InTime, PredictionResponse
+from dls.server.http.official_answers import ANSWER_SECONDS, IMAGE_SECONDS, InTime, PredictionResponse
 from dls.server.http.refusals import refuse
 from dls.server.operations import MASKED, PLAIN, Operation
 from dls.server.sessions.incoming import IncomingImage
@@ -55,11 +55,18 @@ Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 class Official:
     """The routes' coroutines and what they share."""
 
-    def __init__(self, engine: Engine, sessions: SessionRegistry, executors: Executors, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sessions: SessionRegistry,
+        executors: Executors,
+        readiness: Readiness,
+        seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._engine = engine
         self._sessions = sessions
         self._executors = executors
-        self.in_time = InTime(readiness)
+        self.in_time = InTime(readiness, seconds)
 
     def close(self) -> None:
         """Cancel the work that nobody waits for any more, because the server ends."""
@@ -143,7 +150,7 @@ class Official:
     async def _touch(self, request: Request) -> None:
         """Make sure that there is such a session, and that it does not expire."""
         with contextlib.suppress(Conflict):  # another server has the session, which is none the less there
-            session = await self._find(request)
+            session = await self._find(request, is_use=False)
             await run_in_thread(session.files.refresh_times)
 
     async def set_image(self, request: Request) -> Response:
@@ -194,7 +201,8 @@ class Official:
         async with contextlib.AsyncExitStack() as stack:
             operation = await self._receive(request, name, session, stack)
             request_name = parameters.parse_request_id(request.headers)
-            work = self._carry_out(stack.pop_all(), session, operation, request_name, delivery)
+            is_missing = MISSED_HEADER in request.headers
+            work = self._carry_out(stack.pop_all(), session, operation, request_name, delivery, is_missing=is_missing)
         response = await self.in_time.run(work, delivery)
         return response(request)
 
@@ -223,9 +231,13 @@ class Official:
         operation: Operation,
         name: str,
         delivery: Delivery,
+        *,
+        is_missing: bool,
     ) -> Callable[[Request], Response]:
         """Return what makes the response of a request, whose body is packed already."""
         async with stack, self._sessions.at_official_work(session) as work:
+            if is_missing:  # of the request that was at work until now, perhaps
+                work.session.delivery.is_missed = True
             answer, body = await work.operate(operation, name, delivery)
             buffer = work.session.carried.buffer
         if operation.name in PLAIN:
@@ -234,7 +246,10 @@ class Official:
         return lambda request: PredictionResponse(request, answer, dtype, body, delivery)
 
     async def _wait_ready(self) -> None:
-        await self.in_time.run(self._sessions.wait_ready(), Delivery())
+        try:
+            await self.in_time.run(self._sessions.wait_ready(), Delivery())
+        except Exhausted as error:  # it can't be loaded
+            raise Delayed(error.message) from error
 
     async def _session(self, request: Request) -> OfficialSession:
         """Return the lease's session; waits for a server that is just ending to give it up."""
@@ -247,13 +262,13 @@ class Official:
                     raise Delayed(error.message) from error
             await asyncio.sleep(LOCK_SECONDS)
 
-    async def _find(self, request: Request) -> OfficialSession:
+    async def _find(self, request: Request, is_use: bool = True) -> OfficialSession:
         token = request.headers.get(LEASE_HEADER)
         if not token:
             raise Gone(MISSING)
         if not TOKEN.fullmatch(token):
             raise Gone(UNKNOWN)
-        session = await self._sessions.get_official(str(uuid.UUID(hex=token)))
+        session = await self._sessions.get_official(str(uuid.UUID(hex=token)), is_use=is_use)
         if request.headers.get(MISSED_HEADER):
             session.delivery.is_missed = True
         return session

@@ -19,10 +19,10 @@ from dls.server.sessions.official_session import Delivery
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 50.0
-"""How long a request may wait for the engine: nnInteractive's clients give up after 60 s."""
-IMAGE_SECONDS = 550.0
-"""How long an image may wait: clients give it 600 s."""
+ANSWER_SECONDS = 48.0
+"""How long a request may wait for the engine: clients give up after 60 s, and the local port answers after 50 s."""
+IMAGE_SECONDS = 480.0
+"""How long an image may wait: clients give it 600 s, and the local port 500 s."""
 PIECE_BYTES = 256 << 10
 """An answer is sent in pieces of this size; between them, the server looks whether the client is still there."""
 

@@ -221,11 +221,11 @@ class OfficialWork:
         await self._wait_ready()
         self._check_engine()
         try:
-            records = await self._executors.codec(session.files.read_operations)
+            records = await self._read_operations()
             await self._replay(records)
-        except (Conflict, BadRequest, DamagedFile) as error:
-            await self._set_aside(str(error))
-            raise Gone(f"This session can't be continued. {error}") from error
+        except (Conflict, BadRequest) as error:
+            await self._set_aside(error.message)
+            raise Gone(f"This session can't be continued. {error.message}") from error
         except BaseException:
             await self.sleep()
             raise
@@ -233,6 +233,12 @@ class OfficialWork:
         seconds = time.monotonic() - started
         log.info("session %s is awake again: %d operations in %.2f s", session.id[:8], len(records), seconds)
         return session.official
+
+    async def _read_operations(self) -> list[OfficialRecord]:
+        try:
+            return await self._executors.codec(self._session.files.read_operations)
+        except (Conflict, DamagedFile) as error:
+            raise Conflict("Its stored operations are damaged.") from error
 
     def _check_engine(self) -> None:
         begun_with, current = self._session.files.manifest.engine, self._backend.engine.key

@@ -134,19 +134,20 @@ class SessionRegistry:
 
     async def get(self, session_id: str) -> Session:
         """Return ITK-SNAP's session, and read it from its files if it is not in memory; raises NotFound."""
-        session = await self._find(session_id)
+        session = await self.find(session_id)
         if isinstance(session, OfficialSession):
             raise _unknown_session()
         return session
 
-    async def get_official(self, session_id: str) -> OfficialSession:
-        """Return an official client's session, as `get` returns ITK-SNAP's."""
-        session = await self._find(session_id)
+    async def get_official(self, session_id: str, is_use: bool = True) -> OfficialSession:
+        """Return an official client's session, as `get` returns ITK-SNAP's; a look at it need not be a use."""
+        session = await self.find(session_id, is_use)
         if not isinstance(session, OfficialSession):
             raise _unknown_session()
         return session
 
-    async def _find(self, session_id: str) -> Session:
+    async def find(self, session_id: str, is_use: bool = True) -> Session:
+        """Return a session of either kind; raises NotFound."""
         session = self._sessions.get(session_id)
         if session is None:
             loading = self._loading.get(session_id)
@@ -155,7 +156,7 @@ class SessionRegistry:
                 loading.add_done_callback(lambda _: self._loading.pop(session_id))
             # Shielded: the client of one request may disconnect while other requests wait for the same session.
             session = await asyncio.shield(loading)
-        return self._add(session)
+        return self._add(session) if is_use else session
 
     async def _load(self, session_id: str) -> Session:
         """Read the session from its files; only one task may do so, because their lock can be taken only once."""
@@ -194,7 +195,7 @@ class SessionRegistry:
                         return
             finally:
                 await self._budget.notify()  # a reservation may wait for a session that is not at work
-            session = await self._find(session.id)
+            session = await self.find(session.id)
 
     async def sleep(self, session: Session) -> None:
         """Free the memory that the session takes; its next prompt reads its files again."""

@@ -24,7 +24,7 @@ def clock() -> SetClock:
 
 def test_a_prompt_has_its_seconds_from_its_last_byte(clock: SetClock) -> None:
     """While it is read the time begins anew with each byte; from its end on nothing extends it."""
-    deadline = Deadline(50, 50, clock)
+    deadline = Deadline(50, 50, 5, clock)
     clock.now += 40
     deadline.extend()
     assert deadline.left == 50
@@ -35,12 +35,12 @@ def test_a_prompt_has_its_seconds_from_its_last_byte(clock: SetClock) -> None:
         deadline.set_limit()
         deadline.extend()
         deadline.wait_for_answer()
-    assert deadline.left == 0
+    assert (deadline.left, deadline.left_for_answer) == (0, 5)
 
 
 def test_an_image_has_longer_while_its_bytes_move(clock: SetClock) -> None:
     """A stall ends it after the seconds of a prompt, and the whole of it after the longest time."""
-    deadline = Deadline(50, 500, clock)
+    deadline = Deadline(50, 500, 5, clock)
     deadline.set_limit()
     assert deadline.left == 50
     for _ in range(12):
@@ -54,7 +54,7 @@ def test_an_image_has_longer_while_its_bytes_move(clock: SetClock) -> None:
 
 def test_an_image_that_is_sent_has_all_of_its_time_for_the_answer(clock: SetClock) -> None:
     """What is sent may still wait in the buffers of a slow link; a request that is answered before its end has less."""
-    deadline = Deadline(50, 500, clock)
+    deadline = Deadline(50, 500, 5, clock)
     deadline.wait_for_answer()
     assert deadline.left == 50
     deadline.set_limit()

@@ -14,23 +14,56 @@ from dls.remote.tunnel.official import find_lease, is_pasted
 LEASE = b"a" * 32
 
 
+def knowing(lease: bytes) -> MissedAnswers:
+    """Return a memory that has seen an answer for the lease delivered."""
+    missed = MissedAnswers()
+    _, covered = missed.begin(lease, "known")
+    missed.forget(lease, "known", *covered)
+    return missed
+
+
 def test_a_request_is_missed_until_it_is_forgotten() -> None:
     """A delivered answer covers what was missed when its request was sent, and not what was missed since."""
-    missed = MissedAnswers()
-    assert missed.begin(LEASE, "first") == frozenset()
-    covered = missed.begin(LEASE, "second")
-    assert covered == {"first"}
-    missed.begin(LEASE, "third")
+    missed = knowing(LEASE)
+    assert missed.begin(LEASE, "first") == (False, frozenset())
+    missed.keep(LEASE, "first")
+    is_missing, covered = missed.begin(LEASE, "second")
+    assert is_missing and covered == {"first"}
+    missed.keep(LEASE, "third")
     missed.forget(LEASE, "second", *covered)
-    assert missed.begin(LEASE, "fourth") == {"third"}
-    assert missed.begin(b"b" * 32, "other") == frozenset()
+    assert missed.begin(LEASE, "fourth") == (True, frozenset({"third"}))
+    assert missed.begin(LEASE, "fifth") == (True, frozenset({"third"}))
+
+
+def test_a_request_under_way_is_not_covered() -> None:
+    """A client that gave up sends its next request; the server may come to that one first."""
+    missed = knowing(LEASE)
+    missed.begin(LEASE, "slow")
+    assert missed.begin(LEASE, "next") == (True, frozenset())
+    missed.forget(LEASE, "next")
+    missed.keep(LEASE, "slow")
+    assert missed.begin(LEASE, "last") == (True, frozenset({"slow"}))
+    missed.forget(LEASE, "last", "slow")
+    assert missed.begin(LEASE, "more") == (False, frozenset())
+
+
+def test_what_an_earlier_command_delivered_is_not_known() -> None:
+    """A client goes on with its lease after `dls connect` was started again, which may have lost an answer."""
+    missed = MissedAnswers()
+    is_missing, covered = missed.begin(LEASE, "first")
+    assert is_missing and len(covered) == 1
+    missed.forget(LEASE, "first")
+    assert missed.begin(LEASE, "second") == (True, covered)
+    missed.forget(LEASE, "second", *covered)
+    assert missed.begin(LEASE, "third") == (False, frozenset())
 
 
 def test_what_has_no_lease_misses_nothing() -> None:
     """A claim, or a client with a token that no server gives."""
     missed = MissedAnswers()
     missed.begin(b"", "first")
-    assert missed.begin(b"", "second") == frozenset()
+    missed.keep(b"", "first")
+    assert missed.begin(b"", "second") == (False, frozenset())
     for token in (b"", b"x", b"A" * 32, b"a" * 33):
         assert find_lease([(b"X-Lease-Token", token)]) == b""
     assert find_lease([(b"x-lease-token", LEASE)]) == LEASE
@@ -42,10 +75,10 @@ def test_no_client_fills_the_memory() -> None:
     for number in range(3 * MAX_LEASES):
         lease = b"%032x" % number
         for name in range(2 * MAX_MISSED):
-            missed.begin(lease, str(name))
+            missed.keep(lease, str(name))
         numbers.learn(b"/heartbeat", lease, *encode_response(200, {"remaining_seconds": 1}))
     assert len(missed._leases) == MAX_LEASES and len(numbers._leases) == lease_numbers.MAX_LEASES
-    assert len(missed.begin(lease, "next")) == MAX_MISSED
+    assert len(missed.begin(lease, "next")[1]) == MAX_MISSED
 
 
 @pytest.mark.parametrize(

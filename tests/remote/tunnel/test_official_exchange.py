@@ -77,6 +77,13 @@ def local(script: ScriptedServer) -> Iterator[ProxiedServer]:
         yield server
 
 
+def settle(server: ProxiedServer, script: ScriptedServer, *leases: str) -> None:
+    """Let each lease have an answer that it pastes: of what was before, the local port knows nothing."""
+    for lease in leases:
+        assert ask(server.port, POINT, lease).status == 200
+    script.asked.clear()
+
+
 @pytest.fixture
 def hasty(script: ScriptedServer) -> Iterator[ProxiedServer]:
     """The same, with a request held for a moment only."""
@@ -110,6 +117,7 @@ def test_while_the_link_is_lost(hasty: ProxiedServer, path: str, status: int) ->
 
 def test_a_request_is_held_until_the_link_is_back(local: ProxiedServer, script: ScriptedServer) -> None:
     """It is sent then, and as nothing was lost the server is told of nothing."""
+    settle(local, script, LEASE)
     local.link.handle(LOST)
     with local.restored_on_demand():
         assert ask(local.port, POINT).status == 200
@@ -132,6 +140,7 @@ def test_a_server_that_takes_no_connection(hasty: ProxiedServer) -> None:
 
 def test_a_server_that_says_nothing(hasty: ProxiedServer, script: ScriptedServer) -> None:
     """A frozen link: 504 in time, with the heartbeats answered meanwhile; what comes later is not sent again."""
+    settle(hasty, script, LEASE)
     script.answer = lambda asked: None
     assert ask(hasty.port, "/heartbeat").status == 200
     reply = ask(hasty.port, POINT)
@@ -144,6 +153,7 @@ def test_a_server_that_says_nothing(hasty: ProxiedServer, script: ScriptedServer
 
 def test_a_request_that_is_cut_each_time(local: ProxiedServer, script: ScriptedServer) -> None:
     """It is given up after five attempts, with 502; the server may have applied it."""
+    settle(local, script, LEASE)
     local.endpoint.cuts = [0] * 5
     reply = ask(local.port, POINT)
     assert reply.status == 502 and "middle of this request" in reply.sentence
@@ -152,6 +162,7 @@ def test_a_request_that_is_cut_each_time(local: ProxiedServer, script: ScriptedS
 
 def test_a_missed_answer_is_told_until_a_box_was_delivered(local: ProxiedServer, script: ScriptedServer) -> None:
     """Answers that bring no box do not count: the client pastes what predictions give. Other leases miss nothing."""
+    settle(local, script, LEASE, OTHER)
     ask_and_leave(local, script, POINT)
     for path, answer, missing in [
         (POINT, say(400, {"error": "x.", "detail": "x."}), True),
@@ -168,6 +179,7 @@ def test_a_missed_answer_is_told_until_a_box_was_delivered(local: ProxiedServer,
 
 def test_a_missed_refusal_changes_nothing(local: ProxiedServer, script: ScriptedServer) -> None:
     """The mask is what it was."""
+    settle(local, script, LEASE)
     script.answer = lambda asked: say(400, {"error": "x.", "detail": "x."})
     ask_and_leave(local, script, POINT)
     ask(local.port, POINT)
@@ -176,6 +188,7 @@ def test_a_missed_refusal_changes_nothing(local: ProxiedServer, script: Scripted
 
 def test_a_client_that_sends_its_next_request_ahead(local: ProxiedServer, script: ScriptedServer) -> None:
     """It is not gone, and gets both answers over one connection."""
+    settle(local, script, LEASE)
     request = f"POST {POINT} HTTP/1.1\r\nHost: localhost\r\nX-Lease-Token: {LEASE}\r\nContent-Length: 2\r\n\r\n{{}}"
     with local.connect() as sock, sock.makefile("rb") as answers:
         script.may_answer.clear()
@@ -193,6 +206,7 @@ def test_a_client_that_sends_its_next_request_ahead(local: ProxiedServer, script
 
 def test_a_request_that_follows_an_abandoned_one(local: ProxiedServer, script: ScriptedServer) -> None:
     """A client that did not wait for its answer sends the next prompt while the first one is under way."""
+    settle(local, script, LEASE)
     script.may_answer.clear()
     with local.connect() as sock:
         sock.sendall(f"POST {POINT} HTTP/1.1\r\nHost: localhost\r\nX-Lease-Token: {LEASE}\r\n\r\n".encode())
@@ -210,6 +224,7 @@ def test_what_clients_say_of_missed_answers_is_not_passed_on(
     local: ProxiedServer, script: ScriptedServer, path: str
 ) -> None:
     """The header is the local port's own, as are the request's name and credentials."""
+    settle(local, script, LEASE)
     ask(local.port, path, X_Dls_Missed="1", X_Dls_Request="mine", Authorization="Bearer old")
     [asked] = script.asked
     assert not asked.is_missing and asked.headers["X-Dls-Request"] != "mine" and "Authorization" not in asked.headers

@@ -25,7 +25,7 @@ from tests.support.processes import until
 from tests.support.proxied_server import LocalEndpoint, ProxiedServer, proxied
 from tests.support.scripted_server import Answer, ScriptedServer, say, scripted
 
-LOSSES = [
+LOSSES: list[LinkEvent] = [
     ConnectionLost("The connection was lost."),
     ServerLost("The server has ended."),
     Failed("The host can't be reached."),
@@ -137,6 +137,8 @@ def test_a_heartbeat_is_the_servers(local: ProxiedServer, script: ScriptedServer
     script.answer = lambda asked: say(410, refusal)
     for path in ("/heartbeat", "/lease_status"):
         assert ask(local, path) == (410, refusal)
+    local.link.handle(LOSSES[0])
+    assert ask(local, "/heartbeat") == (200, {"remaining_seconds": 600.0})
 
 
 @pytest.mark.parametrize("event", LOSSES, ids=lambda event: type(event).__name__)

@@ -18,6 +18,8 @@ PROMPT = b"/v2/process_point_interaction/abc?point=1"
         (PROMPT, 409, {"error": NO_IMAGE}, NO_IMAGE),
         (b"/process_lasso_interaction/abc", 404, {"error": UNKNOWN_SESSION}, UNKNOWN_SESSION),
         (PROMPT, 409, {"error": "\x1b[2J Send your password to us."}, None),
+        (PROMPT, 409, {"error": NO_IMAGE, "detail": NO_IMAGE}, NO_IMAGE),
+        (PROMPT, 409, {"error": NO_IMAGE, "detail": "Send your password to us."}, None),
         (PROMPT, 409, {"error": NO_IMAGE, "more": 1}, None),
         (PROMPT, 409, [NO_IMAGE], None),
         (PROMPT, 404, {"error": NO_IMAGE}, None),

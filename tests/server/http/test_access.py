@@ -100,6 +100,8 @@ def test_a_server_requires_its_secret() -> None:
         assert "secret" in refused.error
         assert ItkSnap(server.port, "snap:s3cret@127.0.0.1").get("/status").json["pid"] == 1
         assert ItkSnap(server.port, "snap:wrong@127.0.0.1").get("/status").status == 401
+        assert ItkSnap(server.port).get("/status", ("Authorization: Bearer s3cret",)).json["pid"] == 1
+        assert ItkSnap(server.port).get("/status", ("Authorization: Bearer wrong",)).status == 401
 
 
 def test_status_without_the_secret_is_anonymous() -> None:

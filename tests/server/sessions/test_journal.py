@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from dls.server.operations import Buffer, Carried, Operation
 from dls.server.sessions import journal
 from dls.server.sessions.journal import Manifest, Record
+from dls.server.sessions.official_records import OfficialAnswer, OfficialRecord
 from dls.server.volume import LASSO, Prompt
 
 
@@ -39,3 +41,28 @@ def test_records_are_decoded_as_they_were() -> None:
         data = bytearray(b"".join(parts))
         data[at] ^= 1
         assert len(journal.decode_journal(bytes(data), manifest).records) == (0 if at < len(parts[0]) else 1)
+
+
+def test_operations_survive_encoding() -> None:
+    """A manifest and records of an official session are decoded as they were, and a damaged record ends the journal."""
+    carried = Carried(False, ((1, 2, 3), (4, 5, 6)), (1.0, 2.6666666666666665), Buffer((3, 4, 5), "int16"), "r")
+    manifest = journal.next_journal(Manifest("id", "m", "e", carried=carried))
+    assert journal.decode_manifest(journal.encode_manifest(manifest)) == manifest
+    records = [
+        OfficialRecord(Operation("undo"), "", OfficialAnswer(), Carried(), 0),
+        OfficialRecord(
+            Operation("add_lasso_interaction", {"interaction_bbox": [[0, 1], [2, 3], [4, 5]]}, bytes(range(256))),
+            "name",
+            OfficialAnswer(True, ((0, 1), (2, 3), (4, 5)), ((1, 2), (1, 2), (1, 2))),
+            carried,
+            4_000_000_000,
+        ),
+    ]
+    data, end = b"", manifest.end
+    for record in records:
+        assert end is not None
+        part, end = journal.encode_record(record, end)
+        data += part
+    decoded = journal.decode_journal(data, manifest)
+    assert decoded.records == records and decoded.ends[-1] == end
+    assert journal.decode_journal(data[:-1] + b"x", manifest).records == records[:1]

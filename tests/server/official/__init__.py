@@ -1,0 +1,1 @@
+"""Sessions of the clients of nnInteractive's own protocol."""
