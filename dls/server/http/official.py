@@ -106,14 +106,14 @@ class Official:
 
     async def capabilities(self, request: Request) -> Response:
         """Answer what the model is capable of, once it is loaded."""
-        await self._wait_ready()
+        await self.in_time.wait_ready(self._sessions.wait_ready())
         assert self._engine.official is not None
         return JSONResponse(self._engine.official.capabilities)
 
     async def claim(self, request: Request) -> Response:
         """Begin a session; while the engine is not ready, the client is told to come back."""
         try:
-            await self._wait_ready()
+            await self.in_time.wait_ready(self._sessions.wait_ready())
             session = await self._sessions.claim()
         except (Delayed, Exhausted) as error:
             return refuse(error.message, 503, RETRY_AFTER)
@@ -244,12 +244,6 @@ class Official:
             return lambda request: JSONResponse({})
         dtype = buffer.dtype if buffer else ""
         return lambda request: PredictionResponse(request, answer, dtype, body, delivery)
-
-    async def _wait_ready(self) -> None:
-        try:
-            await self.in_time.run(self._sessions.wait_ready(), Delivery())
-        except Exhausted as error:  # it can't be loaded
-            raise Delayed(error.message) from error
 
     async def _session(self, request: Request) -> OfficialSession:
         """Return the lease's session; waits for a server that is just ending to give it up."""

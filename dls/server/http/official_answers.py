@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from dls.errors import Delayed, RequestError
+from dls.errors import Delayed, Exhausted, RequestError
 from dls.server.engines.readiness import Readiness
 from dls.server.sessions.official_records import OfficialAnswer
 from dls.server.sessions.official_session import Delivery
@@ -23,6 +23,8 @@ ANSWER_SECONDS = 48.0
 """How long a request may wait for the engine: clients give up after 60 s, and the local port answers after 50 s."""
 IMAGE_SECONDS = 480.0
 """How long an image may wait: clients give it 600 s, and the local port 500 s."""
+GOES_ON = "This request goes on, and the next answer brings what it changes."
+TRY_AGAIN = "Try again in a moment."
 PIECE_BYTES = 256 << 10
 """An answer is sent in pieces of this size; between them, the server looks whether the client is still there."""
 
@@ -38,7 +40,20 @@ class InTime:
         self.seconds = seconds
         """How long a request waits, but for images."""
 
-    async def run(self, work: Coroutine[Any, Any, T], delivery: Delivery, seconds: float | None = None) -> T:
+    async def wait_ready(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait for the engine; raises Delayed when it can't be loaded, or not in time."""
+        try:
+            await self.run(waiting, Delivery(), outlook=TRY_AGAIN)
+        except Exhausted as error:
+            raise Delayed(error.message) from error
+
+    async def run(
+        self,
+        work: Coroutine[Any, Any, T],
+        delivery: Delivery,
+        seconds: float | None = None,
+        outlook: str = GOES_ON,
+    ) -> T:
         """Return the work's result; raises Delayed when it takes too long, and marks its answer as missed."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -49,7 +64,7 @@ class InTime:
             if not task.done():
                 delivery.is_missed = True
         if not task.done():
-            raise Delayed(f"{self._describe()} What this request asked for goes on; ask again in a moment.")
+            raise Delayed(f"{self._describe()} {outlook}")
         return task.result()
 
     def _finish(self, task: asyncio.Task[Any]) -> None:
@@ -61,7 +76,7 @@ class InTime:
         """Return a sentence that says what takes so long."""
         now = self._readiness.describe()
         if not now:
-            return "The engine has too much to do for an answer in time."
+            return "The engine needs longer for this than clients wait."
         share = f", {100 * now['done'] // now['total']} %" if now.get("total") else ""
         return f"The engine is not ready yet ({now.get('text') or now.get('error')}{share})."
 

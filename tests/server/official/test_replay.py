@@ -153,7 +153,9 @@ def harm(kind: str, both: Both, stack: ExitStack, folder: Path, budget: int) -> 
         os.kill(engine, signal.SIGKILL)
     elif kind == "server":
         stack.close()
-        both.lease.port = stack.enter_context(serving(make_process(), folder=folder, budget=budget)).port
+        both.lease.port = stack.enter_context(
+            serving(make_process(), folder=folder, budget=budget, answer_seconds=900)
+        ).port
     else:
         assert Lease(both.lease.port).set_image(np.ones(both.lease.copy.shape, np.uint8)).status == 200  # type: ignore[union-attr]
 
@@ -165,7 +167,7 @@ def run(
     times = rng.choice(np.arange(2, steps), 3, replace=False)
     harms = dict(zip(times, rng.permutation(["kill", "server", "sleep"]), strict=True))
     with ExitStack() as stack:
-        port = stack.enter_context(serving(make_process(), folder=folder, budget=budget)).port
+        port = stack.enter_context(serving(make_process(), folder=folder, budget=budget, answer_seconds=900)).port
         both = Both(Lease(port), library._new_loaded_session(), image, truth, rng)
         both.set_image()
         done = []
