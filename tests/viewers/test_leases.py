@@ -21,7 +21,7 @@ from tests.support.processes import until
 from tests.support.synthetic import ellipsoid, noisy
 from tests.viewers.conftest import Viewed
 
-pytestmark = [*IGNORED_WARNINGS, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [*IGNORED_WARNINGS, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SHAPE = (40, 44, 48)
 TRUTH = ellipsoid(SHAPE, (20, 22, 24), (10, 11, 12))
