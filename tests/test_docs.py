@@ -11,8 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"`([\w./]*test_\w+\.py)?(?:::(test_\w+))?`")
 
 
-@pytest.mark.parametrize(("document", "folder"), [("ways-in.md", "tests/ways_in"), ("security-tests.md", "tests")])
-def test_each_test_that_a_document_names_exists(document: str, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("document", "folder", "fewest"),
+    [("ways-in.md", "tests/ways_in", 21), ("security-tests.md", "tests", 21), ("viewers.md", "tests/viewers", 4)],
+)
+def test_each_test_that_a_document_names_exists(document: str, folder: str, fewest: int) -> None:
     """A file's name without a folder is in the document's own folder; `::name` alone is in the file named before."""
     file, found = "", 0
     for match in NAME.finditer((ROOT / "docs" / document).read_text()):
@@ -23,4 +26,4 @@ def test_each_test_that_a_document_names_exists(document: str, folder: str) -> N
         assert path.is_file(), file
         assert match[2] is None or f"def {match[2]}(" in path.read_text(), match[0]
         found += 1
-    assert found > 20
+    assert found >= fewest

@@ -176,6 +176,9 @@ def _list_notes(listening: RunningServer) -> list[str]:
         notes.append(f"Listening on the Unix socket {options.uds}")
     if listening.port is not None and not options.is_public and listening.secret is None:
         notes.append("Other users of this computer can use this port; --secret @FILE lets it ask for a secret.")
+    if listening.port is not None and listening.serves_viewers:
+        key = ", and the secret as the API key" if listening.secret else ""
+        notes.append(f"In napari, 3D Slicer and MITK use http://HOST:{listening.port} of this computer{key}.")
     if options.is_public and options.open:
         notes.append("Everybody who can reach this port can use the server (--open).")
     return notes

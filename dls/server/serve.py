@@ -53,6 +53,11 @@ class RunningServer:
     engine: Engine
     models: tuple[str, ...]
 
+    @property
+    def serves_viewers(self) -> bool:
+        """Whether it speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
+        return self.options.engine == "nninteractive" and self.options.engine_options.native_api
+
 
 ReadyCallback = Callable[[RunningServer], None]
 """Called once, as soon as the server accepts requests."""

@@ -13,23 +13,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from dls.demo import sshd
 from dls.demo.sshd import _write_key
-from dls.server.engines.region import RegionEngine
-from dls.server.volume import Geometry, Prompt, Volume
-from tests.support.itksnap import ItkSnap
-from tests.support.processes import free_port, interruptible, is_gone
+from tests.support.connect_process import children_of, engine_of, server_of
 from tests.support.slow_link import slow_link
-from tests.support.synthetic import ellipsoid, noisy
 
 NAME = "lab-gpuhost"
 CLIENT, HOST, OTHER = "10.213.7.1", "10.213.7.2", "10.213.7.3"
@@ -72,9 +64,11 @@ def remove_abandoned_labs() -> None:
 class Lab:
     """The host, its SSH server and the link to it."""
 
-    def __init__(self, folder: Path, remote_dir: str) -> None:
+    def __init__(self, folder: Path, remote_dir: str, options: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.remote_dir = remote_dir
+        self.options = options
+        """Options of each `dls connect`."""
         self.space = f"dls-{os.getpid()}"
         self.client_end, self.host_end = f"dn{os.getpid() % 10**7}", f"df{os.getpid() % 10**7}"
         self.config = folder / "ssh_config"
@@ -83,9 +77,9 @@ class Lab:
 
     @classmethod
     @contextlib.contextmanager
-    def create(cls, remote_dir: str) -> Iterator[Lab]:
+    def create(cls, remote_dir: str, *options: str) -> Iterator[Lab]:
         """Create the lab, and remove it at the end."""
-        lab = cls(Path(tempfile.mkdtemp(prefix="dls-lab-")), remote_dir)
+        lab = cls(Path(tempfile.mkdtemp(prefix="dls-lab-")), remote_dir, options)
         try:
             lab._build()
             yield lab
@@ -152,13 +146,7 @@ class Lab:
     def sshd_children(self) -> list[int]:
         """Return the processes of sshd that serve connections."""
         assert self._sshd is not None
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[1]) == self._sshd.pid and fields[0] != "Z":
-                    found.append(int(stat.parent.name))
-        return found
+        return children_of(self._sshd.pid)
 
     def signal_sshd(self, number: int) -> None:
         for pid in self.sshd_children():
@@ -197,20 +185,11 @@ class Lab:
 
     def server(self) -> int:
         """Return the process id of the server that runs now."""
-        for state in Path(self.remote_dir).glob("run/*/state.json"):
-            pid = int(json.loads(state.read_text())["pid"])
-            if not is_gone(pid):
-                return pid
-        raise AssertionError("no server")
+        return server_of(self.remote_dir)
 
     def engine(self) -> int:
         """Return the process id of the engine that runs now."""
-        server = self.server()
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                if int(stat.read_text().rpartition(")")[2].split()[1]) == server:
-                    return int(stat.parent.name)
-        raise AssertionError("no engine")
+        return engine_of(self.remote_dir)
 
     def _clear(self) -> None:
         for state in Path(self.remote_dir).glob("run/*/state.json"):
@@ -221,99 +200,3 @@ class Lab:
         subprocess.run(["ip", "netns", "del", self.space], capture_output=True)
         subprocess.run(["ip", "link", "del", self.client_end], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Client:
-    """A process that runs `dls connect --json`, and the events that it has written."""
-
-    def __init__(self, lab: Lab, *more: str, port: int | None = None) -> None:
-        self.lab = lab
-        self.port = port or free_port()
-        self.events: list[dict[str, object]] = []
-        dls = [sys.executable, "-m", "dls", "connect", "--json", "-F", lab.config, "--remote-dir", lab.remote_dir]
-        dls += ["--local-port", self.port, *more, NAME]
-        mount = f'mount --bind {lab.hosts} /etc/hosts && exec "$@"'
-        self.log = (lab.folder / f"client-{self.port}.log").open("w")
-        self.process = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", mount, "-", *map(str, dls)],
-            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, text=True, preexec_fn=interruptible,
-        )  # fmt: skip
-        threading.Thread(target=self._read, daemon=True).start()
-        deadline = time.monotonic() + 60
-        while not any(event["event"] == "ready" for event in self.events):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.read_log()
-            time.sleep(0.02)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.events.append(json.loads(line))
-
-    def read_log(self) -> str:
-        return Path(self.log.name).read_text()
-
-    def close(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(30)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self.log.close()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-
-
-class Work:
-    """The work of one annotator: an image, prompts, and a local engine that computes the expected masks."""
-
-    def __init__(self, port: int, side: int = 48, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        shape = (side, side, side)
-        self.truth = ellipsoid(shape, (side / 2,) * 3, tuple(side * rng.uniform(0.2, 0.35, 3)))
-        self.image = noisy(self.truth, 5, rng)
-        self._direct = RegionEngine().open(Volume(self.image.copy(), Geometry(shape)))
-        self._rng = rng
-        self.snap = ItkSnap(port)
-        self.lost: list[str] = []
-        self.clicks = 0
-
-    def begin(self) -> Work:
-        self.snap.start()
-        self.upload()
-        self.click()
-        return self
-
-    def upload(self) -> None:
-        answer = self.snap.upload(self.image)
-        if answer.status != 200:
-            self.lost.append(f"upload: {answer.status} {answer.body!r}")
-        self._direct.reset()
-
-    def click(self) -> None:
-        """Click at a random place in the object, and compare the mask voxel for voxel with the expected one."""
-        side = self.truth.shape[0]
-        z, y, x = (int(at) for at in self._rng.integers(side // 2 - 4, side // 2 + 5, 3))
-        answer = self.snap.point(z, y, x)
-        self.clicks += 1
-        self._direct.add(Prompt.point(z, y, x, foreground=True))
-        if answer.status != 200:
-            self.lost.append(f"click {self.clicks}: {answer.status} {answer.body[:200]!r}")
-        elif not np.array_equal(self.snap.mask(answer), self._direct.mask):
-            self.lost.append(f"click {self.clicks}: the mask is another one")
-
-    def scribble(self) -> None:
-        """Draw a line in the object, and compare the mask with the expected one."""
-        side = self.truth.shape[0]
-        drawn = np.zeros(self.truth.shape, bool)
-        z, y = (int(at) for at in self._rng.integers(side // 2 - 3, side // 2 + 4, 2))
-        drawn[z, y, side // 2 - 5 : side // 2 + 5] = True
-        answer = self.snap.draw("scribble", drawn)
-        self.clicks += 1
-        self._direct.add(Prompt("scribble", True, (z, y, side // 2 - 5), np.ones((1, 1, 10), bool)))
-        if answer.status != 200 or not np.array_equal(self.snap.mask(answer), self._direct.mask):
-            self.lost.append(f"scribble {self.clicks}: {answer.status}")
-
-
-__all__ = ["Client", "Lab", "Work", "is_gone", "is_possible"]

@@ -1,4 +1,8 @@
-"""Polls `/status` as ITK-SNAP does, but more often, beside the clicks: a poll that fails makes its next click fail."""
+"""Asks by itself what a viewer asks by itself, but more often, beside the clicks.
+
+ITK-SNAP polls `/status`, and a poll that fails makes its next click fail. Clients of nnInteractive's own protocol send
+heartbeats, and some of them end their session at one that fails.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,12 @@ PATIENCE = 2.0
 class Polls(threading.Thread):
     """Polls the local port until it is told to end, and adds up the time in which polls failed."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, request: bytes) -> None:
         super().__init__(name="polls", daemon=True)
         self.failing = 0.0
         """Seconds in which a poll failed, each counted until the next one."""
         self._port = port
+        self._request = request
         self._ended = threading.Event()
         self._polling = threading.Lock()
 
@@ -38,7 +43,7 @@ class Polls(threading.Thread):
     def _poll(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as sock, sock.makefile("rb") as answer:
-                sock.sendall(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                sock.sendall(self._request)
                 return answer.readline().startswith(b"HTTP/1.1 200")
         except OSError:
             return False
@@ -56,9 +61,9 @@ class Polls(threading.Thread):
 
 
 @contextlib.contextmanager
-def polling(port: int) -> Iterator[Polls]:
-    """Poll the port until the context is left."""
-    polls = Polls(port)
+def polling(port: int, request: bytes) -> Iterator[Polls]:
+    """Send the request to the port again and again until the context is left."""
+    polls = Polls(port, request)
     polls.start()
     try:
         yield polls

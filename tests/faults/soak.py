@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.lab import Client, Lab, Work
+from tests.faults.connect import Client
+from tests.faults.lab import Lab
+from tests.faults.work import ItkSnapWork, Work
 
 CLIENTS = 4
 SESSIONS = 4
@@ -60,12 +62,13 @@ def lasting(seconds: float) -> Callable[[Soak], bool]:
     return lambda soak: time.monotonic() > deadline
 
 
-def run(lab: Lab, is_enough: Callable[[Soak], bool]) -> Soak:
+def run(lab: Lab, is_enough: Callable[[Soak], bool], model: str = "region") -> Soak:
     """Let the clients work and the processes be killed until the condition holds."""
     stop = threading.Event()
     clients = [Client(lab) for _ in range(CLIENTS)]
     try:
-        soak = Soak([Work(clients[number % CLIENTS].port, 40, seed=number) for number in range(CLIENTS * SESSIONS)])
+        ports = [clients[number % CLIENTS].port for number in range(CLIENTS * SESSIONS)]
+        soak = Soak([ItkSnapWork(port, 40, seed, model) for seed, port in enumerate(ports)])
         threads = [threading.Thread(target=_work, args=(work, stop)) for work in soak.works]
         for thread in threads:
             thread.start()
@@ -87,6 +90,7 @@ def _work(work: Work, stop: threading.Event) -> None:
         rng.choice((work.click, work.click, work.scribble))()
         if work.clicks % 12 == 0:
             work.upload()
+        work.check()
         stop.wait(rng.uniform(0, 0.5))
 
 

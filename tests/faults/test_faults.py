@@ -27,7 +27,7 @@ def test_work_goes_on(lab: Lab, fault: Fault) -> None:
 
     Polls of `/status` succeed all the time, but for the time in which nobody listens.
     """
-    outcome = catalogue.run_fault(lab, fault)
+    [outcome] = catalogue.run_fault(lab, fault)
     assert outcome.lost == ()
     assert outcome.failing == 0 or fault.client_ends
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dls.errors import Exhausted
-from dls.server.sessions.session import Session
 
 T = TypeVar("T")
 
@@ -40,6 +39,14 @@ class Change:
                 waiter.set_result(None)
 
 
+class HoldsMemory(Protocol):
+    """A session, as far as its memory goes."""
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of memory that it takes."""
+
+
 class Arrival:
     """The memory of one upload for a session, which grows with what has arrived.
 
@@ -47,7 +54,7 @@ class Arrival:
     """
 
     def __init__(
-        self, session: Session, grow: Callable[[Arrival, int], Coroutine[Any, Any, None]], change: Change
+        self, session: HoldsMemory, grow: Callable[[Arrival, int], Coroutine[Any, Any, None]], change: Change
     ) -> None:
         self._grow = grow
         self._change = change

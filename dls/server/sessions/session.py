@@ -7,7 +7,7 @@ import contextlib
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -15,14 +15,12 @@ from dls.contract import NO_IMAGE
 from dls.errors import Conflict
 from dls.server.engines.base import Segmentation
 from dls.server.sessions.applied import AppliedRequests
+from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.files import SessionFiles
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
 from dls.server.volume import Box, Geometry, Mask, Prompt, Volume
 from dls.server.wire import masks, upload
-
-if TYPE_CHECKING:
-    from dls.server.sessions.arrivals import Arrival
 
 
 class Held(Protocol):
