@@ -99,12 +99,12 @@ def peer() -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def ours(*options: str, engine: str = "ball:BallEngine") -> Iterator[Running]:
-    """Run `dls serve`, by default with the engine that paints a ball and does nothing else."""
+def ours(*options: str, engine: str = "ball:BallEngine", checkout: Path = HERE.parent) -> Iterator[Running]:
+    """Run `dls serve` of a checkout, by default with the engine that paints a ball and does nothing else."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="dls-b-", dir="/var/tmp") as sessions:
         command = [sys.executable, "-m", "dls", "serve", "--port", str(port), "--engine", engine]
         command += options if "--session-dir" in options else (*options, "--session-dir", sessions)
         model = "nnInteractive" if engine.startswith("ball") else "region"
-        with run_server(command, port, model, {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}) as running:
+        with run_server(command, port, model, {"PYTHONPATH": f"{HERE}{os.pathsep}{checkout}"}) as running:
             yield running

@@ -30,9 +30,17 @@ MANIFEST_FILE = "session"
 """Name of a session's manifest in the session's folder."""
 
 REQUEST_HEADER = "X-Dls-Request"
-"""Header with the name of a request; the server applies requests with the same name only once."""
+"""Header with a request's name, RUN-NUMBER: the server applies none twice, and none after a later one of the run."""
 RETRY_HEADER = "X-Dls-Again"
 """Header of a request that is sent again because no answer came."""
+IMAGE_HEADER = "X-Dls-Image"
+"""Header of an upload without its image: the name of the copy that the host is to take in its place."""
+OFFSET_HEADER = "X-Dls-Offset"
+"""Header of an upload that goes on: the bytes of the image that the host holds, and that are not sent again."""
+IMAGES_PATH, PARTS_PATH = "/dls/images", "/dls/parts"
+"""Addresses at which the client asks which images, and how much of an upload that was cut, the host holds."""
+NOT_HELD = 412
+"""Status of an upload for which the host does not hold what it was to hold: it has to be sent as a whole."""
 MISSED_HEADER = "X-Dls-Missed"
 """Header of a request of an official client whose lease has had an answer that the local port could not deliver."""
 
@@ -48,6 +56,10 @@ DEFAULT_REMOTE_DIR = "~/.dls"
 DEFAULT_ENGINE = "region"
 DEFAULT_TTL = 7 * 86400.0
 """Seconds without use after which a session's files are removed."""
+DISK_SHARE = 0.2
+"""Share of the file system that the files of all sessions may take, where `--session-disk` does not say."""
+MIN_DISK = 10 << 30
+"""Bytes that they may take by default all the same: on a small file system a share would be little."""
 DEFAULT_IDLE = 1800.0
 """Seconds without a request and without a client after which a server ends."""
 
@@ -204,6 +216,8 @@ class LaunchFile:
     """File that tells other hosts, which share its directory, of this server; empty for none."""
     replaces: int = 0
     """Process number of a server that is being ended; the new one waits for it."""
+    session_disk: int = 0
+    """Bytes that the files of all sessions may take; 0 for the default."""
 
     def dump(self) -> str:
         """Return the text of the launch file."""

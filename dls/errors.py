@@ -20,11 +20,13 @@ An error has one sentence, one hint, and an exit code (on the client) or an HTTP
         ├── NotFound        404
         ├── Conflict        409
         ├── Gone            410
+        ├── NotHeld         412
         ├── TooLarge        413
         ├── EngineFailed    500
         ├── NotServed       501
         ├── Exhausted       503
-        └── Delayed         504
+        ├── Delayed         504
+        └── NoRoom          507
 
 This module imports nothing from the package, so that every module can import it.
 """
@@ -146,6 +148,12 @@ class Gone(RequestError):
     status = 410
 
 
+class NotHeld(RequestError):
+    """The server does not hold the part of an upload that was left out; the client sends the whole."""
+
+    status = 412
+
+
 class TooLarge(RequestError):
     """The data are larger than the dimensions or the memory allow."""
 
@@ -174,3 +182,9 @@ class Delayed(RequestError):
     """The request of an official client can't be answered before its client gives up; the session is consistent."""
 
     status = 504
+
+
+class NoRoom(RequestError):
+    """The files of the sessions in use leave no room for another image."""
+
+    status = 507

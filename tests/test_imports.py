@@ -28,7 +28,7 @@ LAYERS = {
     "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
-SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.weights"}
+SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.images", "dls.weights"}
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
 CLIENT_PACKAGES = {"paramiko", "sshtunnel", "rich"}

@@ -114,5 +114,6 @@ def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOpti
         native_api=options["native_api"],
         session_dir=options["session_dir"],
         session_ttl_days=options["session_ttl"],
+        session_disk_gib=options["session_disk"] or 0.0,
         idle_minutes=options["idle"],
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from dls.cli.prompter import TerminalPrompter, UnattendedPrompter
 from dls.cli.text import printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
+from dls.remote.progress import UploadProgress
 from dls.remote.ssh.prompts import Prompter
 
 if TYPE_CHECKING:
@@ -68,6 +70,12 @@ def show_error(error: DlsError) -> None:
         console.print(Text.assemble((HINT_PREFIX, "bold"), printable(error.hint)))
 
 
+UPLOAD_SECONDS = 1.0
+"""Seconds from which an upload is shown on a terminal."""
+LONG_UPLOAD_SECONDS = 10.0
+"""Seconds from which the end of an upload is shown without a terminal."""
+
+
 class ConsoleReporter:
     """Shows phases on a console: with a spinner on a terminal, else with a line for each phase."""
 
@@ -76,6 +84,8 @@ class ConsoleReporter:
         self._status: Status | None = None
         self._text = ""
         self._last_update = 0.0
+        self._lock = threading.Lock()
+        """Held while an upload is shown: several may be under way, each in its thread."""
 
     def begin(self, phase: str, text: str) -> None:
         """Show that a phase has started; without a terminal only for the installation, which takes long."""
@@ -110,11 +120,30 @@ class ConsoleReporter:
         """Show that the link was lost or is open again."""
         self._console.print(Text.assemble(("✓ ", "green") if is_open else ("! ", "yellow"), printable(text)))
 
+    def upload(self, progress: UploadProgress) -> None:
+        """Show how far the upload of an image is: on a terminal in a line that changes, and its end where it took long.
+
+        Without a terminal there is a line for the end of an upload that took really long, and for what was not sent.
+        """
+        text, is_terminal = progress.describe(), self._console.is_terminal
+        with self._lock:
+            if progress.is_over or progress.state == "resumed":
+                self.close()
+                long = UPLOAD_SECONDS if is_terminal else LONG_UPLOAD_SECONDS
+                if progress.saved or progress.seconds >= long:
+                    mark = ("! ", "yellow") if progress.state == "failed" else ("✓ ", "green")
+                    self._console.print(Text.assemble(mark, text))
+            elif is_terminal and progress.seconds >= UPLOAD_SECONDS:
+                if self._status is None:
+                    self._status = self._console.status(Text(text), spinner="dots")
+                    self._status.start()
+                self._status.update(Text(text))
+
     def close(self) -> None:
         """Stop the spinner, before a question or at the end of the command."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        status, self._status = self._status, None
+        if status is not None:
+            status.stop()
 
 
 def write_line(line: str) -> None:
@@ -191,8 +220,11 @@ def list_facts(session: Session) -> list[tuple[str, str]]:
     ]
 
 
-def show_sessions(sessions: list[StoredSession], *, as_json: bool) -> None:
-    """Print the stored sessions of a host to standard output, as a table or as JSON lines."""
+def show_sessions(sessions: list[StoredSession], total: int, *, as_json: bool) -> None:
+    """Print the stored sessions of a host to standard output, as a table or as JSON lines.
+
+    `total` is what all that are stored there take together, in KiB.
+    """
     if as_json:
         for session in sessions:
             fields = {"id": session.id, "model": session.model, "size": session.size}
@@ -212,6 +244,9 @@ def show_sessions(sessions: list[StoredSession], *, as_json: bool) -> None:
         for session in sessions
     ]
     show_table(Console(), ("session", "model", "image", "on disk", "last used"), rows)
+    if 1.01 * total < sum(session.kib for session in sessions):
+        text = f"All together take {total / 1024:.1f} MiB: an image that several sessions have is on the disk once.\n"
+        sys.stdout.write(text)
 
 
 def _format_age(seconds: int) -> str:

@@ -7,7 +7,7 @@ import sys
 from typing import Any, Protocol
 
 from dls.cli.text import printable
-from dls.remote.progress import Reporter
+from dls.remote.progress import Reporter, UploadProgress
 
 
 class Closeable(Reporter, Protocol):
@@ -59,6 +59,21 @@ class JsonReporter:
         """Write and show that the link was lost or is open again."""
         write_event("link", open=is_open, text=text)
         self._console.link(is_open, text)
+
+    def upload(self, progress: UploadProgress) -> None:
+        """Write and show how far the upload of an image is."""
+        write_event(
+            "upload",
+            number=progress.number,
+            state=progress.state,
+            bytes=progress.total,
+            sent=progress.sent,
+            saved=progress.saved,
+            seconds=round(progress.seconds, 3),
+            rate=round(progress.rate),
+            left=None if progress.left is None else round(progress.left, 1),
+        )
+        self._console.upload(progress)
 
     def close(self) -> None:
         """Stop the console's spinner."""

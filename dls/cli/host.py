@@ -87,10 +87,10 @@ def sessions(
         terminal() as (_, reporter, prompter),
         host(target, build_login_options(options), prompter, reporter) as (connection, report),
     ):
-        found = list_sessions(connection, report, session_dir)
+        found, total = list_sessions(connection, report, session_dir)
         chosen = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
         reporter.close()
-        show_sessions(chosen, as_json=as_json)
+        show_sessions(chosen, total, as_json=as_json)
         if not (purge and chosen):
             return
         if yes or click.confirm(f"Remove {len(chosen)} sessions for good?", err=True):

@@ -190,7 +190,7 @@ def engine_options(command: Command) -> Command:
 
 
 def session_options(command: Command) -> Command:
-    """Add the options that say where sessions are stored and how long; the path is one on the server's machine."""
+    """Add the options of what is stored of sessions, where and how long; the path is one on the server's machine."""
     options = [
         click.option(
             "--session-dir", metavar="FOLDER", help="Folder to store sessions in; by default on the local disks."
@@ -202,6 +202,12 @@ def session_options(command: Command) -> Command:
             show_default=True,
             type=click.FloatRange(min=0.001),
             help="Remove a session after this many days without use.",
+        ),
+        click.option(
+            "--session-disk",
+            metavar="GIB",
+            type=click.FloatRange(min=0.001),
+            help="Most that all sessions may take on the disk; by default 20 % of it, and at least 10 GiB.",
         ),
     ]
     return _add_options(command, options)

@@ -117,6 +117,7 @@ def build_serve_options(options: dict[str, Any]) -> ServeOptions:
         memory=int(memory * (1 << 30)) if memory else None,
         session_dir=expand_path(options["session_dir"]),
         session_ttl=86400 * options["session_ttl"],
+        session_disk=int((options["session_disk"] or 0) * (1 << 30)),
     )
 
 
@@ -175,6 +176,9 @@ def _list_notes(listening: RunningServer) -> list[str]:
         notes.append(f"Listening on the Unix socket {options.uds}")
     if listening.port is not None and not options.is_public and listening.secret is None:
         notes.append("Other users of this computer can use this port; --secret @FILE lets it ask for a secret.")
+    if listening.port is not None and listening.serves_viewers:
+        key = ", and the secret as the API key" if listening.secret else ""
+        notes.append(f"In napari, 3D Slicer and MITK use http://HOST:{listening.port} of this computer{key}.")
     if options.is_public and options.open:
         notes.append("Everybody who can reach this port can use the server (--open).")
     return notes

@@ -9,6 +9,51 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
+@dataclass(frozen=True)
+class UploadProgress:
+    """How far an upload is, or how it ended."""
+
+    number: int
+    """Number of the upload, which tells several at once apart."""
+    total: int
+    """Bytes of the request's body."""
+    state: str = "begun"
+    """One of: begun, sending, resumed, done, failed."""
+    sent: int = 0
+    """Bytes that the host has, or that are on their way to it."""
+    saved: int = 0
+    """Bytes that were not sent because the host had them."""
+    seconds: float = 0.0
+    """Seconds since the upload began."""
+    rate: float = 0.0
+    """Bytes a second that cross the link."""
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the rest is sent, at this rate; None while nobody can say."""
+        return (self.total - self.sent) / self.rate if self.rate else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this is the upload's last report."""
+        return self.state in ("done", "failed")
+
+    def describe(self) -> str:
+        """Return the report as a line of text; an upload of an image is all that is said of it, and no name."""
+        size = f"{self.total / 1e6:.0f} MB"
+        if self.state == "failed":
+            return f"An image of {size} was not sent to its end."
+        if self.state == "done" and self.saved >= self.total:
+            return f"Not sent: the host has this image of {size} already ({self.seconds:.1f} s)."
+        if self.state == "done":
+            saved = f", {self.saved / 1e6:.0f} MB of it before the link was cut" if self.saved else ""
+            return f"An image of {size} was sent in {self.seconds:.0f} s{saved}."
+        if self.state == "resumed":
+            return f"The upload of an image goes on at {self.saved / 1e6:.0f} of {size}."
+        left = "" if self.left is None else f", {self.left:.0f} s left"
+        return f"Sending an image: {self.sent / 1e6:.0f} of {size}, {self.rate / 1e6:.1f} MB/s{left}"
+
+
 class Reporter(Protocol):
     """Shows the phases of a connection as they happen."""
 
@@ -27,6 +72,9 @@ class Reporter(Protocol):
     def link(self, is_open: bool, text: str) -> None:
         """Show that the link was lost or is open again."""
 
+    def upload(self, progress: UploadProgress) -> None:
+        """Show how far the upload of an image is; called from the threads of the requests, about once a second."""
+
 
 class Silent:
     """A reporter that shows nothing: the default of the library."""
@@ -44,6 +92,9 @@ class Silent:
         """Do nothing."""
 
     def link(self, is_open: bool, text: str) -> None:
+        """Do nothing."""
+
+    def upload(self, progress: UploadProgress) -> None:
         """Do nothing."""
 
 

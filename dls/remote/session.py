@@ -175,7 +175,9 @@ def connect(
         cleanup.callback(connection.close)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        listener = _open_port(connection, Proxy(link, secret=secret, show=phases.reporter.note), local_port, phases)
+        show_upload = getattr(phases.reporter, "upload", Silent().upload)  # reporters of earlier programs have none
+        proxy = Proxy(link, secret=secret, show=phases.reporter.note, show_upload=show_upload)
+        listener = _open_port(connection, proxy, local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))

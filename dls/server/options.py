@@ -51,6 +51,8 @@ class ServeOptions:
     session_dir: Path | None = None
     session_ttl: float = DEFAULT_TTL
     """Seconds without use after which a session's files are removed."""
+    session_disk: int = 0
+    """Bytes that the files of all sessions may take; 0 for a share of the file system that holds them."""
     idle: float | None = None
     """Seconds without a request after which the server ends; None means that it never ends."""
     launch: LaunchFile | None = None
@@ -84,6 +86,7 @@ def from_launch_file(path: Path) -> ServeOptions:
         secret=make_secret(),
         session_dir=_path(file.session_dir),
         session_ttl=file.session_ttl,
+        session_disk=file.session_disk,
         idle=file.idle or None,
         launch=file,
     )

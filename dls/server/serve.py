@@ -53,6 +53,11 @@ class RunningServer:
     engine: Engine
     models: tuple[str, ...]
 
+    @property
+    def serves_viewers(self) -> bool:
+        """Whether it speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
+        return self.options.engine == "nninteractive" and self.options.engine_options.native_api
+
 
 ReadyCallback = Callable[[RunningServer], None]
 """Called once, as soon as the server accepts requests."""
@@ -66,7 +71,7 @@ def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | N
     descriptors.raise_limit()
     with contextlib.ExitStack() as stack:
         folders = choose_folders(options.session_dir, options.name)
-        sessions = SessionStore(folders, options.session_ttl).open()
+        sessions = SessionStore(folders, options.session_ttl, options.session_disk).open()
         if options.launch is not None:
             # The lock is not in the run directory: if a cleanup program removed it there, a second server would start.
             wait = REPLACED_SECONDS if options.launch.replaces else 0.0

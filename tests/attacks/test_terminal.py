@@ -134,7 +134,7 @@ DOORS: dict[str, Callable[[Console], object]] = {
     "note": reporting("note", HOSTILE),
     "link": reporting("link", False, HOSTILE),
     "session": lambda made: console.show_session(made, session()),
-    "sessions": lambda made: console.show_sessions([StoredSession(HOSTILE, HOSTILE, None, 1, 1)], as_json=False),
+    "sessions": lambda made: console.show_sessions([StoredSession(HOSTILE, HOSTILE, None, 1, 1)], 0, as_json=False),
     "event": lambda made: events.write_event("x", deep={"list": [json.loads(json.dumps(HOSTILE))]}),
     "line": lambda made: console.write_line(HOSTILE),
     "banner": lambda made: console.show_banner(made, HOSTILE, HOSTILE, [(HOSTILE, 1, True)], [HOSTILE]),

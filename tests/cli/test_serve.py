@@ -14,6 +14,7 @@ import pytest
 from tests.support.command_line import run_dls
 from tests.support.ipv6 import has_ipv6
 from tests.support.itksnap import ItkSnap
+from tests.support.nninteractive import MODEL
 from tests.support.processes import until
 
 
@@ -94,6 +95,15 @@ def test_a_chosen_secret_and_none(tmp_path: Path) -> None:
     with ServeProcess("-H", "0.0.0.0", "-p", "0", "--open") as serving:
         assert "Everybody who can reach this port" in serving.banner and "snap:" not in serving.banner
         assert get_status(serving.port) == 200
+
+
+def test_the_banner_names_the_other_viewers() -> None:
+    """It says what to enter in napari, 3D Slicer and MITK, where the server speaks their protocol."""
+    arguments = ("--engine", "nninteractive", "--model", str(MODEL), "--no-network", "-p", "0")
+    with ServeProcess(*arguments, "--secret", "abc") as server:
+        assert f"MITK use http://HOST:{server.port} of this computer, and the secret as the API key.\n" in server.banner
+    with ServeProcess(*arguments, "--no-native-api") as server:
+        assert "MITK" not in server.banner
 
 
 def test_a_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,17 @@ class LiveServer:
     """Where a server listens."""
 
     port: int
+    socket: str = ""
+    """Path of the Unix socket on which it listens too; empty for none."""
 
 
 @contextlib.contextmanager
 def serving(engine: Any = None, **options: Any) -> Iterator[LiveServer]:
-    """Serve an engine on a free loopback port, in a thread, its sessions in `folder` or in one of its own."""
+    """Serve an engine on a free loopback port, in a thread, its sessions in `folder` or in one of its own.
+
+    With a `socket` it listens on that Unix socket too, as the server that a client starts does.
+    """
+    path = options.pop("socket", "")
     options.setdefault("policy", Policy())
     options.setdefault("budget", 2 << 30)
     with contextlib.ExitStack() as stack:
@@ -39,23 +45,30 @@ def serving(engine: Any = None, **options: Any) -> Iterator[LiveServer]:
         earlier = options.pop("earlier", None)
         if "store" not in options:
             options["store"] = SessionStore(Folders(home / "own" / "home", earlier)).open()
-        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options)))
+        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options), path))
 
 
 @contextlib.contextmanager
-def _listening(app: Any) -> Iterator[LiveServer]:
+def _listening(app: Any, path: str) -> Iterator[LiveServer]:
     server = uvicorn.Server(uvicorn.Config(app, http=LimitedProtocol, ws="none", log_config=None, access_log=False))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    listeners = [listener]
+    if path:
+        inside = socket.socket(socket.AF_UNIX)
+        inside.bind(path)
+        inside.listen(64)
+        listeners.append(inside)
+    thread = threading.Thread(target=server.run, args=(listeners,), daemon=True)
     thread.start()
     deadline = time.monotonic() + 10
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     try:
-        yield LiveServer(listener.getsockname()[1])
+        yield LiveServer(listener.getsockname()[1], path)
     finally:
         server.should_exit = True
         thread.join(20)
-        listener.close()
+        for each in listeners:
+            each.close()

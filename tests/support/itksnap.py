@@ -88,11 +88,10 @@ class ItkSnap:
         self.session = answer.json["session_id"]
         return self.session
 
-    def upload(self, volume: np.ndarray, **changes: Any) -> Answer:
+    def upload(self, volume: np.ndarray, headers: tuple[str, ...] = (), **changes: Any) -> Answer:
         self.shape = volume.shape
-        return self.post(
-            f"/upload_raw/{self.session}?filename=upload.nii.gz", packed(volume), described(volume.shape, **changes)
-        )
+        path = f"/upload_raw/{self.session}?filename=upload.nii.gz"
+        return self.post(path, packed(volume), described(volume.shape, **changes), headers)
 
     def point(self, z: int, y: int, x: int, foreground: bool = True) -> Answer:
         where = f"point={x}&point={y}&point={z}&foreground={str(foreground).lower()}"
@@ -111,7 +110,7 @@ class ItkSnap:
 
 def packed(values: np.ndarray) -> bytes:
     """Compress a volume as ITK-SNAP does: one gzip member of little-endian float32, x fastest."""
-    return gzip.compress(np.ascontiguousarray(values, "<f4").tobytes(), 1)
+    return gzip.compress(np.ascontiguousarray(values, "<f4").tobytes(), 1, mtime=0)
 
 
 def unpacked(result: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,12 +6,14 @@ import contextlib
 import select
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
 from dls.contract import ServerState
 from dls.errors import ForwardError
+from dls.remote.progress import UploadProgress
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
 from dls.remote.tunnel.endpoint import Endpoint
@@ -24,11 +26,22 @@ STATE = ServerState(1, "secret", "c", "r", "/s", None, "region", "cpu", "/l", "/
 
 
 class CuttableChannel(Channel):
-    """A socket to the server in the place of an SSH channel; it ends after so many bytes of the answer."""
+    """A socket to the server in the place of an SSH channel.
 
-    def __init__(self, port: int, cut_after: int | None) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", port))
+    It ends after so many bytes of the answer, or of the request; `pause` is called with the size of what is sent.
+    """
+
+    def __init__(
+        self, address: int | str, cut_after: int | None, cut_sending: int | None, pause: Callable[[int], None]
+    ) -> None:
+        if isinstance(address, int):
+            self._sock = socket.create_connection(("127.0.0.1", address))
+        else:
+            self._sock = socket.socket(socket.AF_UNIX)
+            self._sock.connect(address)
         self._left = cut_after
+        self._cut_sending = cut_sending
+        self._pause = pause
         self.is_closed = False
         self.sent = b""
         """The first bytes of everything that was sent."""
@@ -47,9 +60,15 @@ class CuttableChannel(Channel):
 
     def sendall(self, data: bytes | memoryview) -> None:
         self.sent += data[:2000]
+        if self._cut_sending is not None:
+            data = memoryview(data)[: self._cut_sending - self.sent_bytes]
         self.sent_bytes += len(data)
+        self._pause(len(data))
         try:
             self._sock.sendall(data)
+            if self.sent_bytes == self._cut_sending:
+                self._sock.close()
+                raise OSError("cut")
         except OSError as error:
             raise ChannelError("The channel was closed.") from error
 
@@ -72,18 +91,28 @@ class CuttableChannel(Channel):
 class LocalEndpoint(Endpoint):
     """An endpoint that opens channels to a port of this computer."""
 
-    def __init__(self, port: int, connection: Connection | None = None) -> None:
+    def __init__(self, address: int | str, connection: Connection | None = None) -> None:
         super().__init__(cast(Connection, connection), STATE, "0.1.6")
-        self.port = port
+        self.address = address
+        """Port or Unix socket of the server."""
+        self.cut_sending: list[int | None] = []
+        """Number of bytes of the request after which each of the next channels is cut."""
+        self.rate: float | None = None
+        """Bytes that a channel takes a second, until the host is asked something; None for no limit."""
         self.cuts: list[int | None] = []
         """Number of bytes of the answer after which each of the next channels is cut."""
         self.is_up = True
         self.channels: list[CuttableChannel] = []
 
+    def _pause(self, size: int) -> None:
+        if self.rate and not any(channel.sent.startswith(b"GET /dls/") for channel in self.channels):
+            time.sleep(size / self.rate)
+
     def open(self) -> Channel:
         if not self.is_up:
             raise ForwardError("Nobody listens there.")
-        channel = CuttableChannel(self.port, self.cuts.pop(0) if self.cuts else None)
+        answer, request = (cuts.pop(0) if cuts else None for cuts in (self.cuts, self.cut_sending))
+        channel = CuttableChannel(self.address, answer, request, self._pause)
         self.channels.append(channel)
         return channel
 
@@ -98,6 +127,8 @@ class ProxiedServer:
     snap: ItkSnap
     shown: list[str] = field(default_factory=list)
     """What the panel shows of refused prompts."""
+    uploads: list[UploadProgress] = field(default_factory=list)
+    """What the panel is told of the uploads of images."""
 
     def connect(self) -> socket.socket:
         """Open a connection to the local port, for what curl does not do."""
@@ -118,14 +149,25 @@ class ProxiedServer:
 
 
 @contextlib.contextmanager
-def proxied(server_port: int, secret: str | None = None, official_timeout: float = 2.0) -> Iterator[ProxiedServer]:
-    """Run a proxy in front of the server; its link opens no channels ahead of need. `secret` is the local port's."""
-    endpoint = LocalEndpoint(server_port)
+def proxied(server: int | str, secret: str | None = None, official_timeout: float = 2.0) -> Iterator[ProxiedServer]:
+    """Run a proxy in front of the server at that port or Unix socket; its link opens no channels ahead of need.
+
+    `secret` is the local port's.
+    """
+    endpoint = LocalEndpoint(server)
     link = Link(endpoint, pool_size=0)
     shown: list[str] = []
-    proxy = Proxy(link, timeout=2.0, secret=secret, show=shown.append, official_timeout=official_timeout)
+    uploads: list[UploadProgress] = []
+    proxy = Proxy(
+        link,
+        timeout=2.0,
+        secret=secret,
+        show=shown.append,
+        official_timeout=official_timeout,
+        show_upload=uploads.append,
+    )
     with local_port(proxy) as port:
-        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown)
+        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown, uploads)
     for channel in endpoint.channels:
         channel.close()
 

@@ -11,7 +11,7 @@ from dls.remote.doctor.findings import Findings
 from dls.remote.host.options import ServerOptions
 from dls.remote.keychain import KeychainPrompter
 from dls.remote.login import LoginOptions, log_in
-from dls.remote.progress import Phases, Reporter
+from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.prompts import Prompter
 
 
@@ -50,7 +50,7 @@ def examine(
     return findings
 
 
-class _Quiet:
+class _Quiet(Silent):
     """Keeps the notes of a login for the table, and shows what it is doing."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -65,12 +65,6 @@ class _Quiet:
         """Show what the phase is doing."""
         self._reporter.update(text)
 
-    def done(self, phase: str, text: str, seconds: float) -> None:
-        """Do nothing."""
-
     def note(self, text: str) -> None:
         """Keep the note."""
         self.notes.append(text)
-
-    def link(self, is_open: bool, text: str) -> None:
-        """Do nothing."""

@@ -72,12 +72,13 @@ def launch_file(
     replaced: ServerState | None = None,
     record: str = "",
 ) -> LaunchFile:
-    """Return the launch file of a server with these options; its times are in seconds, `record` is a file's path."""
+    """Return the launch file of a server with these options; in seconds and bytes; `record` is a file's path."""
     run = options.run_dir(plan.run_dir)
     fields = asdict(options)
     del fields["gpu"]
     fields["session_ttl"] = 86400 * fields.pop("session_ttl_days")
     fields["idle"] = 60 * fields.pop("idle_minutes")
+    fields["session_disk"] = int(fields.pop("session_disk_gib") * (1 << 30))
     # The server sees the chosen GPU only, as number 0.
     fields["device"] = "cuda:0" if options.device.startswith("cuda:") else options.device
     return LaunchFile(

@@ -10,7 +10,7 @@ from dls.contract import DEFAULT_ENGINE, DEFAULT_IDLE, DEFAULT_TTL
 from dls.errors import HostError
 from dls.gpus import Gpu, most_free
 
-NOT_IN_KEY = ("session_ttl_days", "idle_minutes")
+NOT_IN_KEY = ("session_ttl_days", "idle_minutes", "session_disk_gib")
 """Options in which servers may differ and still serve the same client."""
 KEY_NAMES = {"native_api": "other_door"}
 """Names under which options enter the digest, where the first release called them otherwise."""
@@ -50,6 +50,8 @@ class ServerOptions:
     """Days without use after which a session is removed."""
     idle_minutes: float = DEFAULT_IDLE / 60
     """Minutes without a request and without a client after which the server ends; 0 for never."""
+    session_disk_gib: float = 0.0
+    """GiB that the files of all sessions may take; 0 for a share of the file system that holds them."""
 
     @property
     def key(self) -> str:

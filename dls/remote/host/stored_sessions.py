@@ -12,6 +12,9 @@ from dls.remote.host.probe import NUMBER, HostReport
 from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
 
+TOTAL = "."
+"""Name in the script's line for all sessions together."""
+
 
 @dataclass(frozen=True)
 class StoredSession:
@@ -22,7 +25,7 @@ class StoredSession:
     size: tuple[int, int, int] | None
     """Size of its image in voxels (x, y, z); None while it has no image."""
     kib: int
-    """Size of its files on disk, in KiB."""
+    """Size of its files on disk, in KiB; those of an image that other sessions have too count for each of them."""
     idle: int
     """Seconds since its last use."""
 
@@ -48,11 +51,17 @@ def read_list(text: str) -> list[StoredSession]:
     found = []
     for line in text.splitlines():
         name, kib, idle, manifest = [*line.split("\t", 3), "", "", ""][:4]
-        if not (NUMBER.fullmatch(kib) and NUMBER.fullmatch(idle.removeprefix("-"))):
+        if name == TOTAL or not (NUMBER.fullmatch(kib) and NUMBER.fullmatch(idle.removeprefix("-"))):
             continue
         model, size = _read_manifest(manifest)
         found.append(StoredSession(name, model, size, int(kib), max(0, int(idle))))
     return sorted(found, key=lambda session: session.idle)
+
+
+def read_total(text: str) -> int:
+    """Read the output of the script, and return the KiB of all sessions together, each file counted once."""
+    rows = [line.split("\t") for line in text.splitlines()]
+    return sum(int(row[1]) for row in rows if row[0] == TOTAL and len(row) > 1 and NUMBER.fullmatch(row[1]))
 
 
 def _read_manifest(line: str) -> tuple[str, tuple[int, int, int] | None]:
@@ -68,10 +77,13 @@ def _read_manifest(line: str) -> tuple[str, tuple[int, int, int] | None]:
         return "broken", None
 
 
-def list_sessions(connection: Connection, report: HostReport, session_dir: str | None) -> list[StoredSession]:
-    """Return the sessions on the host, the one that was used last first."""
+def list_sessions(
+    connection: Connection, report: HostReport, session_dir: str | None
+) -> tuple[list[StoredSession], int]:
+    """Return the sessions on the host, the one that was used last first, and the KiB that all take together."""
     places = list_folders(report, session_dir)
-    return read_list("".join(connection.run(list_script(folders), timeout=60).stdout for folders in places))
+    text = "".join(connection.run(list_script(folders), timeout=60).stdout for folders in places)
+    return read_list(text), read_total(text)
 
 
 def remove_sessions(connection: Connection, report: HostReport, session_dir: str | None, ids: list[str]) -> None:

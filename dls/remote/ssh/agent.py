@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from dls.remote.ssh.key_types import CERTIFICATE
-from dls.remote.ssh.keys import PublicKey
+from dls.remote.ssh.public_keys import PublicKey
 from dls.remote.ssh.wire import Reader, string
 
 REQUEST_IDENTITIES, IDENTITIES_ANSWER, SIGN_REQUEST, SIGN_RESPONSE, EXTENSION = 11, 12, 13, 14, 27

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from dls.remote.ssh.key_types import CERTIFICATE
-from dls.remote.ssh.keys import PublicKey, parse_public_key
+from dls.remote.ssh.public_keys import PublicKey, parse_public_key
 from dls.remote.ssh.wire import Reader, mpint, string
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey

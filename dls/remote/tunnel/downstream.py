@@ -51,6 +51,13 @@ class Body(Protocol):
     def is_replayable(self) -> bool:
         """Whether everything that was read is still in memory."""
 
+    @property
+    def size(self) -> int | None:
+        """Number of bytes of the whole body; None where the client does not say it."""
+
+    def whole(self) -> memoryview:
+        """Return the whole body, which is of a known size and replayable, once it is read."""
+
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the body from its beginning, as it is to be sent; raises ClientDisconnected."""
 
@@ -208,6 +215,7 @@ class SizedBody:
 
     def __init__(self, client: ClientConnection, size: int, received: bytes) -> None:
         self._client = client
+        self.size: int | None = size
         self._size = size
         self._received = len(received)
         self.is_replayable = size <= MAX_REPLAY_BODY and client.memory.reserve(size)
@@ -231,6 +239,12 @@ class SizedBody:
                 self._reader = threading.Thread(target=self._read_all, name="dls-body", daemon=True)
                 self._reader.start()
         yield from self._replay() if self.is_replayable else self._stream()
+
+    def whole(self) -> memoryview:
+        """Return the whole body once it is read; raises ClientDisconnected."""
+        for _ in self.chunks():
+            pass
+        return self._buffer.toreadonly()
 
     def release(self) -> None:
         """Give back the memory that was reserved for it."""
@@ -278,6 +292,7 @@ class ChunkedBody:
     def __init__(self, client: ClientConnection) -> None:
         self._client = client
         self._replayed: list[bytes] = []
+        self.size: int | None = None
         self._size = 0
         self.is_complete = False
         self.is_replayable = True
@@ -301,6 +316,10 @@ class ChunkedBody:
             self.is_replayable = False
             self._replayed.clear()
             self.release()
+
+    def whole(self) -> memoryview:
+        """Raise an error: a body of unknown length is sent as it comes."""
+        raise NotImplementedError
 
     def release(self) -> None:
         """Give back the memory that was reserved for what was kept."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable, Iterator
 
 import h11
@@ -18,7 +17,9 @@ from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnec
 from dls.remote.tunnel.headers import build_request_headers, build_response
 from dls.remote.tunnel.link import Link
 from dls.remote.tunnel.replay import is_repeatable
+from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.unshown_refusals import UnshownRefusals
+from dls.remote.tunnel.uploads import ImageIsHeld, Outgoing, Uploads, Way
 from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
 
 WAIT_SECONDS = 60.0
@@ -34,29 +35,56 @@ log = logging.getLogger("dls.forward")
 class Exchanges:
     """Sends requests to the server and its responses to the clients."""
 
-    def __init__(self, link: Link, timeout: float, show: Callable[[str], None]) -> None:
+    def __init__(
+        self, link: Link, names: RequestNames, uploads: Uploads, timeout: float, show: Callable[[str], None]
+    ) -> None:
         self._link = link
+        self._names = names
+        self._uploads = uploads
         self._timeout = timeout
         self._refusals = UnshownRefusals(show)
 
     def forward(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
-        name = secrets.token_hex(8)
-        for attempt in range(MAX_RETRIES + 1):
-            channel = self._link.open_channel(self._timeout)
-            try:
-                with contextlib.closing(channel):
-                    headers = build_request_headers(request.headers.raw_items(), name, is_retry=attempt > 0)
-                    upstream = send_request(channel, request, headers, body)
-                    status, answer = _forward_response(upstream, channel, client, body)
-                self._refusals.add(request.target, status, answer)
-                return
-            except UpstreamLost:
-                log.warning("a request was cut")
-                self._link.suspect()
-                if not (is_repeatable(request.method, request.target) and body.is_replayable):
-                    raise
+        name = self._names.make()
+        way = Way(
+            lambda: self._link.open_channel(self._timeout),
+            lambda is_retry: build_request_headers(request.headers.raw_items(), name, is_retry=is_retry),
+        )
+        with self._uploads.outgoing(request, body, name, way) as outgoing:
+            for attempt in range(MAX_RETRIES + 1):
+                try:
+                    self._attempt(client, request, body, outgoing, way, is_retry=attempt > 0)
+                    return
+                except ImageIsHeld:
+                    log.debug("the host has this image")
+                except UpstreamLost:
+                    log.warning("a request was cut")
+                    self._link.suspect()
+                    if not (is_repeatable(request.method, request.target) and body.is_replayable):
+                        raise
         raise UpstreamLost
+
+    def _attempt(
+        self,
+        client: ClientConnection,
+        request: h11.Request,
+        body: Body,
+        outgoing: Outgoing,
+        way: Way,
+        *,
+        is_retry: bool,
+    ) -> None:
+        """Send the request once, without what the host holds of it; raises LinkError, UpstreamLost and ImageIsHeld."""
+        if (answered := outgoing.send_less(is_retry=is_retry)) is not None:
+            response, answer = answered
+            client.send_response(build_response(response, len(answer), closes=not body.is_complete), answer)
+            return
+        with contextlib.closing(way.open_channel()) as channel:
+            upstream = send_request(channel, request, way.build_headers(is_retry), outgoing)
+            status, answer = _forward_response(upstream, channel, client, body)
+        outgoing.is_done = status == 200
+        self._refusals.add(request.target, status, answer)
 
 
 def _forward_response(

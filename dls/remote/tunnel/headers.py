@@ -10,6 +10,8 @@ import h11
 from dls.contract import MISSED_HEADER, REQUEST_HEADER, RETRY_HEADER
 
 REQUEST_NAME, RETRY_NAME, MISSED_NAME = REQUEST_HEADER.encode(), RETRY_HEADER.encode(), MISSED_HEADER.encode()
+OUR_HEADERS = b"x-dls-"
+"""Start of the names of our own headers, in lower case."""
 HOP_HEADERS = (b"connection", b"keep-alive", b"proxy-connection", b"expect", b"upgrade", b"te", b"trailer")
 """Headers that hold for one connection only (RFC 9110, section 7.6.1); the proxy answers `Expect` itself."""
 
@@ -24,13 +26,14 @@ def build_request_headers(
     """Return the headers of a client's request as they are sent to the server.
 
     `name` identifies the request, and `is_missing` says that its client misses an earlier answer. The client's
-    credentials are those of the local port, and end there: the channel itself proves who we are.
+    credentials are those of the local port, and end there: the channel itself proves who we are. So do headers of our
+    own, which are for the host and its user alone.
     """
-    ours = (REQUEST_NAME.lower(), RETRY_NAME.lower(), MISSED_NAME.lower())
-    dropped = {*HOP_HEADERS, *ours, b"authorization"}
+    dropped = {*HOP_HEADERS, b"authorization"}
     if is_chunked(headers):
         dropped.add(b"content-length")
-    result = [(key, value) for key, value in headers if key.lower() not in dropped]
+    kept = [(key, value) for key, value in headers if key.lower() not in dropped]
+    result = [(key, value) for key, value in kept if not key.lower().startswith(OUR_HEADERS)]
     if not any(key.lower() == b"host" for key, _ in headers):  # as clients of HTTP/1.0 may leave it out
         result.append((b"Host", b"localhost"))
     result.append((REQUEST_NAME, name.encode()))
@@ -45,6 +48,15 @@ def build_bodiless_headers(headers: Headers, name: str) -> list[tuple[bytes, byt
     """Return the headers of a client's request as they are sent to the server without the request's body."""
     body = (b"content-length", b"transfer-encoding")
     return [pair for pair in build_request_headers(headers, name) if pair[0].lower() not in body]
+
+
+def leave_out(headers: Headers, size: int, left_out: tuple[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an upload that leaves something out, from those of the whole one.
+
+    `size` is the number of bytes that are sent, and `left_out` the header that says what is not.
+    """
+    result = [pair for pair in headers if pair[0].lower() != b"content-length"]
+    return [*result, (b"Content-Length", b"%d" % size), (left_out[0].encode(), left_out[1].encode())]
 
 
 def build_response_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -7,7 +7,6 @@ then it is held, and sent again where its connection breaks. What the client did
 from __future__ import annotations
 
 import contextlib
-import secrets
 import threading
 from concurrent import futures
 
@@ -23,6 +22,8 @@ from dls.remote.tunnel.headers import Answer, build_request_headers, build_respo
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.missed_answers import MissedAnswers
 from dls.remote.tunnel.official import CLAIM, SET_IMAGE, find_lease, is_pasted, path_of
+from dls.remote.tunnel.request_names import RequestNames
+from dls.remote.tunnel.uploads import ImageIsHeld, Outgoing, Uploads, Way
 from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
 
 ANSWER_SECONDS = 50.0
@@ -50,8 +51,17 @@ class AnswerTooLarge(Exception):
 class OfficialExchanges:
     """Answers requests of official clients, each of them within `seconds` after it was read to its end."""
 
-    def __init__(self, link: Link, memory: BodyMemory, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        link: Link,
+        names: RequestNames,
+        uploads: Uploads,
+        memory: BodyMemory,
+        seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._link = link
+        self._names = names
+        self._uploads = uploads
         self._memory = memory
         self._seconds = seconds
         self._missed = MissedAnswers()
@@ -64,9 +74,11 @@ class OfficialExchanges:
         if not is_image and isinstance(body, SizedBody) and body.is_replayable:
             for _ in body.chunks():  # an image is read while it is sent on
                 pass
-        lease, name = find_lease(request.headers.raw_items()), secrets.token_hex(8)
+        lease, name = find_lease(request.headers.raw_items()), self._names.make()
         is_missing, covered = self._missed.begin(lease, name)
-        exchange = OfficialExchange(self._link, self._memory, request, body, deadline, name, is_missing=is_missing)
+        exchange = OfficialExchange(
+            self._link, self._uploads, self._memory, request, body, deadline, name, is_missing=is_missing
+        )
         try:
             response, data = self._wait(exchange)
             changes_nothing = not exchange.was_sent or 400 <= response.status_code < 500
@@ -129,6 +141,7 @@ class OfficialExchange:
     def __init__(
         self,
         link: Link,
+        uploads: Uploads,
         memory: BodyMemory,
         request: h11.Request,
         body: Body,
@@ -144,6 +157,7 @@ class OfficialExchange:
         self.memory = Reservation(memory)
         """What the answer takes; it is for the caller to release."""
         self._link = link
+        self._uploads = uploads
         self._body = body
         self._name = name
         self._is_missing = is_missing
@@ -151,19 +165,31 @@ class OfficialExchange:
 
     def run(self) -> Answer:
         """Send the request until it is answered; raises LinkError, UpstreamLost, TookTooLong and AnswerTooLarge."""
-        for attempt in range(MAX_RETRIES + 1):
-            channel = self._open_channel()
-            try:
-                with contextlib.closing(channel):
-                    upstream = self._send(channel, is_retry=attempt > 0)
-                    return self._receive(upstream, channel)
-            except UpstreamLost:
-                log.warning("a request was cut")
-                self._link.suspect()
-                if not self._body.is_replayable:
-                    raise
-                self.deadline.extend()
+        way = Way(self._open_channel, self._build_headers, self._on_piece, self._on_sent)
+        with self._uploads.outgoing(self.request, self._body, self._name, way) as outgoing:
+            for attempt in range(MAX_RETRIES + 1):
+                try:
+                    return self._attempt(outgoing, is_retry=attempt > 0)
+                except ImageIsHeld:
+                    log.debug("the host has this image")
+                except UpstreamLost:
+                    log.warning("a request was cut")
+                    self._link.suspect()
+                    if not self._body.is_replayable:
+                        raise
+                    self.deadline.extend()
         raise UpstreamLost
+
+    def _attempt(self, outgoing: Outgoing, *, is_retry: bool) -> Answer:
+        """Send the request once, without what the host holds of it."""
+        if (answered := outgoing.send_less(is_retry=is_retry)) is not None:
+            response, answer = answered
+            return build_response(response, len(answer), closes=not self._body.is_complete), answer
+        with contextlib.closing(self._open_channel()) as channel:
+            upstream = self._send(channel, outgoing, is_retry=is_retry)
+            answered = self._receive(upstream, channel)
+        outgoing.is_done = answered[0].status_code == 200
+        return answered
 
     def look(self) -> None:
         """Note when the request has been read to its end."""
@@ -181,17 +207,24 @@ class OfficialExchange:
         self.was_sent = True
         return channel
 
-    def _send(self, channel: Channel, *, is_retry: bool) -> h11.Connection:
-        def on_piece() -> None:
-            self.look()
-            self.deadline.extend()
-            _limit_wait(channel, self.deadline.left)
+    def _on_piece(self, channel: Channel) -> None:
+        self.look()
+        self.deadline.extend()
+        _limit_wait(channel, self.deadline.left)
 
-        headers = build_request_headers(
+    def _on_sent(self, channel: Channel) -> None:
+        self.deadline.wait_for_answer()
+        _limit_wait(channel, self.deadline.left_for_answer)
+
+    def _build_headers(self, is_retry: bool) -> list[tuple[bytes, bytes]]:
+        return build_request_headers(
             self.request.headers.raw_items(), self._name, is_retry=is_retry, is_missing=self._is_missing
         )
+
+    def _send(self, channel: Channel, outgoing: Outgoing, *, is_retry: bool) -> h11.Connection:
         _limit_wait(channel, self.deadline.left)
-        upstream = send_request(channel, self.request, headers, self._body, on_piece)
+        headers = self._build_headers(is_retry)
+        upstream = send_request(channel, self.request, headers, outgoing, lambda: self._on_piece(channel))
         self.deadline.wait_for_answer()
         return upstream
 

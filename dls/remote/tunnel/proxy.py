@@ -14,6 +14,7 @@ import h11
 
 from dls.contract import REFUSALS
 from dls.errors import LinkError
+from dls.remote.progress import UploadProgress
 from dls.remote.tunnel.body_memory import BodyMemory
 from dls.remote.tunnel.downstream import (
     Body,
@@ -29,6 +30,8 @@ from dls.remote.tunnel.local_secret import is_authorized
 from dls.remote.tunnel.official import ROUTES, path_of
 from dls.remote.tunnel.official_exchange import ANSWER_SECONDS, OfficialExchanges
 from dls.remote.tunnel.polls import Polls, is_poll
+from dls.remote.tunnel.request_names import RequestNames
+from dls.remote.tunnel.uploads import Uploads
 from dls.remote.tunnel.upstream import UpstreamLost
 
 MAX_CLIENTS = 128
@@ -43,8 +46,8 @@ class Proxy:
     """Answers the connections to the local port; with a secret, only those who know it.
 
     A request of ITK-SNAP waits up to `timeout` seconds for a lost link, and one of an official client is answered
-    within `official_timeout` seconds. `show` is called with what ITK-SNAP does not show of a refused prompt, in the
-    thread of its connection.
+    within `official_timeout` seconds. `show` is called with what ITK-SNAP does not show of a refused prompt, and
+    `show_upload` with how far the upload of an image is, in the thread of its connection.
     """
 
     def __init__(
@@ -54,14 +57,17 @@ class Proxy:
         secret: str | None = None,
         show: Callable[[str], None] = lambda text: None,
         official_timeout: float = ANSWER_SECONDS,
+        show_upload: Callable[[UploadProgress], None] = lambda progress: None,
     ) -> None:
         self.secret = secret
         """The secret of the local port; None where every user of this computer may use it."""
         self._link = link
         self._memory = BodyMemory()
         self._polls = Polls(link)
-        self._exchanges = Exchanges(link, timeout, show)
-        self._official = OfficialExchanges(link, self._memory, official_timeout)
+        names = RequestNames()
+        uploads = Uploads(link, show_upload)
+        self._exchanges = Exchanges(link, names, uploads, timeout, show)
+        self._official = OfficialExchanges(link, names, uploads, self._memory, official_timeout)
         self._clients: dict[ClientConnection, None] = {}
         """The connections, the oldest first."""
         self._lock = threading.Lock()

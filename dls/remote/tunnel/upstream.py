@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import h11
 
 from dls.remote.ssh.channel import Channel, ChannelError
-from dls.remote.tunnel.downstream import Body
-from dls.remote.tunnel.headers import Headers
+from dls.remote.tunnel.headers import Answer, Headers
 
 PIECE_BYTES = 256 * 1024
 """Size of the pieces in which a body is sent; between two of them the server may have refused it."""
@@ -18,6 +18,9 @@ EARLY_ANSWER_PIECES = 4
 READ_ALL = 1 << 24
 """Bytes read at a time. Read everything buffered: paramiko shifts the rest of its buffer at each partial read."""
 
+MAX_ANSWER = 1 << 20
+"""Largest answer in bytes to a question of our own, or to an upload."""
+
 log = logging.getLogger("dls.forward")
 
 
@@ -25,8 +28,15 @@ class UpstreamLost(Exception):
     """The channel to the server broke in the middle of a request."""
 
 
+class Chunks(Protocol):
+    """What is sent as the body of a request."""
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Yield the body from its beginning, as it is to be sent."""
+
+
 def send_request(
-    channel: Channel, request: h11.Request, headers: Headers, body: Body, on_piece: Callable[[], None] = lambda: None
+    channel: Channel, request: h11.Request, headers: Headers, body: Chunks, on_piece: Callable[[], None] = lambda: None
 ) -> h11.Connection:
     """Send the request over a channel; a failure shows when the response is read.
 
@@ -38,7 +48,7 @@ def send_request(
     head = upstream.send(h11.Request(method=request.method, target=request.target, headers=list(headers)))
     try:
         channel.sendall(head or b"")
-        for sent, piece in enumerate(_pieces(body)):
+        for sent, piece in enumerate(cut_up(body.chunks())):
             # A short body is sent to its end, so that the client's next request on this connection is read.
             if sent >= EARLY_ANSWER_PIECES and channel.is_answered:
                 log.debug("a request was answered before it was sent to its end")
@@ -52,9 +62,9 @@ def send_request(
     return upstream
 
 
-def _pieces(body: Body) -> Iterator[bytes | memoryview]:
-    """Yield the body in pieces that a link takes at once: a chunk is all that has arrived meanwhile."""
-    for chunk in body.chunks():
+def cut_up(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Yield a body in pieces that a link takes at once: a chunk is all that has arrived meanwhile."""
+    for chunk in chunks:
         for start in range(0, len(chunk), PIECE_BYTES):
             yield memoryview(chunk)[start : start + PIECE_BYTES]
 
@@ -80,3 +90,18 @@ def response_events(
                 raise UpstreamLost
     except (ChannelError, h11.RemoteProtocolError):
         raise UpstreamLost from None
+
+
+def read_answer(upstream: h11.Connection, channel: Channel) -> Answer:
+    """Return a whole response that is short; raises UpstreamLost."""
+    response: h11.Response | None = None
+    body = b""
+    for event in response_events(upstream, channel):
+        if isinstance(event, h11.Response):
+            response = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > MAX_ANSWER:
+                raise UpstreamLost
+    assert response is not None, "h11 gives a response before its end"
+    return response, body

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dls.errors import EngineLost
+from dls.server.engines.worker_process import WorkerProcess
 from dls.server.operations import SET_TARGET_BUFFER, Bounds, Buffer, Carried, Operation, Outcome, to_shape
 from dls.server.shared_memory import SharedBlock
-
-if TYPE_CHECKING:
-    from dls.server.engines.process import WorkerProcess
 
 log = logging.getLogger("dls.server")
 

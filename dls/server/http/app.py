@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from dls.contract import IMAGES_PATH, PARTS_PATH
 from dls.errors import Exhausted, RequestError
 from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
@@ -26,6 +27,7 @@ from dls.server.http.models import describe_model, list_models
 from dls.server.http.official import Official
 from dls.server.http.official_answers import ANSWER_SECONDS
 from dls.server.http.refusals import refuse
+from dls.server.http.uploads import UploadEndpoints
 from dls.server.sessions.registry import SessionRegistry
 from dls.server.sessions.store import SessionStore
 
@@ -59,6 +61,7 @@ def make_app(
     activity = activity or Activity()
     descriptions = [describe_model(model) for model in models]
     endpoints = Endpoints(sessions, executors, readiness, descriptions, identity or {}, activity)
+    uploads = UploadEndpoints(sessions, executors)
     official = Official(engine, sessions, executors, readiness, answer_seconds)
 
     @asynccontextmanager
@@ -73,7 +76,7 @@ def make_app(
         MemoryError: answer_memory_error,
         Exception: answer_unexpected_error,
     }
-    all_routes = [*routes(endpoints), *(official.routes() if native_api else [])]
+    all_routes = [*routes(endpoints, uploads), *(official.routes() if native_api else [])]
     app = Starlette(routes=all_routes, exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
     return RequestLogMiddleware(AccessMiddleware(app, policy), activity)
@@ -96,7 +99,7 @@ async def run_backend(
     sessions.close()
 
 
-def routes(endpoints: Endpoints) -> list[Route]:
+def routes(endpoints: Endpoints, uploads: UploadEndpoints) -> list[Route]:
     """Return the routes of both protocol versions: a current ITK-SNAP uses both."""
 
     def both(path: str, endpoint: Endpoint, method: str) -> list[Route]:
@@ -107,12 +110,14 @@ def routes(endpoints: Endpoints) -> list[Route]:
         Route("/v2/models", endpoints.models, methods=["GET"]),
         Route("/start_session", endpoints.start_session, methods=["GET"]),
         Route("/v2/start_session/{model}", endpoints.start_session, methods=["GET"]),
-        *both("/upload_raw/{session}", endpoints.upload, "POST"),
+        *both("/upload_raw/{session}", uploads.upload, "POST"),
         *both("/process_point_interaction/{session}", endpoints.point, "GET"),
         *both("/process_scribble_interaction/{session}", endpoints.scribble, "POST"),
         *both("/process_lasso_interaction/{session}", endpoints.lasso, "POST"),
         *both("/reset_interactions/{session}", endpoints.reset, "GET"),
         *both("/end_session/{session}", endpoints.end_session, "GET"),
+        Route(IMAGES_PATH + "/{image}", uploads.find_image, methods=["GET"]),
+        Route(PARTS_PATH + "/{session}/{request}", uploads.find_part, methods=["GET"]),
     ]
 
 

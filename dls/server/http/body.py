@@ -44,6 +44,10 @@ def translate_memory_errors() -> Iterator[None]:
         ) from None
 
 
+class Cut(BadRequest):
+    """The client went away in the middle of the request."""
+
+
 class ThreadedSink:
     """A sink whose blocks are written by another thread, once there is memory for them.
 
@@ -73,9 +77,10 @@ class BodyReceiver:
 
     @asynccontextmanager
     async def receive_image(self, incoming: IncomingImage) -> AsyncIterator[Volume]:
-        """Receive an image into memory, and its compressed bytes into `incoming`.
+        """Receive an image into memory, and its compressed bytes into `incoming`, which may hold some of them already.
 
-        If receiving or the caller's `with` block fails, what was written to `incoming` is removed.
+        If receiving or the caller's `with` block fails, what was written to `incoming` is removed. It is kept where the
+        image was only cut, for a request that sends the rest.
         """
         with translate_memory_errors():
             sink = ImageSink(self._max_bytes)
@@ -84,14 +89,18 @@ class BodyReceiver:
             threaded_sink = ThreadedSink(writer, sink, self._arrival.take)
             with translate_memory_errors():
                 geometry = await self._receive(
-                    threaded_sink, lambda upload: upload.finish(), lambda data: writer.submit(incoming.write, data)
+                    threaded_sink,
+                    lambda upload: upload.finish(),
+                    lambda data: writer.submit(incoming.write, data),
+                    incoming,
                 )
                 await self._executors.codec(writer.finish)
                 volume = sink.volume(geometry)
             yield volume
-        except BaseException:
+        except BaseException as error:
+            is_cut = self._arrival.is_replaced or isinstance(error, Cut | asyncio.CancelledError)
             await self._executors.codec(writer.close)
-            await self._executors.codec(incoming.discard)
+            await self._executors.codec(incoming.leave if is_cut else incoming.discard)
             raise
         finally:
             sink.close()
@@ -108,39 +117,56 @@ class BodyReceiver:
             return await self._receive(sink, finish)
 
     async def _receive(
-        self, sink: Sink, finish: Callable[[Upload], T], save: Callable[[bytes], object] = lambda data: None
+        self,
+        sink: Sink,
+        finish: Callable[[Upload], T],
+        save: Callable[[bytes], object] = lambda data: None,
+        incoming: IncomingImage | None = None,
     ) -> T:
         content_type = self._request.headers.get("content-type", "")
         check = self._check_on(asyncio.get_running_loop())
         upload = Upload(content_type, sink, self._max_bytes, check, save)
         parser = SerialWorker()
         try:
-            return await self._arrival.unless_refused(self._feed(upload, parser, finish))
+            return await self._arrival.unless_refused(self._feed(upload, parser, finish, incoming))
         except ClientDisconnect:
-            raise BadRequest("The client went away in the middle of the request.") from None
+            raise Cut("The client went away in the middle of the request.") from None
         finally:
             await self._executors.codec(parser.close)
 
-    async def _feed(self, upload: Upload, parser: SerialWorker, finish: Callable[[Upload], T]) -> T:
-        """Let the parser's thread parse the body, and receive only a little ahead of it: it may wait for memory."""
+    async def _feed(
+        self, upload: Upload, parser: SerialWorker, finish: Callable[[Upload], T], incoming: IncomingImage | None
+    ) -> T:
+        """Let the parser's thread parse the body, and receive only a little ahead of it: it may wait for memory.
+
+        What the server holds of an image comes before the rest of it, and a copy after the dimensions.
+        """
         fed: deque[Future[None]] = deque()
+        if incoming is not None and incoming.held and not incoming.is_copy:
+            fed.append(parser.submit(incoming.read_held, upload.feed_file))
         async for data in self._chunks():
             if len(fed) == CHUNKS_AHEAD:
                 await asyncio.wrap_future(fed.popleft())
             fed.append(parser.submit(upload.feed, data))
+        if incoming is not None and incoming.is_copy:
+            parser.submit(incoming.read_held, upload.feed_file)
         return await asyncio.wrap_future(parser.submit(finish, upload))
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body in chunks of about CHUNK_BYTES, the last one as soon as the body ends."""
+        """Yield the body in chunks of about CHUNK_BYTES, the last one as soon as the body ends or is cut."""
         parts: list[bytes] = []
         size = 0
-        async for part in self._request.stream():
-            parts.append(part)
-            size += len(part)
-            if size >= CHUNK_BYTES or not part:  # an empty part ends the body
-                chunk = b"".join(parts)
-                parts, size = [], 0
-                yield chunk
+        try:
+            async for part in self._request.stream():
+                parts.append(part)
+                size += len(part)
+                if size >= CHUNK_BYTES or not part:  # an empty part ends the body
+                    chunk = b"".join(parts)
+                    parts, size = [], 0
+                    yield chunk
+        except ClientDisconnect:
+            yield b"".join(parts)
+            raise
 
     def _check_on(self, loop: asyncio.AbstractEventLoop) -> Callable[[Geometry], None]:
         """Return a function that runs the check on the event loop: the body is parsed on a worker's thread."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from starlette.requests import Request
@@ -63,23 +62,6 @@ class Endpoints:
         session = await self._sessions.start(request.path_params.get("model"))
         return JSONResponse({"session_id": session.id})
 
-    async def upload(self, request: Request) -> Response:
-        """Receive the session's image, and write it to the session's files as it arrives."""
-        session = await self._session(request)
-        length = parameters.parse_content_length(request.headers)
-        incoming = await self._sessions.receive_image(session)
-        # Free the old image's memory for the new one. If the new one is refused, the next prompt loads the old one.
-        releasing = asyncio.create_task(self._sessions.sleep(session))
-        try:
-            with self._sessions.arriving_image(session, length) as arrival:
-                body = self._body(request, self._sessions.check_size, arrival)
-                async with body.receive_image(incoming) as volume, self._sessions.at_work(session) as work:
-                    arrival.is_handed_over = True
-                    await work.set_image(volume, incoming, parameters.parse_request_id(request.headers))
-        finally:
-            await releasing
-        return JSONResponse({"message": "NIFTI file uploaded and stored in GPU memory"})
-
     async def point(self, request: Request) -> Response:
         """Apply a click."""
         session = await self._session(request)
@@ -116,7 +98,7 @@ class Endpoints:
     async def reset(self, request: Request) -> Response:
         """Remove the session's prompts and empty its mask."""
         async with self._sessions.at_work(await self._session(request)) as work:
-            await work.reset()
+            await work.reset(parameters.parse_request_id(request.headers))
         return JSONResponse({"status": "success"})
 
     async def end_session(self, request: Request) -> Response:

@@ -14,6 +14,8 @@ from dls.server.http.refusals import refuse
 
 AUTHORIZED = "dls.authorized"
 """Key in the ASGI scope that says whether the client knows the server's secret: from the request or the connection."""
+OWNER = "dls.owner"
+"""Key that says whether the client is this server's user: it came over the socket, or it is authorized."""
 
 UNLOGGED = ("/status", "/healthz", "/heartbeat")
 """Requests that clients send again and again."""
@@ -45,13 +47,15 @@ class AccessMiddleware:
             is_proven = scope.get(AUTHORIZED, False)
             # uvicorn gives no address for a request that came over a Unix socket.
             over_socket = not scope.get("server") or scope["server"][1] is None
-            refusal = self._policy.check(headers, over_socket=over_socket or is_proven)
+            is_inside = over_socket or is_proven
+            refusal = self._policy.check(headers, over_socket=is_inside)
             if refusal is not None:
                 challenge = {"WWW-Authenticate": 'Basic realm="dls"'} if refusal.status == 401 else None
                 response = refuse(refusal.message, refusal.status, challenge)
                 await response(scope, receive, send)
                 return
             scope[AUTHORIZED] = is_proven or self._policy.is_authorized(headers)
+            scope[OWNER] = is_inside or scope[AUTHORIZED]
         await self._app(scope, receive, send)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -19,15 +18,30 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dls.contract import MISSED_HEADER
-from dls.errors import BadRequest, Conflict, Delayed, Exhausted, Gone, NotFound, NotServed, RequestError
+from dls.errors import (
+    BadRequest,
+    Conflict,
+    Delayed,
+    Exhausted,
+    Gone,
+    NotFound,
+    NotHeld,
+    NotServed,
+    RequestError,
+    TooLarge,
+)
 from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors, run_in_thread
 from dls.server.http import official_bodies, parameters
-from dls.server.http.official_answers import ANSWER_SECONDS, IMAGE_SECONDS, InTime, PredictionResponse
+from dls.server.http.body import Cut
+from dls.server.http.official_answers import ANSWER_SECONDS, IMAGE_SECONDS, InTime, Patience, PredictionResponse
 from dls.server.http.refusals import refuse
+from dls.server.http.uploads import parse_sent_image
 from dls.server.operations import MASKED, PLAIN, Operation
-from dls.server.sessions.incoming import IncomingImage
+from dls.server.sessions.arrivals import Arrival
+from dls.server.sessions.images import SentImage
+from dls.server.sessions.incoming import NOTHING_HELD, IncomingImage
 from dls.server.sessions.official_session import Delivery, OfficialSession
 from dls.server.sessions.registry import SessionRegistry
 from dls.server.volume import Geometry
@@ -129,8 +143,9 @@ class Official:
     async def release(self, request: Request) -> Response:
         """End the session and remove its files, if there is such a session."""
         with contextlib.suppress(RequestError):
-            session = await self._session(request)
-            await self.in_time.run(self._end(session), Delivery())
+            patience = self._patience()
+            session = await self._session(request, patience)
+            await self.in_time.run(self._end(session), Delivery(), patience.left)
         return JSONResponse({"released": True})
 
     async def _end(self, session: OfficialSession) -> None:
@@ -155,23 +170,42 @@ class Official:
 
     async def set_image(self, request: Request) -> Response:
         """Receive the session's image into a file, and begin to prepare it."""
-        session = await self._session(request)
+        session = await self._session(request, self._patience())
         if META_HEADER in request.headers:
             wire.parse_object(request.headers[META_HEADER], META_HEADER)
-        length, delivery = parameters.parse_content_length(request.headers), Delivery()
+        sent, delivery = parse_sent_image(request), Delivery()
         async with contextlib.AsyncExitStack() as stack:
-            arrival = stack.enter_context(self._sessions.arriving_image(session, length))
-            incoming = await self._sessions.receive_image(session)
-            stack.push_async_exit(_discarding(incoming, self._executors))
-            receiving = official_bodies.receive_image(
-                request, length, incoming, self._executors, arrival, self._check_image
-            )
-            header = await arrival.unless_refused(receiving)
-            arrival.is_handed_over = True
+            header, incoming = await self._receive_image(stack, request, session, sent)
             name = parameters.parse_request_id(request.headers)
             work = self._take_image(stack.pop_all(), session, header, incoming, name, delivery)
         await self.in_time.run(work, delivery, IMAGE_SECONDS)
+        if sent.name and not sent.copy:
+            self._sessions.images.share(session)
         return JSONResponse({"original_image_shape": list(header.shape)})
+
+    async def _receive_image(
+        self, stack: contextlib.AsyncExitStack, request: Request, session: OfficialSession, sent: SentImage
+    ) -> tuple[Header, IncomingImage]:
+        """Receive an image, or take what the server holds of it; raises NotHeld where that is something else."""
+        incoming = await self._sessions.images.receive(session, sent)
+        length = incoming.expected
+        arrival = stack.enter_context(self._sessions.arriving_image(session, length))
+        stack.enter_context(session.uploading(sent.name, arrival))
+        stack.push_async_exit(_leaving(incoming, arrival, self._executors))
+        receiving = official_bodies.receive_image(
+            request, length, incoming, self._executors, arrival, self._check_image
+        )
+        try:
+            header = await arrival.unless_refused(receiving)
+        except (BadRequest, TooLarge) as error:
+            if incoming.held and not isinstance(error, Cut):
+                raise NotHeld(NOTHING_HELD) from error
+            raise
+        if sent.copy and not await self._sessions.images.is_whole(sent.copy, incoming):
+            raise NotHeld(NOTHING_HELD)
+        arrival.is_handed_over = True
+        await self._executors.codec(incoming.finish)
+        return header, incoming
 
     def _check_image(self, header: Header) -> None:
         wire.check_image(header)
@@ -197,17 +231,23 @@ class Official:
 
     async def _operate(self, request: Request, name: str) -> Response:
         """Carry out an operation of the library, and answer the part of the buffer that it changed."""
-        session, delivery = await self._session(request), Delivery()
+        patience, delivery = self._patience(), Delivery()
+        session = await self._session(request, patience)
         async with contextlib.AsyncExitStack() as stack:
-            operation = await self._receive(request, name, session, stack)
+            operation = await self._receive(request, name, session, patience, stack)
             request_name = parameters.parse_request_id(request.headers)
             is_missing = MISSED_HEADER in request.headers
             work = self._carry_out(stack.pop_all(), session, operation, request_name, delivery, is_missing=is_missing)
-        response = await self.in_time.run(work, delivery)
+        response = await self.in_time.run(work, delivery, patience.left)
         return response(request)
 
     async def _receive(
-        self, request: Request, name: str, session: OfficialSession, stack: contextlib.AsyncExitStack
+        self,
+        request: Request,
+        name: str,
+        session: OfficialSession,
+        patience: Patience,
+        stack: contextlib.AsyncExitStack,
     ) -> Operation:
         if name not in MASKED:
             body = await official_bodies.receive_json(request)
@@ -220,7 +260,7 @@ class Official:
         arrival = stack.enter_context(self._sessions.arriving_drawing(session))
         length = parameters.parse_content_length(request.headers)
         receiving = official_bodies.receive_mask(
-            request, length, arrival, lambda header: wire.check_mask(name, fields, header, shape)
+            request, length, arrival, patience, lambda header: wire.check_mask(name, fields, header, shape)
         )
         return Operation(name, fields, await arrival.unless_refused(receiving))
 
@@ -245,15 +285,17 @@ class Official:
         dtype = buffer.dtype if buffer else ""
         return lambda request: PredictionResponse(request, answer, dtype, body, delivery)
 
-    async def _session(self, request: Request) -> OfficialSession:
+    def _patience(self) -> Patience:
+        return Patience(self.in_time.seconds)
+
+    async def _session(self, request: Request, patience: Patience) -> OfficialSession:
         """Return the lease's session; waits for a server that is just ending to give it up."""
-        deadline = time.monotonic() + self.in_time.seconds
+        return await patience.wait(self._find_released(request), "Another server of yours has this session.")
+
+    async def _find_released(self, request: Request) -> OfficialSession:
         while True:
-            try:
+            with contextlib.suppress(Conflict):
                 return await self._find(request)
-            except Conflict as error:
-                if time.monotonic() > deadline:
-                    raise Delayed(error.message) from error
             await asyncio.sleep(LOCK_SECONDS)
 
     async def _find(self, request: Request, is_use: bool = True) -> OfficialSession:
@@ -278,11 +320,12 @@ def _geometry_of(header: Header) -> Geometry:
     return Geometry((a, b, c))
 
 
-def _discarding(incoming: IncomingImage, executors: Executors) -> Any:
-    """Return an exit that removes a received image if the work on it has failed."""
+def _leaving(incoming: IncomingImage, arrival: Arrival, executors: Executors) -> Any:
+    """Return an exit that removes a received image if the work on it has failed; what was only cut is kept."""
 
     async def leave(kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is not None:
-            await executors.codec(incoming.discard)
+            is_cut = arrival.is_replaced or isinstance(error, Cut | asyncio.CancelledError)
+            await executors.codec(incoming.leave if is_cut else incoming.discard)
 
     return leave

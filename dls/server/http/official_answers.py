@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -29,6 +30,23 @@ PIECE_BYTES = 256 << 10
 """An answer is sent in pieces of this size; between them, the server looks whether the client is still there."""
 
 log = logging.getLogger("dls.server")
+
+
+class Patience:
+    """The seconds that one request may still wait before it is answered; its own body does not count."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    async def wait(self, waiting: Awaitable[T], reason: str) -> T:
+        """Wait, and count the time; raises Delayed with the reason when there is none left."""
+        started = time.monotonic()
+        try:
+            return await asyncio.wait_for(waiting, max(0.0, self.left))
+        except asyncio.TimeoutError:
+            raise Delayed(reason) from None
+        finally:
+            self.left -= time.monotonic() - started
 
 
 class InTime:

@@ -10,7 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from dls.errors import BadRequest, TooLarge
 from dls.server.executors import Executors
-from dls.server.http.body import CHUNK_BYTES
+from dls.server.http.body import CHUNK_BYTES, Cut
+from dls.server.http.official_answers import Patience
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.wire import nnia
@@ -20,6 +21,7 @@ MAX_JSON_BYTES = 1 << 20
 """Largest body of a request that has no array."""
 MAX_MASK_BYTES = 1 << 30
 """Largest packed mask: a journal keeps it as it came."""
+NO_MEMORY = "The server's memory is taken by others at this moment. Send this again in a minute."
 
 Check = Callable[[Header], object]
 """Raises RequestError for an array that is refused."""
@@ -35,17 +37,17 @@ async def receive_json(request: Request) -> bytes:
     return body
 
 
-async def receive_mask(request: Request, length: int, arrival: Arrival, check: Check) -> bytes:
-    """Receive an array into memory; `check` sees its head as soon as that is there."""
+async def receive_mask(request: Request, length: int, arrival: Arrival, patience: Patience, check: Check) -> bytes:
+    """Receive an array into memory; `check` sees its head as soon as that is there. Raises Delayed without memory."""
     body, header = bytearray(), None
     async for chunk in _chunks(request):
         body += chunk
         if header is None and (header := nnia.read_header(bytes(body[:4096]))) is not None:
             _check_head(header, length, check)
-            await arrival.reserve(header.bytes)
+            await patience.wait(arrival.reserve(header.bytes), NO_MEMORY)
         if header is not None and len(body) > min(header.longest, MAX_MASK_BYTES):
             raise TooLarge("The array is longer than its head says.")
-        await arrival.reserve(len(chunk))
+        await patience.wait(arrival.reserve(len(chunk)), NO_MEMORY)
     if header is None:
         raise BadRequest("The array is cut short in its head.")
     nnia.check_chunks(header, body, len(body))
@@ -55,8 +57,16 @@ async def receive_mask(request: Request, length: int, arrival: Arrival, check: C
 async def receive_image(
     request: Request, length: int, incoming: IncomingImage, executors: Executors, arrival: Arrival, check: Check
 ) -> Header:
-    """Receive an array into a file, as it comes; `check` sees its head as soon as that is there."""
+    """Receive an array into a file, as it comes; `check` sees its head as soon as that is there.
+
+    The file may hold the beginning of the array already, or all of it. `length` is that of the whole array.
+    """
     head, header = b"", None
+    if incoming.held:
+        head = await executors.codec(_read_head, incoming.path)
+        if (header := nnia.read_header(head)) is not None:
+            _check_head(header, length, check)
+        await arrival.reserve(incoming.held)
     async for chunk in _chunks(request):
         if header is None:
             head += chunk[:4096]
@@ -70,6 +80,11 @@ async def receive_image(
         raise BadRequest("The array is cut short in its head.")
     await executors.codec(_check_file, header, incoming.path, incoming.length)
     return header
+
+
+def _read_head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)
 
 
 def _check_head(header: Header, length: int, check: Check) -> None:
@@ -94,4 +109,5 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
                 yield b"".join(parts)
                 parts, size, wanted = [], 0, CHUNK_BYTES
     except ClientDisconnect:
-        raise BadRequest("The client went away in the middle of the request.") from None
+        yield b"".join(parts)
+        raise Cut("The client went away in the middle of the request.") from None

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.datastructures import Headers, QueryParams
 
-from dls.contract import REQUEST_HEADER, RETRY_HEADER
+from dls.contract import IMAGE_HEADER, OFFSET_HEADER, REQUEST_HEADER, RETRY_HEADER
 from dls.errors import BadRequest
+from dls.server.sessions.copies import NAME
+from dls.server.sessions.images import SentImage
+
+PART_NAME = re.compile(r"[0-9a-f]{1,32}(-[0-9]{1,18})?")
+"""Format of the names of requests whose uploads can go on; nothing else is ever used as part of a path."""
 
 
 def parse_point(query: QueryParams) -> tuple[int, int, int]:
@@ -42,3 +49,20 @@ def parse_content_length(headers: Headers) -> int:
     """Return the length of the body in bytes; 0 if the request does not say a sensible one."""
     value = headers.get("content-length", "")
     return int(value) if value.isdecimal() and len(value) < 16 else 0
+
+
+def parse_sent_image(headers: Headers, *, is_owner: bool) -> SentImage:
+    """Return what a request sends of an image; only the server's own user may leave something out.
+
+    Raises BadRequest for headers that make no sense.
+    """
+    length = parse_content_length(headers)
+    if not is_owner:
+        return SentImage(length)
+    name, copy = parse_request_id(headers), headers.get(IMAGE_HEADER, "")
+    offset = headers.get(OFFSET_HEADER, "0")
+    if copy and not NAME.fullmatch(copy):
+        raise BadRequest(f"{IMAGE_HEADER} names no image.")
+    if not (offset.isdecimal() and len(offset) < 16):
+        raise BadRequest(f"{OFFSET_HEADER} must be a whole number.")
+    return SentImage(length, name if PART_NAME.fullmatch(name) else "", int(offset), copy)

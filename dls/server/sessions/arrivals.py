@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dls.errors import Exhausted
-from dls.server.sessions.session import Session
 
 T = TypeVar("T")
 
@@ -40,6 +39,14 @@ class Change:
                 waiter.set_result(None)
 
 
+class HoldsMemory(Protocol):
+    """A session, as far as its memory goes."""
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of memory that it takes."""
+
+
 class Arrival:
     """The memory of one upload for a session, which grows with what has arrived.
 
@@ -47,7 +54,7 @@ class Arrival:
     """
 
     def __init__(
-        self, session: Session, grow: Callable[[Arrival, int], Coroutine[Any, Any, None]], change: Change
+        self, session: HoldsMemory, grow: Callable[[Arrival, int], Coroutine[Any, Any, None]], change: Change
     ) -> None:
         self._grow = grow
         self._change = change
@@ -65,6 +72,8 @@ class Arrival:
         """Whether everything has been received."""
         self.is_handed_over = False
         """Whether the session opens the image, so that what it reserves stands for what is reserved here."""
+        self.is_replaced = False
+        """Whether the client has begun again on another connection, and goes on with what has arrived."""
         self.grown_at = time.monotonic()
         """When memory was reserved last: long ago, if the client has stopped sending."""
 
@@ -93,6 +102,11 @@ class Arrival:
         if not self._refusal.done():
             self._refusal.set_result(None)
         self._change.notify()
+
+    def replace(self) -> None:
+        """End the upload because its client goes on with it on another connection; what has arrived is kept."""
+        self.is_replaced = True
+        self.refuse()
 
     async def unless_refused(self, receiving: Awaitable[T]) -> T:
         """Receive the upload; raises Exhausted when it is refused meanwhile."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dls.errors import TooLarge
 from dls.server.engines.base import Engine
 from dls.server.executors import Executors
-from dls.server.sessions.arrivals import Arrival, Change, make_refusal
+from dls.server.sessions.arrivals import Arrival, Change, HoldsMemory, make_refusal
 from dls.server.sessions.session import Session
 from dls.server.volume import Geometry
 
@@ -159,7 +159,7 @@ class MemoryBudget:
         arriving = (each.reserved for each in self._images if not (each.is_handed_over and each.session.reserved))
         return sum(session.reserved for session in self._sessions.values()) + sum(arriving)
 
-    async def _make_room(self, fits: Callable[[], bool], session: Session, arrival: Arrival | None) -> None:
+    async def _make_room(self, fits: Callable[[], bool], session: HoldsMemory, arrival: Arrival | None) -> None:
         """Wait until it fits, putting unused sessions to sleep; raises Exhausted when `arrival` is to end instead."""
         deadline = time.monotonic() + WAIT_SECONDS
         while not fits():
@@ -204,7 +204,7 @@ class MemoryBudget:
         holding = [each for each in arrivals if each.reserved]
         return bool(holding) and all(each.is_waiting and not each.is_refused for each in holding)
 
-    async def _put_one_to_sleep(self, session: Session) -> bool:
+    async def _put_one_to_sleep(self, session: HoldsMemory) -> bool:
         """Put the session to sleep that was unused for longest, but not this one; return whether there was any."""
         others = [other for other in self._sessions.values() if other is not session]
         unused = [other for other in others if other.is_awake and not other.lock.locked()]

@@ -4,6 +4,7 @@
     FOLDER/SESSION/prompts-N    the journal, to which prompts are appended
     FOLDER/SESSION/mask-N-C.gz  the mask with which prompt number C of the journal was answered
     FOLDER/SESSION/image-N.gz   the image as the client sent it; an official client's is image-N.nnia
+    FOLDER/SESSION/part-N.gz    what has arrived of an image that the request N sends, or of one whose upload was cut
     FOLDER/SESSION/lock         locked by the server that has the session; several servers may run
 
 A prompt's mask is written first, then its record in the journal, then the manifest, and only then the prompt is
@@ -16,28 +17,41 @@ import contextlib
 import logging
 import mmap
 import os
-import secrets
 import shutil
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from dls.contract import BEGIN_ANEW, MANIFEST_FILE
-from dls.errors import Conflict
+from dls.errors import Conflict, NotHeld
 from dls.server.operations import Carried
 from dls.server.sessions import journal
+from dls.server.sessions.copies import Copies, digest_file
 from dls.server.sessions.folders import Folders
-from dls.server.sessions.incoming import IncomingImage, translate_disk_errors, write_all, write_file
+from dls.server.sessions.incoming import (
+    IMAGE_PREFIX,
+    NOTHING_HELD,
+    PART_PREFIX,
+    READ_BYTES,
+    CopiedImage,
+    IncomingImage,
+    image_file,
+    part_file,
+    translate_disk_errors,
+    write_all,
+    write_file,
+)
 from dls.server.sessions.journal import Image, Journal, Manifest, Record
 from dls.server.sessions.official_records import OfficialRecord
 from dls.server.volume import Geometry
 
-READ_BYTES = 1 << 20
-"""Number of bytes of an image that are read at a time."""
 GZIP = 31
 """Window size that makes zlib read a gzip member."""
+PART_SECONDS = 3600.0
+"""Seconds for which what has arrived of an upload that was cut is kept: a link that was lost is back by then."""
 REMOVED_PREFIX = ".removed-"
 """Start of the name that a session's folder gets before it is removed, so that nothing can be added to it."""
 
@@ -90,11 +104,32 @@ class SessionFiles:
             write_all(file, data)
         self.manifest = manifest
 
-    def receive_image(self) -> IncomingImage:
-        """Create the file for an image that is received."""
-        suffix = "gz" if self.manifest.carried is None else "nnia"
-        name = f"image-{secrets.token_hex(4)}.{suffix}"  # random, because two uploads may come at once
-        return IncomingImage(self.folder / name).open()
+    def receive_image(self, name: str = "", held: int = 0) -> IncomingImage:
+        """Create the file for an image that is received, or open the one of which so many bytes were.
+
+        With the `name` of its request an upload can go on after it was cut. Raises NotHeld.
+        """
+        return IncomingImage(self.folder / self._name_image(name), name, held).open()
+
+    def take_image(self, copies: Copies, name: str) -> IncomingImage:
+        """Take the copy of an image that the host holds; raises NotHeld where it does not."""
+        path = self.folder / self._name_image()
+        if not copies.link(name, path):
+            raise NotHeld(NOTHING_HELD)
+        length = path.stat().st_size
+        return CopiedImage(path, held=length)
+
+    def _name_image(self, request: str = "") -> str:
+        suffix = ".gz" if self.manifest.carried is None else ".nnia"
+        return part_file(request, suffix) if request else image_file(suffix)
+
+    def find_part(self, name: str) -> tuple[int, str]:
+        """Return how many bytes are there of the image that the request of that name sent, and their SHA-256."""
+        try:
+            digest, length = digest_file(self.folder / self._name_image(name))
+        except OSError:
+            return 0, ""
+        return length, digest
 
     def set_image(
         self, incoming: IncomingImage, geometry: Geometry, request: str, carried: Carried | None = None
@@ -103,6 +138,13 @@ class SessionFiles:
         incoming.finish()
         image = Image(str(incoming.path), incoming.length, geometry, request)
         self._replace_journal(replace(self.manifest, image=image, carried=carried))
+
+    def remove_parts(self, older: float = 0.0, used: Set[str] = frozenset()) -> None:
+        """Remove what was kept of uploads that were cut for so many seconds, except the files named `used`."""
+        with contextlib.suppress(OSError):
+            for path in self.folder.glob(f"{PART_PREFIX}*"):
+                if path.name not in used and path.stat().st_mtime <= time.time() - older:
+                    path.unlink(missing_ok=True)
 
     def reset(self, carried: Carried | None = None) -> None:
         """Remove the prompts, and keep what an official session carries."""
@@ -119,6 +161,7 @@ class SessionFiles:
         with contextlib.suppress(OSError):
             if old.image and (new.image is None or old.image.path != new.image.path):
                 Path(old.image.path).unlink(missing_ok=True)
+                Copies(self._folders.home).sweep()
             for name in {old.journal, old.mask} - {new.journal, new.mask, ""}:
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -136,12 +179,13 @@ class SessionFiles:
             self.last_request = last.request if last else ""
             self.last_operation = last if isinstance(last, OfficialRecord) else None
         self._remove_leftovers()
+        self.remove_parts(PART_SECONDS)
 
     def _remove_leftovers(self) -> None:
         image, used = self.manifest.image, (self.manifest.journal, self.manifest.mask)
         with contextlib.suppress(OSError):
             for path in [path for root in self._folders.roots for path in (root / self.manifest.id).glob("*")]:
-                is_unused_image = path.name.startswith("image-") and not (image and image.path == str(path))
+                is_unused_image = path.name.startswith(IMAGE_PREFIX) and not (image and image.path == str(path))
                 is_unused = path.name.startswith(("prompts-", "mask-")) and path.name not in used
                 if is_unused_image or is_unused or path.suffix == ".part":
                     path.unlink(missing_ok=True)
@@ -254,13 +298,17 @@ class SessionFiles:
 
 
 def remove_files(folders: Folders, session: str) -> None:
-    """Remove every file of a session, as one step for those who look for it or would add a file."""
+    """Remove every file of a session, as one step for those who look for it or would add a file.
+
+    The copy of its image goes too, unless another session has it.
+    """
     for root in folders.roots:
         removed = root / f"{REMOVED_PREFIX}{session}"
         with contextlib.suppress(OSError):
             (root / session).rename(removed)
         for folder in (removed, root / session):
             shutil.rmtree(folder, ignore_errors=True)
+    Copies(folders.home).sweep()
 
 
 def _damaged() -> Conflict:

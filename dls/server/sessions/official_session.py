@@ -25,6 +25,7 @@ from dls.server.operations import (
     Outcome,
     hull,
 )
+from dls.server.sessions.applied import AppliedRequests
 from dls.server.sessions.files import SessionFiles
 from dls.server.sessions.official_records import OfficialAnswer, OfficialRecord
 from dls.server.sessions.session import Held, Session
@@ -58,7 +59,7 @@ class OfficialSession(Session):
         last = files.last_operation
         carried = last.carried if last else files.manifest.carried
         assert carried is not None
-        session = cls(files.manifest.id, files, files.last_request, carried=carried)
+        session = cls(files.manifest.id, files, AppliedRequests(files.last_request), carried=carried)
         if last is not None:
             session.answer, session.delivery = last.answer, Delivery(is_missed=True)
         return session

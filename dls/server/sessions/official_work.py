@@ -69,7 +69,7 @@ class OfficialWork:
         `incoming` holds the image as it was received, and becomes the session's file.
         """
         session = self._session
-        if request and request == session.last_request:  # sent again, because its answer was lost
+        if session.requests.is_repeated(request):  # sent again, because its answer was lost
             await self._executors.codec(incoming.discard)
             return
         carried = replace(session.carried, buffer=None, request=request)
@@ -77,6 +77,7 @@ class OfficialWork:
         await self._recovering(lambda: self._open(incoming.path, carried, self._count_bytes(geometry, carried)))
         try:
             await self._executors.codec(session.files.set_image, incoming, geometry, request, carried)
+            await self._executors.codec(session.files.remove_parts, used=session.arriving_files())
         except BaseException:
             await self.sleep()
             raise
@@ -88,7 +89,7 @@ class OfficialWork:
         A request of the same name as the last one was sent again because its answer was lost; it changes nothing.
         """
         session = self._session
-        if request and request == session.last_request:
+        if session.requests.is_repeated(request):
             session.delivery.is_missed = True
             body = await self._recovering(lambda: self._pack(session.answer))
             session.delivery = delivery
@@ -116,7 +117,8 @@ class OfficialWork:
 
     def _settle(self, request: str, answer: OfficialAnswer, delivery: Delivery, carried: Carried) -> None:
         session = self._session
-        session.last_request, session.answer = request, answer
+        session.requests.add(request)
+        session.answer = answer
         session.delivery, session.carried = delivery, carried
 
     async def _after_failure(self, operation: Operation, error: BaseException) -> None:

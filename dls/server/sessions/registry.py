@@ -14,17 +14,18 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 
 from dls.contract import UNKNOWN_SESSION
-from dls.errors import Exhausted, NotFound
+from dls.errors import NotFound
 from dls.server import descriptors
 from dls.server.engines.base import Engine, Model
 from dls.server.engines.readiness import Readiness
 from dls.server.engines.recovery import EngineRecovery
 from dls.server.executors import Executors
 from dls.server.operations import Carried
+from dls.server.sessions.applied import AppliedRequests
 from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.budget import MemoryBudget
-from dls.server.sessions.files import SessionFiles
-from dls.server.sessions.incoming import IncomingImage
+from dls.server.sessions.files import PART_SECONDS, SessionFiles
+from dls.server.sessions.images import Images
 from dls.server.sessions.official_session import OfficialSession
 from dls.server.sessions.official_work import OfficialWork
 from dls.server.sessions.session import Session
@@ -63,6 +64,8 @@ class SessionRegistry:
         self._budget = MemoryBudget(engine, executors, memory, self._sessions)
         self._recovery = EngineRecovery(engine, executors, readiness, self._budget.release_all)
         self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store)
+        self.images = Images(executors, store, self._sessions, self.holding)
+        """The images that arrive, and those that are there."""
 
     def describe_engine(self) -> dict[str, str]:
         """Return what `/status` says about the engine to the client that started this server."""
@@ -173,18 +176,19 @@ class SessionRegistry:
 
         Raises NotFound if the session was ended meanwhile; a session that was evicted meanwhile is read again.
         """
-        async with self._holding(session) as held:
+        async with self.holding(session) as held:
             yield SessionWork(held, self._backend)
 
     @asynccontextmanager
     async def at_official_work(self, session: OfficialSession) -> AsyncIterator[OfficialWork]:
         """Hold an official client's session, as `at_work` holds ITK-SNAP's."""
-        async with self._holding(session) as held:
+        async with self.holding(session) as held:
             assert isinstance(held, OfficialSession)
             yield OfficialWork(held, self._backend)
 
     @asynccontextmanager
-    async def _holding(self, session: Session) -> AsyncIterator[Session]:
+    async def holding(self, session: Session) -> AsyncIterator[Session]:
+        """Hold the session's lock, for whatever is done with its files."""
         while True:
             try:
                 async with session.lock:
@@ -202,17 +206,6 @@ class SessionRegistry:
         async with self.at_work(session) as work:
             await work.sleep()
 
-    async def receive_image(self, session: Session) -> IncomingImage:
-        """Create a file for an image, which `SessionWork.set_image` takes over; raises NotFound or Exhausted."""
-        try:
-            incoming = await self._executors.codec(session.files.receive_image)
-        except Exhausted:
-            if session.is_ended:
-                raise _unknown_session() from None
-            raise
-        session.arriving.add(incoming)
-        return incoming
-
     async def run_maintenance(self, seconds: float = MAINTENANCE_SECONDS) -> None:
         """Evict unused sessions and remove expired files, again and again until cancelled."""
         while True:
@@ -226,6 +219,7 @@ class SessionRegistry:
     async def evict_unused(self, before: int) -> None:
         """Drop the sessions whose last use was before `before` from memory, and remove the files of expired ones."""
         for session in [*self._sessions.values()]:
+            await self._executors.codec(session.files.remove_parts, PART_SECONDS)
             if session.last_used > before or session.lock.locked() or session.arriving:
                 await self._executors.codec(session.files.refresh_times)
                 continue
@@ -245,9 +239,8 @@ class SessionRegistry:
 
 
 def _make_session(files: SessionFiles) -> Session:
-    session_id, request = files.manifest.id, files.last_request
     if files.manifest.carried is None:
-        return Session(session_id, files, request)
+        return Session(files.manifest.id, files, AppliedRequests(files.last_request))
     return OfficialSession.read(files)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +14,8 @@ import numpy as np
 from dls.contract import NO_IMAGE
 from dls.errors import Conflict
 from dls.server.engines.base import Segmentation
+from dls.server.sessions.applied import AppliedRequests
+from dls.server.sessions.arrivals import Arrival
 from dls.server.sessions.files import SessionFiles
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
@@ -35,8 +39,8 @@ class Session:
 
     id: str
     files: SessionFiles
-    last_request: str = ""
-    """Name of the request whose prompt was applied last; a request of the same name is not applied again."""
+    requests: AppliedRequests = field(default_factory=AppliedRequests)
+    """The requests that were applied."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     segmentation: Segmentation | None = None
     occupied: Box | None = None
@@ -45,10 +49,37 @@ class Session:
     """Whether the session's files are being removed or are gone; requests that waited for its lock find nothing."""
     arriving: weakref.WeakSet[IncomingImage] = field(default_factory=weakref.WeakSet)
     """Images that are being received for the session."""
+    uploads: dict[str, tuple[Arrival, asyncio.Event]] = field(default_factory=dict)
+    """The uploads that have a name, by their names; each with an event that is set when it has ended."""
     last_used: int = 0
     """Position of the session's last use in the order of all uses."""
     reserved: int = 0
     """Bytes of memory that the session takes, or that are reserved for an image being opened."""
+
+    @contextlib.contextmanager
+    def uploading(self, name: str, arrival: Arrival) -> Iterator[None]:
+        """Let an upload be found by its name, if it has one, while the context is open."""
+        if not name:
+            yield
+            return
+        ended = asyncio.Event()
+        self.uploads[name] = arrival, ended
+        try:
+            yield
+        finally:
+            ended.set()
+            del self.uploads[name]
+
+    def arriving_files(self) -> set[str]:
+        """Return the names of the files to which images are written now."""
+        return {each.path.name for each in self.arriving if each.is_open}
+
+    async def end_upload(self, name: str) -> None:
+        """End the upload of that name, if there is one: its client goes on over another connection."""
+        if name in self.uploads:
+            arrival, ended = self.uploads[name]
+            arrival.replace()
+            await ended.wait()
 
     @property
     def is_awake(self) -> bool:

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import IO
 
 from dls.contract import DEFAULT_TTL, MANIFEST_FILE
-from dls.errors import Conflict, Exhausted, ListenError, RequestError
+from dls.errors import Conflict, Exhausted, ListenError, NoRoom, RequestError
 from dls.server import locks
 from dls.server.operations import Carried
-from dls.server.sessions import journal
+from dls.server.sessions import journal, quota
+from dls.server.sessions.copies import COPIES_FOLDER, Copies
 from dls.server.sessions.expiry import Sightings
 from dls.server.sessions.files import SessionFiles, remove_files
 from dls.server.sessions.folders import Folders, create_private
-from dls.server.sessions.incoming import translate_disk_errors
+from dls.server.sessions.incoming import IMAGE_PREFIX, translate_disk_errors
 from dls.server.sessions.journal import DamagedFile, Manifest
 
 SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -38,16 +39,21 @@ log = logging.getLogger("dls.server")
 class SessionStore:
     """All sessions' files in a server's folders; call `open` before use."""
 
-    def __init__(self, folders: Folders, ttl: float = DEFAULT_TTL) -> None:
+    def __init__(self, folders: Folders, ttl: float = DEFAULT_TTL, disk: int = 0) -> None:
         self._folders = folders
         self.ttl = ttl
         """Seconds without use after which a session's files are removed."""
+        self._disk = disk
+        """Bytes that the files of all sessions may take; 0 for the default."""
+        self.copies = Copies(folders.home)
         self._sightings = Sightings(folders.home, min(ttl, CONFIRM_SECONDS))
 
     def open(self) -> SessionStore:
         """Create the folders for their user only, and remove expired sessions; raises ListenError."""
         self._folders.create()
         self.remove_expired(())
+        if not self._disk:
+            self._disk = quota.default_limit(self._folders.home)
         return self
 
     def create(self, session: str, model: str, engine: str, carried: Carried | None = None) -> SessionFiles:
@@ -116,7 +122,7 @@ class SessionStore:
         reason to remove anything.
         """
         limit = time.time() - self.ttl
-        folders = [folder for folder in self._folders.home.iterdir() if folder.is_dir() and folder.name not in in_use]
+        folders = [folder for folder in self._list() if folder.name not in in_use]
         for name in self._sightings.confirm({folder.name for folder in folders if _last_used(folder) < limit}):
             with contextlib.suppress(RequestError, OSError), _lock(self._folders.home / name):
                 log.info("session %s was not used for long: its files are removed", name[:8])
@@ -125,6 +131,33 @@ class SessionStore:
             for folder in self._folders.earlier.iterdir():
                 if not (self._folders.home / folder.name).exists():
                     shutil.rmtree(folder, ignore_errors=True)
+        self.copies.sweep()
+
+    def _list(self) -> list[Path]:
+        """Return the folders of the sessions, damaged ones included."""
+        found = self._folders.home.iterdir()
+        return [folder for folder in found if folder.is_dir() and folder.name != COPIES_FOLDER]
+
+    def make_room(self, needed: int) -> None:
+        """Let so many more bytes fit within what sessions may take on the disk; raises NoRoom.
+
+        The sessions that no server has in memory are removed until they fit, the one unused for longest first.
+        """
+        if self._fits(needed):
+            return
+        for folder in sorted(self._list(), key=_last_used):
+            with contextlib.suppress(RequestError, OSError), _lock(folder):
+                log.warning("session %s is removed: the sessions take what --session-disk allows", folder.name[:8])
+                remove_files(self._folders, folder.name)
+                if self._fits(needed):
+                    return
+        raise NoRoom(
+            f"The image needs {needed / 1e6:.0f} MB on the server's disk, and the sessions that are in use leave too "
+            f"little of the {self._disk / 1e9:.1f} GB that all may take. Start the server with a larger --session-disk."
+        )
+
+    def _fits(self, needed: int) -> bool:
+        return quota.taken(self._folders.roots) + needed <= self._disk
 
 
 def _has_complete_image(manifest: Manifest) -> bool:
@@ -140,9 +173,13 @@ def _has_complete_image(manifest: Manifest) -> bool:
 
 
 def _last_used(folder: Path) -> float:
-    """Return the latest time of the folder and its files; infinity for a folder that has gone meanwhile."""
+    """Return the latest time of the folder and its files; infinity for a folder that has gone meanwhile.
+
+    An image's file may be that of other sessions too, so its time says nothing.
+    """
     try:
-        return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        files = (path for path in folder.iterdir() if not path.name.startswith(IMAGE_PREFIX))
+        return max(path.stat().st_mtime for path in (folder, *files))
     except OSError:
         return math.inf
 

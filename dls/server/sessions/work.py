@@ -61,14 +61,16 @@ class SessionWork:
         `incoming` holds the image as it was received, and becomes the session's file.
         """
         session = self._session
+        session.requests.is_repeated(request)  # the same image again changes nothing
         await self.sleep()  # the old image is in the session's files
         await self._backend.recovery.run(lambda: self._open(volume))
         try:
             await self._executors.codec(session.files.set_image, incoming, volume.geometry, request)
+            await self._executors.codec(session.files.remove_parts, used=session.arriving_files())
         except BaseException:
             await self.sleep()
             raise
-        session.last_request = request
+        session.requests.add(request)
 
     async def prompt(self, prompt: Prompt, request: str) -> bytes:
         """Refine the mask by the prompt and return the body that answers it.
@@ -76,7 +78,7 @@ class SessionWork:
         A request of the same name as the last one was sent again because its answer was lost; it changes nothing.
         """
         session = self._session
-        is_new = not request or request != session.last_request
+        is_new = not session.requests.is_repeated(request)
         segmentation = await self._backend.recovery.run(lambda: self._refine(prompt if is_new else None))
         try:
             with translate_engine_errors():
@@ -89,7 +91,7 @@ class SessionWork:
         except BaseException:
             await self.sleep()  # the prompt is not in the files, so it must not stay in the segmentation either
             raise
-        session.last_request = request
+        session.requests.add(request)
         return body
 
     async def _refine(self, prompt: Prompt | None) -> Segmentation:
@@ -179,13 +181,14 @@ class SessionWork:
             raise
         return session.segmentation
 
-    async def reset(self) -> None:
-        """Remove the session's prompts and empty its mask."""
+    async def reset(self, request: str) -> None:
+        """Remove the session's prompts and empty its mask; raises Conflict for a request that was sent again since."""
         session = self._session
+        session.requests.is_repeated(request)
         if not session.has_image:
             return
         await self._executors.codec(session.files.reset)
-        session.last_request = ""
+        session.requests.add(request)
         generation = self._backend.recovery.generation
         try:
             if session.segmentation is not None:

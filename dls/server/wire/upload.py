@@ -241,6 +241,8 @@ class Upload:
         self._seen: set[str] = set()
         self._metadata = bytearray()
         self._geometry: Geometry | None = None
+        self._is_held = False
+        """Whether the image, or its beginning, does not come in the body."""
 
     def feed(self, data: bytes) -> None:
         """Parse the next bytes of the body; raises RequestError as soon as something is wrong."""
@@ -249,6 +251,11 @@ class Upload:
                 self._handle(event)
         except multipart.MultipartError:
             raise BadRequest("The request's body is not valid multipart/form-data.") from None
+
+    def feed_file(self, data: bytes) -> None:
+        """Take the next bytes of the image from somewhere else than the body; they are not saved."""
+        self._is_held = True
+        self._inflater.feed(data)
 
     def _handle(self, event: object) -> None:
         if isinstance(event, multipart.MultipartSegment):
@@ -288,7 +295,7 @@ class Upload:
         """Check that the body is complete, and return the geometry; raises BadRequest."""
         self.feed(b"")
         for part in ("file", "metadata"):
-            if part not in self._seen:
+            if part not in self._seen and not (part == "file" and self._is_held):
                 raise BadRequest(f"The request has no part named {part!r}.")
         if self._geometry is None:
             raise BadRequest("The request's body is cut short.")

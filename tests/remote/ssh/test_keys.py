@@ -17,8 +17,9 @@ from dls.errors import LoginError
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import NeedsOpenSsh
 from dls.remote.ssh.key_files import KeyFile, read_key_file, unlock
-from dls.remote.ssh.keys import Certificate, KeyRing, PublicKey, choose_algorithm, parse_public_key
+from dls.remote.ssh.keys import Certificate, KeyRing, choose_algorithm
 from dls.remote.ssh.prompts import NoPrompter
+from dls.remote.ssh.public_keys import PublicKey, parse_public_key
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.wire import string
 from tests.support.logins import target_of

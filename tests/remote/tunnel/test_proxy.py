@@ -170,7 +170,7 @@ def test_a_client_that_sends_on_after_a_refusal(proxied_server: ProxiedServer) -
         sender.start()
         head, _, body = answer.read().partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 404") and b"\r\nconnection: close" in head
-        assert set(json.loads(body).values()) == {UNKNOWN_SESSION}
+        assert json.loads(body) == {"error": UNKNOWN_SESSION, "detail": UNKNOWN_SESSION}
     sender.join()
 
 

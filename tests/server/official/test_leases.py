@@ -316,3 +316,16 @@ def test_bad_masks_and_fields(server: LiveServer) -> None:
     assert lease.ask("POST", "/predict", b"{" * 100_000).status == 400
     assert lease.ask("POST", "/predict", b" " * (2 << 20)).status == 413
     assert lease.point(3, 20, 30).status == 200 and lease.copy is not None and lease.copy.sum() == 2 * 125
+
+
+def test_a_lease_that_another_server_has(tmp_path: Path) -> None:
+    """While the server before has not ended, heartbeats are answered and prompts get 504; then the lease goes on."""
+    with serving(OfficialPainter(), folder=tmp_path) as server:
+        token = begin(server.port).token
+        with serving(OfficialPainter(), folder=tmp_path, answer_seconds=0.2) as second:
+            other = Lease(second.port, token)
+            assert other.post("/heartbeat", {}).status == other.ask("GET", "/lease_status").status == 200
+            late = other.point(3, 20, 30)
+            assert late.status == 504 and "Another server" in late.detail
+    with serving(OfficialPainter(), folder=tmp_path) as server:
+        assert Lease(server.port, token).point(3, 20, 30).box == [[1, 13], [8, 23], [8, 33]]

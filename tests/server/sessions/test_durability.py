@@ -92,6 +92,29 @@ def test_a_repeated_request_is_applied_once(tmp_path: Path) -> None:
         assert not journals[0].parent.exists()
 
 
+def test_a_late_copy_of_a_request_changes_nothing(tmp_path: Path) -> None:
+    """What an old connection delivers after later requests were applied is refused: prompts, resets and images."""
+    path = "/v2/process_point_interaction/{}?point={}&point=20&point=15&foreground=true"
+    names = [(f"X-Dls-Request: 00ff-{number}",) for number in range(20)]
+    with serving(folder=tmp_path) as server:
+        snap = ItkSnap(server.port)
+        snap.start()
+        snap.upload(IMAGE)
+        assert snap.get(path.format(snap.session, 25), names[9]).status == 200
+        expected = snap.mask(snap.get(path.format(snap.session, 5), names[10]))
+        late = [
+            snap.get(path.format(snap.session, 25), names[9]),
+            snap.get(path.format(snap.session, 15), names[8]),  # given up, and never applied
+            snap.get(f"/reset_interactions/{snap.session}", names[7]),
+            snap.upload(IMAGE, headers=names[6]),
+        ]
+        assert [(answer.status, "later ones were applied" in answer.error) for answer in late] == [(409, True)] * 4
+        np.testing.assert_array_equal(snap.mask(snap.get(path.format(snap.session, 5), names[10])), expected)
+        other_run = snap.get(path.format(snap.session, 25), ("X-Dls-Request: 0a-1",))
+        assert other_run.status == 200 and snap.get(f"/reset_interactions/{snap.session}", names[11]).status == 200
+        assert snap.get(path.format(snap.session, 5), names[10]).status == 409
+
+
 def test_a_full_disk_refuses_and_changes_nothing(tmp_path: Path) -> None:
     """An upload and a scribble without space are refused, and the session goes on when there is space again."""
     noise = np.random.default_rng(0).normal(size=(80, 64, 64)).astype(np.float32)

@@ -1,0 +1,40 @@
+"""What the files of all sessions may take on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from dls.contract import DISK_SHARE, MIN_DISK
+
+
+def default_limit(home: Path) -> int:
+    """Return the bytes that sessions may take in the folder by default: a share of its file system.
+
+    A small file system sets the limit itself, by being full.
+    """
+    return max(int(shutil.disk_usage(home).total * DISK_SHARE), MIN_DISK)
+
+
+def taken(folders: tuple[Path, ...]) -> int:
+    """Return the bytes that the files in the folders take on the disk; a file with several names counts once."""
+    sizes = {(status.st_dev, status.st_ino): _on_disk(status) for root in folders for status in _statuses(root)}
+    return sum(sizes.values())
+
+
+def _on_disk(status: os.stat_result) -> int:
+    return getattr(status, "st_blocks", -(-status.st_size // 512)) * 512
+
+
+def _statuses(root: Path) -> Iterator[os.stat_result]:
+    """Yield what the system says of each file; those that go away meanwhile are left out."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(root):
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _statuses(Path(entry.path))
+                else:
+                    yield entry.stat(follow_symlinks=False)
