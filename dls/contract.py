@@ -200,6 +200,8 @@ class LaunchFile:
     """File that tells other hosts, which share its directory, of this server; empty for none."""
     replaces: int = 0
     """Process number of a server that is being ended; the new one waits for it."""
+    job: str = ""
+    """Folder of the job in which the server runs; empty outside of jobs."""
 
     def dump(self) -> str:
         """Return the text of the launch file."""

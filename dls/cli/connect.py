@@ -8,7 +8,9 @@ import click
 
 from dls.cli.options import (
     INSECURE_NOTE,
+    build_cluster_options,
     build_login_options,
+    cluster_options,
     engine_options,
     login_options,
     session_options,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 @target_argument
 @login_options
 @engine_options
+@cluster_options
 @click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")
 @click.option(
     "--local-port",
@@ -72,6 +75,7 @@ def connect(
             target,
             server=build_server_options(gpu, options),
             login=login,
+            cluster=build_cluster_options(options),
             local_port=local_port,
             local_secret=local_secret,
             prompter=prompter,

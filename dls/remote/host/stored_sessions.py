@@ -35,7 +35,16 @@ def list_folders(report: HostReport, session_dir: str | None) -> list[list[str]]
     if session_dir is not None and session_dir.startswith("~/"):
         session_dir = f"{report.home}/{session_dir[2:]}"
     first = [*session_folders(report.uid, report.remote_key, session_dir)]
-    return [first] if session_dir is not None else [first, [second_session_folder(report.home, report.remote_key)]]
+    if session_dir is not None:
+        return [first]
+    in_jobs = [*session_folders(report.uid, report.remote_key, job_session_dir(report.root))]
+    is_cluster = report.scheduler or report.job
+    return [first, [second_session_folder(report.home, report.remote_key)], *([in_jobs] if is_cluster else [])]
+
+
+def job_session_dir(root: str) -> str:
+    """Return the folder for sessions of servers in jobs: in the remote directory, which all nodes share."""
+    return f"{root}/sessions"
 
 
 def list_script(folders: list[str]) -> str:
@@ -71,7 +80,7 @@ def _read_manifest(line: str) -> tuple[str, tuple[int, int, int] | None]:
 def list_sessions(connection: Connection, report: HostReport, session_dir: str | None) -> list[StoredSession]:
     """Return the sessions on the host, the one that was used last first."""
     places = list_folders(report, session_dir)
-    return read_list("".join(connection.run(list_script(folders), timeout=60).stdout for folders in places))
+    return read_list("\n".join(connection.run(list_script(folders), timeout=60).stdout for folders in places))
 
 
 def remove_sessions(connection: Connection, report: HostReport, session_dir: str | None, ids: list[str]) -> None:

@@ -1,0 +1,114 @@
+"""From the login node of a cluster into a job, to a click through the local port, and out again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import dls
+from dls.remote.commands import stop_server
+from dls.remote.progress import Silent
+from dls.remote.ssh.prompts import NoPrompter
+from tests.cluster.lab import HOST, LOGIN, NODES, Cluster, wait_until
+from tests.support.connecting import RecordingReporter, click_once
+from tests.support.processes import free_port
+
+pytestmark = pytest.mark.slow
+
+
+def login_options(cluster: Cluster, **more: object) -> dls.LoginOptions:
+    return dls.LoginOptions(ssh_config=cluster.config, **more)  # type: ignore[arg-type]
+
+
+def connected(
+    cluster: Cluster,
+    reporter: RecordingReporter | None = None,
+    *,
+    server: dls.ServerOptions | None = None,
+    **job: object,
+) -> dls.Session:
+    """Connect to the login node; `job` are options of the job."""
+    return dls.connect(
+        HOST,
+        login=login_options(cluster),
+        cluster=dls.ClusterOptions(**job),  # type: ignore[arg-type]
+        server=server or dls.ServerOptions(),
+        local_port=free_port(),
+        reporter=reporter or RecordingReporter(),
+    )
+
+
+def stop(cluster: Cluster) -> bool:
+    return stop_server(HOST, login_options(cluster), NoPrompter(), Silent())
+
+
+def nothing_runs(cluster: Cluster) -> bool:
+    """Whether the user has no process on any node; sshd's own for a login that has ended are the admin's."""
+    return not any(
+        line for node in (LOGIN, *NODES) for line in cluster.processes(node) if "sshd" not in line or "jobs/" in line
+    )
+
+
+def test_a_click_on_a_cluster_is_answered_in_a_job(idle: Cluster) -> None:
+    """A cold connect submits a job and the click is answered on its node; the login node runs no process of ours but
+    sshd's for the login. A second connect finds the job, and `dls stop` leaves no job and no process."""
+    reporter = RecordingReporter()
+    with connected(idle, reporter) as session:
+        click_once(session.port)
+        assert reporter.phases.count("login") == 1 and "queue" in reporter.phases
+        jobs = idle.jobs()
+        assert [job[1] for job in jobs] == ["RUNNING"] and session.state.host == jobs[0][2]
+        assert not [line for line in idle.processes(LOGIN) if "sshd" not in line]
+        assert any("dls serve" in line for line in idle.processes(jobs[0][2]))
+    with connected(idle) as session:
+        click_once(session.port)
+        assert idle.jobs() == jobs
+    assert stop(idle)
+    assert not idle.jobs()
+    wait_until(lambda: nothing_runs(idle), "the end of all processes")
+    assert not stop(idle)
+
+
+def test_the_server_is_a_child_of_the_batch_script(idle: Cluster) -> None:
+    """The server is in the job's group of processes, with the GPU that Slurm chose."""
+    with connected(idle) as session:
+        node, pid = session.state.host, session.state.pid
+        environment = idle.inside(node, "cat", f"/proc/{pid}/environ").split("\0")
+        assert "CUDA_VISIBLE_DEVICES=0" in environment
+        assert f"SLURM_JOB_ID={session.job.job.id}" in environment  # type: ignore[union-attr]
+        assert "slurm" in idle.inside(node, "cat", f"/proc/{pid}/cgroup")
+
+
+def test_the_end_of_the_server_ends_the_job(idle: Cluster) -> None:
+    """`--stop-server` ends the job at once, so that its GPU is free."""
+    session = connected(idle)
+    session.close(stop_server=True)
+    wait_until(lambda: not idle.jobs(), "the job's end", 20)
+
+
+def test_here_insists_on_the_login_node(idle: Cluster) -> None:
+    """With `--here` the server runs on the login node, and no job is submitted."""
+    with connected(idle, mode="here") as session:
+        click_once(session.port)
+        assert session.state.host == LOGIN and session.job is None and not idle.jobs()
+    assert stop(idle)
+
+
+def test_the_log_and_the_sessions_of_a_job(idle: Cluster) -> None:
+    """`dls logs` and `dls sessions` on the login node show those of the job, and submit none."""
+
+    def dls_command(*words: str) -> str:
+        command = [sys.executable, "-m", "dls", *words[:1], "-F", str(idle.config), *words[1:], HOST]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    with connected(idle) as session:
+        click_once(session.port)
+        assert "serves the region engine" in dls_command("logs")
+        assert "30 x" in (listed := dls_command("sessions")) or "50 x 40 x 30" in listed
+    stop(idle)
+    assert "serves the region engine" in dls_command("logs")
+    assert "50 x 40 x 30" in dls_command("sessions")
+    dls_command("sessions", "--purge", "--yes")
+    assert "No sessions" in dls_command("sessions") and not idle.jobs()
