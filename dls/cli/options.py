@@ -216,6 +216,7 @@ def cluster_options(command: Command) -> Command:
         ),
         click.option("--slurm", "mode", flag_value="slurm", help="Run in a Slurm job even on a host with a GPU."),
         click.option("--time", metavar="DURATION", help="On a cluster: how long the job may run, as 4h or 1-12:00:00."),
+        click.option("--renew", is_flag=True, help="Have the next job ready when the time of one is over."),
         click.option("--partition", metavar="NAME", help="Partition of the cluster."),
         click.option("--account", metavar="NAME", help="Account that the job is charged to."),
         click.option("--qos", metavar="NAME", help="Quality of service of the job."),
@@ -240,7 +241,7 @@ def build_cluster_options(options: dict[str, Any]) -> ClusterOptions:
     """Return the values of the options that `cluster_options` adds."""
     from dls.remote.cluster.options import ClusterOptions
 
-    names = ("time", "partition", "account", "qos", "gres", "cpus", "mem", "constraint", "sbatch_options")
+    names = ("time", "partition", "account", "qos", "gres", "cpus", "mem", "constraint", "sbatch_options", "renew")
     return ClusterOptions(mode=options["mode"] or "auto", **{name: options[name] for name in names})
 
 

@@ -101,6 +101,7 @@ class Cluster:
         self.folder = folder
         self.config = folder / "ssh_config"
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._read_log = 0
         self._munged: subprocess.Popen[bytes] | None = None
         self._lock = LOCK.open("a")
 
@@ -281,8 +282,14 @@ class Cluster:
         text = self.inside(LOGIN, "squeue", "-h", "-u", user, "-t", states, "-o", "%i|%T|%N|%j")
         return [line.split("|") for line in text.splitlines()]
 
+    def logins(self) -> list[str]:
+        """Return the lines of the login node's log with the logins since the last call of `cancel_all`."""
+        lines = (self.folder / "log" / "sshd.log").read_text()[self._read_log :].splitlines()
+        return [line for line in lines if line.startswith("Accepted ")]
+
     def cancel_all(self) -> None:
         """Cancel all jobs, and wait until Slurm has both nodes ready again."""
+        self._read_log = len((self.folder / "log" / "sshd.log").read_text())
         for user in (USER, OTHER_USER):
             self.inside(LOGIN, "scancel", "-u", user, check=False)
         wait_until(lambda: not self.inside(LOGIN, "squeue", "-h"), "the jobs' end")

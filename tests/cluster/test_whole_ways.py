@@ -7,48 +7,11 @@ import sys
 
 import pytest
 
-import dls
-from dls.remote.commands import stop_server
-from dls.remote.progress import Silent
-from dls.remote.ssh.prompts import NoPrompter
-from tests.cluster.lab import HOST, LOGIN, NODES, Cluster, wait_until
+from tests.cluster.lab import HOST, LOGIN, Cluster, wait_until
+from tests.cluster.ways import connected, nothing_runs, stop
 from tests.support.connecting import RecordingReporter, click_once
-from tests.support.processes import free_port
 
 pytestmark = pytest.mark.slow
-
-
-def login_options(cluster: Cluster, **more: object) -> dls.LoginOptions:
-    return dls.LoginOptions(ssh_config=cluster.config, **more)  # type: ignore[arg-type]
-
-
-def connected(
-    cluster: Cluster,
-    reporter: RecordingReporter | None = None,
-    *,
-    server: dls.ServerOptions | None = None,
-    **job: object,
-) -> dls.Session:
-    """Connect to the login node; `job` are options of the job."""
-    return dls.connect(
-        HOST,
-        login=login_options(cluster),
-        cluster=dls.ClusterOptions(**job),  # type: ignore[arg-type]
-        server=server or dls.ServerOptions(),
-        local_port=free_port(),
-        reporter=reporter or RecordingReporter(),
-    )
-
-
-def stop(cluster: Cluster) -> bool:
-    return stop_server(HOST, login_options(cluster), NoPrompter(), Silent())
-
-
-def nothing_runs(cluster: Cluster) -> bool:
-    """Whether the user has no process on any node; sshd's own for a login that has ended are the admin's."""
-    return not any(
-        line for node in (LOGIN, *NODES) for line in cluster.processes(node) if "sshd" not in line or "jobs/" in line
-    )
 
 
 def test_a_click_on_a_cluster_is_answered_in_a_job(idle: Cluster) -> None:

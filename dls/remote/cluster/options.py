@@ -33,6 +33,8 @@ class ClusterOptions:
     """Features that the node must have."""
     sbatch_options: tuple[str, ...] = ()
     """Other options of `sbatch`, each as `name=value` or `name`."""
+    renew: bool = False
+    """Whether a job's successor is submitted before its end, as long as a client is connected."""
 
     @property
     def minutes(self) -> int | None:

@@ -90,15 +90,17 @@ class Route:
         node: str = "",
         may_submit: bool = True,
         waiting: Waiting | None = None,
+        besides: str = "",
     ) -> Deployment:
         """Look at the host, go into a job where the server belongs there, and return the deployment.
 
-        The connection may be one to a login node, to a host of its own, or already inside a job. Raises JobEnded where
-        a job would have to be submitted and `may_submit` is false, and leaves the connection open in an error.
+        The connection may be one to a login node, to a host of its own, or already inside a job; `besides` is the id of
+        a job that is not to be entered, because it ends. Raises JobEnded where a job would have to be submitted and
+        `may_submit` is false, and leaves the connection open in an error.
         """
         report = look(connection, self.login, server, phases, with_scheduler=self.options.mode != "here")
         if self._wants_job(report, connection):
-            placed = self._enter(server, connection, report, phases, may_submit, waiting or Waiting())
+            placed = self._enter(server, connection, report, phases, may_submit, waiting or Waiting(), besides)
             try:
                 return self.deploy(server, placed.inner, phases, reconnecting=reconnecting)
             except BaseException:
@@ -128,6 +130,7 @@ class Route:
         phases: Phases,
         may_submit: bool,
         waiting: Waiting,
+        besides: str,
     ) -> Placed:
         if server.gpu is not None or server.device.startswith("cuda:"):
             raise TargetError(
@@ -138,7 +141,7 @@ class Route:
 
         scheduler = Slurm(report.root)
         with phases("queue", f"Looking for a job on {login.target.label}") as phase:
-            job, found = self._find_or_submit(scheduler, login, may_submit)
+            job, found = self._find_or_submit(scheduler, login, may_submit, besides)
             if job.entrance is None:
                 say = waiting.say or phase.update
                 job = self._wait(scheduler, login, job.id, say, waiting.pause)
@@ -164,12 +167,14 @@ class Route:
                 return self._go_in(scheduler, login, job, report, Phase(Silent()))
         return None
 
-    def _find_or_submit(self, scheduler: Scheduler, login: Connection, may_submit: bool) -> tuple[Job, bool]:
+    def _find_or_submit(
+        self, scheduler: Scheduler, login: Connection, may_submit: bool, besides: str
+    ) -> tuple[Job, bool]:
         """Return the job, and whether it was there already."""
         last = self.placed.job.id if self.placed else ""
         seen = scheduler.look(login, self._key.public, last=last, with_limits=may_submit)
-        if seen.jobs:
-            return seen.jobs[0], True
+        if others := [job for job in seen.jobs if job.id != besides]:
+            return others[0], True
         if not may_submit:
             what = f"The job {last} has ended" if last else "There is no job"
             raise JobEnded(f"{what}: {seen.last_end}." if seen.last_end else f"{what}.")
@@ -177,7 +182,7 @@ class Route:
         if id := scheduler.submit(login, self.options, self._key.public):
             self.submitted = (scheduler, login, id)
         seen = scheduler.look(login, self._key.public, last=id)
-        jobs = [job for job in seen.jobs if job.id == id] or list(seen.jobs)
+        jobs = [job for job in seen.jobs if job.id == id] or [job for job in seen.jobs if job.id != besides]
         if not jobs:
             raise HostError(f"The job {id} ended at once.", f"Its log: log/job-{id}.log in the remote directory.")
         return jobs[0], not id
@@ -191,6 +196,33 @@ class Route:
         pause: Callable[[float], None],
     ) -> Job:
         return queue.wait(scheduler, login, id, self._key.public, say, pause)
+
+    def look_after(self) -> Job | None:
+        """Return the job that was entered as it is now; None where it has ended, or this is no cluster."""
+        if self.placed is None:
+            return None
+        seen = self.placed.scheduler.look(self.placed.login, self._key.public)
+        job = seen.find(self.placed.job.id)
+        if job is not None:
+            self.placed = replace(self.placed, job=job, entered=time.monotonic())
+        return job
+
+    def find_successor(self) -> Job:
+        """Return the job that follows the one that was entered, submitted where there is none yet."""
+        assert self.placed is not None
+        scheduler, login, last = self.placed.scheduler, self.placed.login, self.placed.job.id
+        others = [job for job in scheduler.look(login, self._key.public).jobs if job.id != last]
+        if not others:
+            if id := scheduler.submit(login, self.options, self._key.public, besides=last):
+                self.submitted = (scheduler, login, id)
+            others = [job for job in scheduler.look(login, self._key.public).jobs if job.id != last]
+        if not others:
+            raise HostError("The job's successor ended at once.", "Its log is in the remote directory.")
+        return others[0]
+
+    def describe(self) -> str:
+        """Return where the server runs, to follow a verb: " in the job 7 on gpu01"; empty where that is no job."""
+        return f" in the job {self.placed.job.id} on {self.placed.job.node}" if self.placed else ""
 
     def settle(self) -> None:
         """Leave the job that was submitted to its batch script: a server runs in it, which ends it."""

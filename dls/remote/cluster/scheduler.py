@@ -103,8 +103,11 @@ class Scheduler(Protocol):
     def check(self, options: ClusterOptions, partitions: Iterable[Partition]) -> None:
         """Raise HostError for what no partition allows, so that the job would never start."""
 
-    def submit(self, login: ScriptRunner, options: ClusterOptions, client_key: str) -> str:
-        """Submit a job and return its id; empty where another client has submitted one meanwhile."""
+    def submit(self, login: ScriptRunner, options: ClusterOptions, client_key: str, *, besides: str = "") -> str:
+        """Submit a job and return its id; empty where another client has submitted one meanwhile.
+
+        `besides` is the id of the job whose successor it is.
+        """
 
     def cancel(self, login: ScriptRunner, ids: Iterable[str], *, wait: bool = False) -> list[str]:
         """Cancel the jobs that are still there and return their ids; with `wait` when they have ended."""

@@ -47,9 +47,9 @@ class Slurm:
         if sentence := find_impossible(options, tuple(partitions)):
             raise HostError(sentence, "Ask for less, or name another partition with --partition.")
 
-    def submit(self, login: ScriptRunner, options: ClusterOptions, client_key: str) -> str:
+    def submit(self, login: ScriptRunner, options: ClusterOptions, client_key: str, *, besides: str = "") -> str:
         """Run `sbatch`; raises HostError with Slurm's own words where it refuses the job."""
-        script = submit_script(self.root, options, client_key)
+        script = submit_script(self.root, options, client_key, besides)
         completed = self._run(login, script)
         if completed.status == REFUSED:
             said = completed.stdout.partition("refused\t")[2].strip()
@@ -91,9 +91,10 @@ def look_script(root: str, client_key: str = "", *, last: str = "", with_limits:
     return render("slurm_look", "slurm", "slurm_jobs", "trusted", **values)
 
 
-def submit_script(root: str, options: ClusterOptions, client_key: str) -> str:
-    """Return the script that submits a job unless there is one."""
-    values = {"ROOT": root, "NAME": JOB_NAME, "CLIENT_KEY": client_key, "SCRIPT": batch_script(root)}
+def submit_script(root: str, options: ClusterOptions, client_key: str, besides: str = "") -> str:
+    """Return the script that submits a job unless there is one besides the job with that id."""
+    values = {"ROOT": root, "NAME": JOB_NAME, "CLIENT_KEY": client_key, "BESIDES": besides}
+    values["SCRIPT"] = batch_script(root)
     return render(
         "slurm_submit", "slurm", "slurm_jobs", "trusted", "lock", arguments=sbatch_arguments(options, root), **values
     )
@@ -145,11 +146,17 @@ def parse_look(text: str) -> Look:
     last = next((fields[1] for fields in lines if fields[0] == "last"), "")
     known = {job.id for job in jobs if job}
     return Look(
-        jobs=tuple(job for job in jobs if job),
+        jobs=tuple(sorted((job for job in jobs if job), key=_preference)),
         last_end=ENDS.get(last, ""),
         last_failed=next((said for id, said in failures.items() if id not in known), ""),
         partitions=tuple(filter(None, (_parse_partition(fields[1]) for fields in lines if fields[0] == "partition"))),
     )
+
+
+def _preference(job: Job) -> tuple[bool, bool, float]:
+    """Return what is the smaller the better a job is to have: one that can be entered, and for the longest time."""
+    left = float("inf") if job.seconds_left is None else job.seconds_left
+    return job.entrance is None, job.state is JobState.WAITING, -left
 
 
 def _parse_job(line: str, now: datetime | None, entrances: dict[str, str], failures: dict[str, str]) -> Job | None:

@@ -18,6 +18,7 @@ from dls.remote.progress import NotesReporter, Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.handover import JobWatch
 from dls.remote.tunnel.health import (
     AWAKE_DEADLINE,
     CHECK_SECONDS,
@@ -93,6 +94,7 @@ class Supervisor(threading.Thread):
         self._connection: Connection | None = None
         """The connection that `reconnect` works with; the link may not know it yet."""
         self._is_loss_reported = False
+        self._job_watch = JobWatch(route, link, server, reporter)
 
     def run(self) -> None:
         """Check and restore until `stop` is called, or until there is no point in another attempt."""
@@ -123,6 +125,7 @@ class Supervisor(threading.Thread):
             if self._link.state is LinkState.ASLEEP:
                 self.wait_asleep()
             elif (health := self.check(deadline)) is Health.HEALTHY:
+                self._job_watch.tick()
                 deadline = AWAKE_DEADLINE if self._wait(CHECK_SECONDS) else LINK_DEADLINE
             elif not self._stopped.is_set():
                 self.reconnect(health)
@@ -175,8 +178,8 @@ class Supervisor(threading.Thread):
             elif health is Health.SERVER_HUNG and self._resume_or_kill_server():
                 return
             if self._retry_until_restored():
-                seconds = self._clock.steady() - started
-                self.reporter.link(True, f"Connected to {self._target} again, after {seconds:.0f} s.")
+                seconds, job = self._clock.steady() - started, self._route.describe()
+                self.reporter.link(True, f"Connected to {self._target} again{job}, after {seconds:.0f} s.")
         finally:
             if self._connection is not self._link.endpoint.connection:
                 self._discard_connection()
@@ -213,6 +216,8 @@ class Supervisor(threading.Thread):
             except DlsError as error:
                 if self._stopped.is_set():
                     return False
+                if self._connection is not None and not self._connection.is_active() and self._back_out_of_job():
+                    continue
                 policy.record_failure(error)
                 self._link.handle(Failed(error.message))
                 if not self._is_loss_reported:  # the connection ended while the server was looked for

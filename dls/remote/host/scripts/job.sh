@@ -48,7 +48,7 @@ put pid $$
 
 # Sessions of an ended job are taken up by the next one, maybe on another node: only a lock keeps two servers off one.
 if command -v flock >/dev/null 2>&1; then
-  (exec 8>"$JOB/lock" && flock -n 8) 2>/dev/null || fail "files in $ROOT can't be locked on $(uname -n) (flock)"
+  (exec 8>"$JOB/trial" && flock -n 8) 2>/dev/null || fail "files in $ROOT can't be locked on $(uname -n) (flock)"
 fi
 
 user=$(id -un)
