@@ -23,6 +23,7 @@ from dls.errors import DlsError
 
 if TYPE_CHECKING:
     from dls.remote.host.options import ServerOptions
+    from dls.remote.session import Session
 
 
 @click.command()
@@ -88,8 +89,7 @@ def connect(
                 show_session(console, session)
             session.wait()
         except KeyboardInterrupt:
-            server = "" if stop_server else "; the server keeps running"
-            reporter.note(f"Closing the connection to {session.connection.target.label}{server}.")
+            reporter.note(_describe_end(session, stop_server))
             if as_json:
                 write_event("closed", reason="interrupted")
         except DlsError as error:
@@ -98,6 +98,22 @@ def connect(
             raise
         finally:
             session.close(stop_server=stop_server)
+
+
+def _describe_end(session: Session, stop_server: bool) -> str:
+    """Return what is closed, and what goes on without this command."""
+    closing = f"Closing the connection to {session.connection.target.label}"
+    if stop_server:
+        return f"{closing}."
+    if session.job is None:
+        return f"{closing}; the server keeps running."
+    from dls.remote.cluster.queue import format_seconds
+
+    left = session.job.seconds_left
+    time = "" if left is None else f" for another {format_seconds(left)}"
+    stop = session.login.command("stop", session.target)
+    job = f"the job {session.job.job.id} runs{time}, or until nobody has used it for a while"
+    return f"{closing}; {job}. To end it now: {stop}"
 
 
 def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:

@@ -16,7 +16,7 @@ from dls.remote.carriers.inner import InnerServer
 from dls.remote.cluster.scheduler import Entrance, Job
 from dls.remote.host.scripts import render
 from dls.remote.progress import Phase
-from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.connection import Connection, Prohibited
 from dls.remote.ssh.pinned import KeyPair, open_pinned
 from dls.remote.ssh.pipe_shell import PipeShell
 from dls.remote.ssh.streams import Stream
@@ -38,22 +38,17 @@ def enter(
     connection stays open in an error: NoWayIn, or LinkError where that connection itself was lost.
     """
     assert job.entrance is not None
-    failures = []
-    for open_stream in _list_ways(login, job.entrance):
+    failures: list[str] = []
+    for address in job.entrance.addresses if job.entrance.port else ():
         try:
-            with open_stream as stream:
-                return _log_in(login, stream, job, job.entrance, client_key)
+            return _enter_by_port(login, job, job.entrance, address, client_key)
         except DlsError as error:
-            if not login.is_active():
-                raise
-            failures.append(error.message)
+            _keep(failures, error, login)
     if step:
         try:
             return _enter_by_step(login, job, step, folder, remote_dir, phase)
         except DlsError as error:
-            if not login.is_active():
-                raise
-            failures.append(error.message)
+            _keep(failures, error, login)
     raise NoWayIn(
         f"The job {job.id} runs on {job.node}, but {login.target.label} leads to no SSH server there.",
         "The node needs OpenSSH's server, 7.8 or later, and the login node has to reach its ports.",
@@ -61,13 +56,21 @@ def enter(
     )
 
 
-def _list_ways(login: Connection, entrance: Entrance) -> Iterator[contextlib.AbstractContextManager[Stream]]:
-    if not entrance.port:
-        return
-    for address in entrance.addresses:
-        yield _forwarded(login, address, entrance.port)
-    for address in entrance.addresses:
-        yield _relayed(login, address, entrance.port)
+def _keep(failures: list[str], error: DlsError, login: Connection) -> None:
+    """Note why a way failed; raises the error where the login itself was lost."""
+    if not login.is_active():
+        raise error
+    failures.append(error.message)
+
+
+def _enter_by_port(login: Connection, job: Job, entrance: Entrance, address: str, client_key: KeyPair) -> Connection:
+    """Log in to the node's port: by a relay only where the login node reaches it and may not forward."""
+    try:
+        with _forwarded(login, address, entrance.port) as stream:
+            return _log_in(login, stream, job, entrance, client_key)
+    except Prohibited:
+        with _relayed(login, address, entrance.port) as stream:
+            return _log_in(login, stream, job, entrance, client_key)
 
 
 @contextlib.contextmanager

@@ -142,7 +142,8 @@ def parse_look(text: str) -> Look:
     now = next((_parse_date(fields[1]) for fields in lines if fields[0] == "now"), None)
     entrances = {fields[1]: fields[2] for fields in lines if fields[0] == "entrance" and len(fields) == 3}
     failures = {fields[1]: _clean(fields[2]) for fields in lines if fields[0] == "failed" and len(fields) == 3}
-    jobs = [_parse_job(fields[1], now, entrances, failures) for fields in lines if fields[0] == "job"]
+    places = {fields[1]: fields[2] for fields in lines if fields[0] == "line" and len(fields) == 3}
+    jobs = [_parse_job(fields[1], now, entrances, failures, places) for fields in lines if fields[0] == "job"]
     last = next((fields[1] for fields in lines if fields[0] == "last"), "")
     known = {job.id for job in jobs if job}
     return Look(
@@ -159,7 +160,9 @@ def _preference(job: Job) -> tuple[bool, bool, float]:
     return job.entrance is None, job.state is JobState.WAITING, -left
 
 
-def _parse_job(line: str, now: datetime | None, entrances: dict[str, str], failures: dict[str, str]) -> Job | None:
+def _parse_job(
+    line: str, now: datetime | None, entrances: dict[str, str], failures: dict[str, str], places: dict[str, str]
+) -> Job | None:
     id, state, reason, start, left, node, *_ = [*line.split("|"), *[""] * 6]
     if not re.fullmatch(r"[0-9]{1,18}", id):
         return None
@@ -167,6 +170,7 @@ def _parse_job(line: str, now: datetime | None, entrances: dict[str, str], failu
     found = STATES.get(state, JobState.RUNNING if entrance else JobState.STARTING)
     waits = found is JobState.WAITING
     starts = _parse_date(start)
+    place, _, length = places.get(id, "").partition(" ")
     return Job(
         id=id,
         state=found,
@@ -174,6 +178,8 @@ def _parse_job(line: str, now: datetime | None, entrances: dict[str, str], failu
         node=node if not waits else "",
         seconds_left=None if waits else parse_duration(left),
         starts_in=(starts - now).total_seconds() if waits and starts and now else None,
+        place=_number(place) or None,
+        line=_number(length),
         hopeless=hopeless(reason) if waits else "",
         entrance=entrance,
         failed=failures.get(id, ""),
