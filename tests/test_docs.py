@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"`([\w./]*test_\w+\.py)?(?:::(test_\w+))?`")
 
 
-@pytest.mark.parametrize(("document", "folder"), [("ways-in.md", "tests/ways_in"), ("security-tests.md", "tests")])
+@pytest.mark.parametrize(
+    ("document", "folder"),
+    [("ways-in.md", "tests/ways_in"), ("security-tests.md", "tests"), ("clusters.md", "tests/cluster")],
+)
 def test_each_test_that_a_document_names_exists(document: str, folder: str) -> None:
     """A file's name without a folder is in the document's own folder; `::name` alone is in the file named before."""
     file, found = "", 0

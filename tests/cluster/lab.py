@@ -47,7 +47,6 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=5
 SlurmdParameters=config_overrides
-SlurmdTimeout=10
 ReturnToService=2
 KillWait=5
 GresTypes=gpu

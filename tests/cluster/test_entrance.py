@@ -86,6 +86,20 @@ def test_nobody_else_is_let_into_the_job(idle: Cluster) -> None:
         assert "Permission denied (publickey)" in said
 
 
+def test_a_directory_without_locks(idle: Cluster) -> None:
+    """Where flock does not work on the node, nothing is started there, and the sentence names the directory."""
+    for node in NODES:
+        idle.inside(node, "sh", "-c", "printf '#!/bin/sh\\nexit 1\\n' >/tmp/flock; chmod 755 /tmp/flock")
+        idle.inside(node, "mount", "--bind", "/tmp/flock", "/usr/bin/flock")
+    try:
+        with pytest.raises(dls.HostError, match=r"can't be used: files in .*/\.dls can't be locked on gpu0"):
+            connected(idle)
+        wait_until(lambda: not idle.jobs(), "the job's end")
+    finally:
+        for node in NODES:
+            idle.inside(node, "umount", "/usr/bin/flock")
+
+
 def test_a_directory_that_the_nodes_do_not_share(idle: Cluster) -> None:
     """A remote directory on the login node's own disk ends in a sentence, and its job is cancelled."""
     with pytest.raises(dls.HostError, match=r"can't be used|does not see its folder|ended before"):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import dls
 from tests.cluster.lab import HOST, LOGIN, Cluster, wait_until
 from tests.cluster.ways import connected, nothing_runs, stop
 from tests.support.connecting import RecordingReporter, click_once
@@ -49,6 +50,13 @@ def test_the_end_of_the_server_ends_the_job(idle: Cluster) -> None:
     session = connected(idle)
     session.close(stop_server=True)
     wait_until(lambda: not idle.jobs(), "the job's end", 20)
+
+
+def test_an_idle_server_ends_its_job(idle: Cluster) -> None:
+    """With nobody connected for `--idle`, the server ends and frees its GPU."""
+    with connected(idle, server=dls.ServerOptions(idle_minutes=0.05)) as session:
+        click_once(session.port)
+    wait_until(lambda: not idle.jobs(), "the job's end", 40)
 
 
 def test_here_insists_on_the_login_node(idle: Cluster) -> None:

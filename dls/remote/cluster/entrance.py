@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from dls.errors import ConnectError, DlsError, HostError
+from dls.errors import ConnectError, DlsError, HostError, LinkError
 from dls.remote.carriers.inner import InnerServer
 from dls.remote.cluster.scheduler import Entrance, Job
 from dls.remote.host.scripts import render
@@ -23,6 +24,9 @@ from dls.remote.ssh.streams import Stream
 
 REACH_SECONDS = 6.0
 """Seconds that the login node may take to reach the node's port: a firewall may drop what is sent there."""
+
+STEP_SECONDS = 40.0
+"""Seconds that a step may take until a shell and an SSH server run in it."""
 
 
 class NoWayIn(HostError):
@@ -114,6 +118,17 @@ def _log_in(login: Connection, stream: Stream, job: Job, entrance: Entrance, cli
     )
 
 
+def _deadline(seconds: float) -> Callable[[], None]:
+    """Return what raises LinkError when it is called after so many seconds."""
+    end = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise LinkError(f"The step did not begin within {seconds:.0f} s.")
+
+    return check
+
+
 def _enter_by_step(login: Connection, job: Job, step: str, folder: str, remote_dir: str, phase: Phase) -> Connection:
     """Run an SSH server for this one connection in a step of the job: each request takes some 40 ms more this way."""
     with _closed_in_error(login.open_shell()) as stream:
@@ -124,7 +139,7 @@ def _enter_by_step(login: Connection, job: Job, step: str, folder: str, remote_d
         command = f"env DLS_JOB={shlex.quote(folder)} {step} -c {shlex.quote(stay)}"
         outer.become(f"{render('use_slurm', 'slurm')}\nprintf '%s step\\n' \"$READY\"\nexec {command}")
         target = replace(login.target, label=job.node, host=job.node, port=22, jumps=())
-        shell = PipeShell(target, stream)
+        shell = PipeShell(target, stream, _deadline(STEP_SECONDS))
         shell.start()
         inner = InnerServer(
             kind=login.kind,

@@ -25,7 +25,14 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.options import LoginOptions
 
 if TYPE_CHECKING:
+    from dls.remote.cluster.entrance import NoWayIn
     from dls.remote.ssh.pinned import KeyPair
+
+
+UNREACHABLE_SECONDS = 30.0
+"""Seconds after which a job is ended whose node can't be reached any more."""
+MOST_FRUITLESS = 3
+"""Jobs that are submitted in a row, for one who waits, without one that could be entered."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,11 @@ class Route:
         if self.options.mode not in MODES:
             raise TargetError(f"There is no mode {self.options.mode!r}.", f"Choose one of: {', '.join(MODES)}.")
         _ = self.options.minutes
+
+    _fruitless: int = 0
+    """Jobs that were submitted since one was entered."""
+    _out_of_reach: float | None = None
+    """Since when the job that was entered last can't be entered any more."""
 
     @cached_property
     def _key(self) -> KeyPair:
@@ -137,6 +149,7 @@ class Route:
                 "--gpu and --device cuda:N number the GPUs of one host; in a job Slurm chooses the GPU.",
                 "Leave them out; --gres says which kind, and how many, the job gets.",
             )
+        from dls.remote.cluster.entrance import NoWayIn
         from dls.remote.cluster.slurm import Slurm
 
         scheduler = Slurm(report.root)
@@ -144,12 +157,26 @@ class Route:
             job, found = self._find_or_submit(scheduler, login, may_submit, besides)
             if job.entrance is None:
                 say = waiting.say or phase.update
-                job = self._wait(scheduler, login, job.id, say, waiting.pause)
-            inner = self._go_in(scheduler, login, job, report, phase)
+                job = queue.wait(scheduler, login, job.id, self._key.public, say, waiting.pause)
+            try:
+                inner = self._go_in(scheduler, login, job, report, phase)
+            except NoWayIn as error:
+                raise self._explain_no_way(scheduler, login, job, error) from error
             ends = "" if job.seconds_left is None else f", for another {queue.format_seconds(job.seconds_left)}"
             phase.result = f"{'Found' if found else 'Got'} the job {job.id} on {job.node}{ends}"
         self.placed = Placed(job, scheduler, login, inner, time.monotonic())
+        self._out_of_reach, self._fruitless = None, 0
         return self.placed
+
+    def _explain_no_way(self, scheduler: Scheduler, login: Connection, job: Job, error: NoWayIn) -> DlsError:
+        """End a job that was entered before and can't be any more: Slurm takes minutes to see that a node is dead."""
+        if self.placed is None or self.placed.job.id != job.id:
+            return error
+        since = self._out_of_reach = self._out_of_reach or time.monotonic()
+        if time.monotonic() - since < UNREACHABLE_SECONDS:
+            return error
+        scheduler.cancel(login, [job.id])
+        return HostError(f"The node {job.node} does not answer any more: the job {job.id} was ended.", "Click again.")
 
     def _go_in(self, scheduler: Scheduler, login: Connection, job: Job, report: HostReport, phase: Phase) -> Connection:
         from dls.remote.cluster.entrance import enter
@@ -179,6 +206,10 @@ class Route:
             what = f"The job {last} has ended" if last else "There is no job"
             raise JobEnded(f"{what}: {seen.last_end}." if seen.last_end else f"{what}.")
         scheduler.check(self.options, seen.partitions)
+        if self._fruitless >= MOST_FRUITLESS:
+            self._fruitless = 0
+            raise JobEnded(f"{MOST_FRUITLESS} jobs in a row ended before they could be used.")
+        self._fruitless += 1
         if id := scheduler.submit(login, self.options, self._key.public):
             self.submitted = (scheduler, login, id)
         seen = scheduler.look(login, self._key.public, last=id)
@@ -186,16 +217,6 @@ class Route:
         if not jobs:
             raise HostError(f"The job {id} ended at once.", f"Its log: log/job-{id}.log in the remote directory.")
         return jobs[0], not id
-
-    def _wait(
-        self,
-        scheduler: Scheduler,
-        login: Connection,
-        id: str,
-        say: Callable[[str], None],
-        pause: Callable[[float], None],
-    ) -> Job:
-        return queue.wait(scheduler, login, id, self._key.public, say, pause)
 
     def look_after(self) -> Job | None:
         """Return the job that was entered as it is now; None where it has ended, or this is no cluster."""
