@@ -111,7 +111,7 @@ def test_leaving_says_how_long_the_job_runs_on(idle: Cluster) -> None:
     with Connecting(idle, "--time", "10m") as process:
         wait_until(lambda: any(event["event"] == "ready" for event in process.events()), "ready")
         assert process.interrupt() == 0
-    assert "runs for another 9 min" in process.said() and "dls stop" in process.said()
+    assert "runs for another 10 min" in process.said() and "dls stop" in process.said()
     assert [job[1] for job in idle.jobs()] == ["RUNNING"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -65,6 +66,17 @@ def test_here_insists_on_the_login_node(idle: Cluster) -> None:
         click_once(session.port)
         assert session.state.host == LOGIN and session.job is None and not idle.jobs()
     assert stop(idle)
+
+
+def test_the_doctor_knows_a_cluster(idle: Cluster) -> None:
+    """`dls doctor` says that the server would run in a job, and what the partitions allow."""
+    command = [sys.executable, "-m", "dls", "doctor", "--json", "-F", str(idle.config), HOST]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    texts = [finding["text"] for finding in findings if finding["subject"] == "cluster"]
+    assert texts[0].startswith("Slurm: dls connect runs the server in a job")
+    assert "Partition gpu: gpu:fake:2, up to 1 h." in texts
+    assert not idle.jobs()
 
 
 def test_the_log_and_the_sessions_of_a_job(idle: Cluster) -> None:

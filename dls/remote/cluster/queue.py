@@ -38,7 +38,7 @@ def wait(
         try:
             look = scheduler.look(login, client_key, last=id)
         except SchedulerSilent as error:
-            say(error.message)
+            say(error.message.rstrip("."))
         else:
             job = _check(look, id, scheduler)
             if job.entrance is not None:
@@ -96,7 +96,7 @@ def format_seconds(seconds: float) -> str:
     whole = int(seconds)
     if whole < 120:
         return f"{whole} s"
-    minutes = whole // 60
+    minutes = round(whole / 60)
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)

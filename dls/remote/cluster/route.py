@@ -54,6 +54,13 @@ class Placed:
         left = self.job.seconds_left
         return None if left is None else max(0.0, left - (time.monotonic() - self.entered))
 
+    def describe(self) -> str:
+        """Return the job in words: "12 on gpu07, for another 3 h 58 min"."""
+        left = self.seconds_left
+        return (
+            f"{self.job.id} on {self.job.node}{'' if left is None else f', for another {queue.format_seconds(left)}'}"
+        )
+
 
 @dataclass
 class Waiting:
@@ -111,6 +118,11 @@ class Route:
         `may_submit` is false, and leaves the connection open in an error.
         """
         report = look(connection, self.login, server, phases, with_scheduler=self.options.mode != "here")
+        if not report.job and self.placed is not None and connection is self.placed.inner:
+            raise HostError(
+                f"What runs on {connection.target.label} does not know its job.",
+                "Its sshd has to be OpenSSH 7.8 or later.",
+            )
         if self._wants_job(report, connection):
             placed = self._enter(server, connection, report, phases, may_submit, waiting or Waiting(), besides)
             try:
@@ -162,9 +174,8 @@ class Route:
                 inner = self._go_in(scheduler, login, job, report, phase)
             except NoWayIn as error:
                 raise self._explain_no_way(scheduler, login, job, error) from error
-            ends = "" if job.seconds_left is None else f", for another {queue.format_seconds(job.seconds_left)}"
-            phase.result = f"{'Found' if found else 'Got'} the job {job.id} on {job.node}{ends}"
-        self.placed = Placed(job, scheduler, login, inner, time.monotonic())
+            self.placed = Placed(job, scheduler, login, inner, time.monotonic())
+            phase.result = f"{'Found' if found else 'Got'} the job {self.placed.describe()}"
         self._out_of_reach, self._fruitless = None, 0
         return self.placed
 

@@ -228,8 +228,8 @@ def _parse_partition(line: str) -> Partition | None:
 
 
 def _number(text: str) -> int:
-    found = re.match(r"[0-9]{1,12}", text)
-    return int(found[0]) if found else 0
+    """Return a number; 0, which means unknown, for anything else: `16+` is the least of several kinds of nodes."""
+    return int(text) if re.fullmatch(r"[0-9]{1,12}", text) else 0
 
 
 def _clean(text: str) -> str:
@@ -276,7 +276,7 @@ def _find_missing(options: ClusterOptions, chosen: list[Partition], where: str) 
 
 def has_gres(there: str, wanted: str) -> bool:
     """Return whether a node with these generic resources has the wanted ones: `gpu:1`, `gpu:a100:2`."""
-    nodes = [re.sub(r"\(.*?\)", "", part).split(":") for part in there.split(",") if part]
+    nodes = [part.split(":") for part in re.sub(r"\(.*?\)", "", there).split(",") if part]
     for part in wanted.split(","):
         name, *more = part.split(":")
         count = int(more.pop()) if more and more[-1].isdecimal() else 1

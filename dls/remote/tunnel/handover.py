@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 from dls.errors import DlsError
 from dls.remote.cluster.keeper import JobKeeper
-from dls.remote.cluster.route import Route
+from dls.remote.cluster.route import Route, Waiting
 from dls.remote.host import launch
 from dls.remote.host.options import ServerOptions
 from dls.remote.progress import NotesReporter, Phases, Reporter
 from dls.remote.tunnel.endpoint import Endpoint
-from dls.remote.tunnel.link import Connected, Link, LinkClosed, ServerLost
+from dls.remote.tunnel.link import CLOSED, Connected, Failed, Link, LinkClosed, ServerLost
 
 
 class JobWatch:
@@ -24,6 +25,24 @@ class JobWatch:
         self._reporter = reporter
         self._keeper = JobKeeper(route, reporter)
         self._trouble = ""
+        self._shown = ""
+
+    def waiting(self, stopped: threading.Event) -> Waiting:
+        """Return how a wait in the queue is shown and ended, once the local port is open."""
+
+        def pause(seconds: float) -> None:
+            if stopped.wait(seconds):
+                raise LinkClosed(CLOSED)
+
+        return Waiting(self._show_queue, pause)
+
+    def _show_queue(self, text: str) -> None:
+        """Let requests be refused with the state of the queue, and tell of it when it changes."""
+        self._link.handle(Failed(f"{text}. ITK-SNAP can stay as it is."))
+        state = text.partition(",")[0]
+        if state != self._shown:
+            self._reporter.note(f"{text}.")
+        self._shown = state
 
     def tick(self) -> None:
         """Tell of the job's end in time, and move to its successor; where that fails, it is tried again later."""

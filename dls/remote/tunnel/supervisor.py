@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginError
-from dls.remote.cluster.route import Route, Waiting
+from dls.remote.cluster.route import Route
 from dls.remote.cluster.scheduler import JobEnded
 from dls.remote.host import launch
 from dls.remote.host.options import ServerOptions
@@ -270,7 +270,7 @@ class Supervisor(threading.Thread):
                 reconnecting=True,
                 node=node,
                 may_submit=self._link.demand,
-                waiting=Waiting(self._say_waiting, self._pause),
+                waiting=self._job_watch.waiting(self._stopped),
             )
         except JobEnded as ended:
             why = f"{ended.message} The next click submits another one."
@@ -297,15 +297,6 @@ class Supervisor(threading.Thread):
         """Keep the connection, and start nothing before the next request."""
         self._link.handle(ServerStopped(replace(self._link.endpoint, connection=connection), reason))
         self.reporter.note(note)
-
-    def _say_waiting(self, text: str) -> None:
-        """Let requests be refused with the state of the queue, and show it when it changes."""
-        self._link.handle(Failed(f"{text}. ITK-SNAP can stay as it is."))
-
-    def _pause(self, seconds: float) -> None:
-        """Wait in the queue; raises LinkClosed where the supervisor is to stop."""
-        if self._stopped.wait(seconds):
-            raise LinkClosed(CLOSED)
 
     def wait_asleep(self) -> None:
         """Keep the connection to a host whose server is asleep, and reconnect when the server is needed or is back."""

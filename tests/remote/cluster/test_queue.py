@@ -2,59 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-
 import pytest
 
 from dls.errors import HostError
-from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.queue import describe, format_seconds, wait
-from dls.remote.cluster.scheduler import Entrance, Job, JobState, Look, Partition, SchedulerSilent
-from dls.remote.ssh.shell import Completed
-from dls.remote.ssh.target import Target
+from dls.remote.cluster.scheduler import Entrance, Job, JobState, Look, SchedulerSilent
+from tests.remote.cluster.scripted import Nowhere, Scripted
 
 ENTRANCE = Entrance("ann", ("n",), 1, "k k")
 WAITING = Job("7", JobState.WAITING, reason="waits for a free GPU")
 RUNNING = Job("7", JobState.RUNNING, node="n", entrance=ENTRANCE)
-
-
-@dataclass
-class Scripted:
-    """A scheduler that says what it is told to say, look after look."""
-
-    looks: list[Look | SchedulerSilent]
-    name: str = "Slurm"
-    seen: list[str] = field(default_factory=list)
-
-    def look(self, login: object, client_key: str = "", *, last: str = "", with_limits: bool = False) -> Look:
-        now = self.looks.pop(0)
-        if isinstance(now, SchedulerSilent):
-            raise now
-        return now
-
-    def check(self, options: ClusterOptions, partitions: Iterable[Partition]) -> None: ...
-
-    def submit(self, login: object, options: ClusterOptions, client_key: str, *, besides: str = "") -> str:
-        return ""
-
-    def cancel(self, login: object, ids: Iterable[str], *, wait: bool = False) -> list[str]:
-        return []
-
-    def step(self, id: str) -> str:
-        return ""
-
-
-class Nowhere:
-    """A host on which nothing is run."""
-
-    target = Target("login", "login", 22, "ann")
-
-    def run(self, script: str, **_: object) -> Completed:
-        raise AssertionError
-
-    def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
-        raise AssertionError
 
 
 def waited(*looks: Look | SchedulerSilent) -> tuple[Job, list[str], list[float]]:
@@ -69,7 +26,7 @@ def test_a_scheduler_that_is_silent_for_a_while() -> None:
     """A controller that restarts ends no wait of hours."""
     job, said, _ = waited(SchedulerSilent("Slurm does not answer."), Look((WAITING,)), Look((RUNNING,)))
     assert job is RUNNING
-    assert said == ["Slurm does not answer.", "The job 7 waits for a free GPU"]
+    assert said == ["Slurm does not answer", "The job 7 waits for a free GPU"]
 
 
 def test_the_pauses_grow() -> None:

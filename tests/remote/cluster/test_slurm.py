@@ -100,6 +100,7 @@ def test_what_sbatch_is_asked_for() -> None:
         ("gpu:2", "gpu:2", True),
         ("", "gpu:1", False),
         ("gpu:8,shard:16", "shard:1", True),
+        ("gpu:a100:8(S:0,1)", "gpu:a100:8", True),
     ],
 )
 def test_generic_resources(there: str, wanted: str, has: bool) -> None:

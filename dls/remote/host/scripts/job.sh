@@ -10,6 +10,9 @@
 # shellcheck shell=sh disable=SC1090,SC2154,SC2317
 set -u
 umask 077
+# A site may start jobs without an environment.
+PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
+export PATH
 JOB=$ROOT/jobs/$SLURM_JOB_ID
 make_directories "$ROOT" "$ROOT/jobs" "$JOB" "$ROOT/log"
 cd / || exit 73
@@ -136,7 +139,7 @@ run_server() (
 
 # is_used: whether a client is in the job.
 is_used() {
-  if [ -n "$sshd_pid" ] && [ -n "$(ps -o pid= --ppid "$sshd_pid" 2>/dev/null)" ]; then return 0; fi
+  if [ -n "$sshd_pid" ] && grep -q -s "^PPid:[[:space:]]*$sshd_pid\$" /proc/[0-9]*/status; then return 0; fi
   [ -n "$(find "$JOB/used" -mmin -2 2>/dev/null)" ]
 }
 

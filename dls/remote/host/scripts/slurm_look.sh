@@ -23,6 +23,6 @@ if [ -n "$LAST" ]; then
   [ ! -f "$ROOT/jobs/$LAST/failed" ] || printf 'failed\t%s\t%s\n' "$LAST" "$(head -n 1 "$ROOT/jobs/$LAST/failed")"
 fi
 if [ -n "$WITH_LIMITS" ] && [ -z "$JOBS" ]; then
-  sinfo -h -o '%P|%a|%l|%D|%c|%m|%G|%f' | while IFS= read -r line; do printf 'partition\t%s\n' "$line"; done
+  sinfo -h -e -o '%P|%a|%l|%D|%c|%m|%G|%f' | while IFS= read -r line; do printf 'partition\t%s\n' "$line"; done
 fi
 :
