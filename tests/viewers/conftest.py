@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -66,9 +67,11 @@ class Viewed:
 
     def _sshd(self) -> int:
         config = str(self._host.config.parent / "sshd_config").encode()
+        # sshd writes its command line anew, in a single string.
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            if not is_gone(int(path.parent.name)) and config in path.read_bytes().split(b"\0"):
-                return int(path.parent.name)
+            with contextlib.suppress(OSError):
+                if not is_gone(int(path.parent.name)) and config in path.read_bytes():
+                    return int(path.parent.name)
         raise AssertionError("no sshd")
 
     def stop_server(self) -> None:
