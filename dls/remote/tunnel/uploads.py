@@ -43,6 +43,13 @@ On a faster link the rest is there sooner: the host inflates an image while it a
 While it is asked nothing is sent, because that would delay the question and the request that follows it; such a pause
 of a round trip is nothing to an upload that takes so long.
 """
+LONG_SECONDS = 8.0
+"""Seconds that the rest must take for the sending to pause earlier: while the image is read and its digest is made.
+
+What is sent until the host has answered is on the link before the answer: 1 MB takes 0.4 s of 20 Mbit/s.
+"""
+READ_SECONDS = 0.5
+"""Seconds for which such an upload waits for the client to send the rest of the image."""
 ANSWER_SECONDS = 30.0
 """Seconds that an answer to a question may take; then all is sent."""
 
@@ -131,6 +138,8 @@ class Upload(Outgoing):
         self._request = request
         self._size = body.size or 0
         self._question: Question | None = None
+        self._may_wait = True
+        """Whether the sending has not waited yet for the end of the body."""
         self._sends_all = False
         """Whether nothing more is asked, and all is sent."""
         self._meter = Meter(number, self._size, time.monotonic())
@@ -158,6 +167,8 @@ class Upload(Outgoing):
         if self._sends_all:
             return
         seconds = self._meter.seconds_left(time.monotonic())
+        if seconds > LONG_SECONDS:
+            self._wait_until_read()
         if self._question is None:
             left = self._size - self._meter.progress.sent
             if not self._body.is_complete or left < MIN_LEFT or seconds < ASK_SECONDS:
@@ -166,10 +177,16 @@ class Upload(Outgoing):
                 return
             self._question = Question(lambda: self._link.open_channel(0.0), *image)
             self._question.start()
-        if self._question.is_asked:
+        if self._question.is_asked or seconds > LONG_SECONDS:
             self._question.ended.wait(ANSWER_SECONDS)
         if self._question.is_held:
             raise ImageIsHeld
+
+    def _wait_until_read(self) -> None:
+        """Wait a moment for the end of the body, once."""
+        deadline, self._may_wait = time.monotonic() + READ_SECONDS * self._may_wait, False
+        while not self._body.is_complete and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def _find_image(self) -> tuple[memoryview, ImagePart] | None:
         """Return the body, once it is read, and where the image lies in it; None where all has to be sent."""
