@@ -26,11 +26,12 @@ from dls.errors import (
 
 if TYPE_CHECKING:
     from dls.remote.progress import Reporter
-    from dls.remote.session import LoginOptions, ServerOptions, Session, connect
+    from dls.remote.session import ClusterOptions, LoginOptions, ServerOptions, Session, connect
     from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
 
 __version__ = "0.1.0"
 __all__ = [
+    "ClusterOptions",
     "ConnectError",
     "DlsError",
     "EngineError",
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "ClusterOptions": "dls.remote.session",
     "LoginOptions": "dls.remote.session",
     "NewHostKey": "dls.remote.ssh.prompts",
     "Prompter": "dls.remote.ssh.prompts",

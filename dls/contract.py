@@ -218,6 +218,8 @@ class LaunchFile:
     """Process number of a server that is being ended; the new one waits for it."""
     session_disk: int = 0
     """Bytes that the files of all sessions may take; 0 for the default."""
+    job: str = ""
+    """Folder of the job in which the server runs; empty outside of jobs."""
 
     def dump(self) -> str:
         """Return the text of the launch file."""

@@ -64,10 +64,11 @@ def test_connect_has_everything_that_the_command_has() -> None:
     """Each option of `dls connect` is a field of the options or a parameter, and the other way round."""
     options = {str(each.name) for each in connect.params} - ONLY_COMMAND
     names = {OTHER_NAMES.get(name, name) for name in options}
-    known = {each.name for kind in (dls.LoginOptions, dls.ServerOptions) for each in fields(kind)} - ONLY_LIBRARY
+    kinds = (dls.LoginOptions, dls.ServerOptions, dls.ClusterOptions)
+    known = {each.name for kind in kinds for each in fields(kind)} - ONLY_LIBRARY
     without_unit = {name.removesuffix("_minutes").removesuffix("_days") for name in known}
     assert {name.removesuffix("_minutes").removesuffix("_days") for name in names} == without_unit
     assert set(inspect.signature(dls.connect).parameters) == {
-        "target", "server", "login", "local_port", "local_secret", "prompter", "reporter",
+        "target", "server", "login", "cluster", "local_port", "local_secret", "prompter", "reporter",
     }  # fmt: skip
     assert "stop_server" in inspect.signature(dls.Session.close).parameters

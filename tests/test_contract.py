@@ -95,7 +95,9 @@ def written(folder: Path, state: ServerState) -> Registration:
     return registration
 
 
-@pytest.mark.parametrize("options", [ServerOptions(), ServerOptions(idle_minutes=0, session_ttl_days=1.5, tcp=True)])
+@pytest.mark.parametrize(
+    "options", [ServerOptions(), ServerOptions(idle_minutes=0, session_ttl_days=1.5, session_disk_gib=1.5, tcp=True)]
+)
 def test_the_server_reads_the_launch_file(tmp_path: Path, options: ServerOptions) -> None:
     """The client gives minutes and days; the server gets seconds, and None for never."""
     path = tmp_path / LAUNCH_FILE
@@ -104,8 +106,17 @@ def test_the_server_reads_the_launch_file(tmp_path: Path, options: ServerOptions
     read = from_launch_file(path)
     assert read.launch == file == LaunchFile.parse(path.read_text()) and file.replaces == STATE.pid
     assert read.idle == (options.idle_minutes * 60 or None) and read.session_ttl == options.session_ttl_days * 86400
+    assert read.session_disk == options.session_disk_gib * (1 << 30)
     assert read.uds == tmp_path / "run" / options.key / "server.sock" and read.name == "k"
     assert read.host == ("127.0.0.1" if options.tcp else None) and read.port == 0
+
+
+def test_a_launch_file_of_a_client_that_knows_no_quota(tmp_path: Path) -> None:
+    """The server takes its default, and a server serves clients that ask for another one."""
+    file = json.loads(launch.launch_file(ServerOptions(), plan(tmp_path), "c0de", "/log").dump())
+    del file["session_disk"]
+    assert LaunchFile.parse(json.dumps(file)).session_disk == 0
+    assert ServerOptions(session_disk_gib=5).key == ServerOptions().key
 
 
 def test_every_option_reaches_the_server(tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ NAME = re.compile(r"`([\w./]*test_\w+\.py)?(?:::(test_\w+))?`")
 
 @pytest.mark.parametrize(
     ("document", "folder", "fewest"),
-    [("ways-in.md", "tests/ways_in", 21), ("security-tests.md", "tests", 21), ("viewers.md", "tests/viewers", 4)],
+    [
+        ("ways-in.md", "tests/ways_in", 21),
+        ("security-tests.md", "tests", 21),
+        ("viewers.md", "tests/viewers", 4),
+        ("clusters.md", "tests/cluster", 4),
+    ],
 )
 def test_each_test_that_a_document_names_exists(document: str, folder: str, fewest: int) -> None:
     """A file's name without a folder is in the document's own folder; `::name` alone is in the file named before."""

@@ -8,7 +8,9 @@ import click
 
 from dls.cli.options import (
     INSECURE_NOTE,
+    build_cluster_options,
     build_login_options,
+    cluster_options,
     engine_options,
     login_options,
     session_options,
@@ -21,12 +23,14 @@ from dls.errors import DlsError
 
 if TYPE_CHECKING:
     from dls.remote.host.options import ServerOptions
+    from dls.remote.session import Session
 
 
 @click.command()
 @target_argument
 @login_options
 @engine_options
+@cluster_options
 @click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")
 @click.option(
     "--local-port",
@@ -72,6 +76,7 @@ def connect(
             target,
             server=build_server_options(gpu, options),
             login=login,
+            cluster=build_cluster_options(options),
             local_port=local_port,
             local_secret=local_secret,
             prompter=prompter,
@@ -84,8 +89,7 @@ def connect(
                 show_session(console, session)
             session.wait()
         except KeyboardInterrupt:
-            server = "" if stop_server else "; the server keeps running"
-            reporter.note(f"Closing the connection to {session.connection.target.label}{server}.")
+            reporter.note(_describe_end(session, stop_server))
             if as_json:
                 write_event("closed", reason="interrupted")
         except DlsError as error:
@@ -94,6 +98,22 @@ def connect(
             raise
         finally:
             session.close(stop_server=stop_server)
+
+
+def _describe_end(session: Session, stop_server: bool) -> str:
+    """Return what is closed, and what goes on without this command."""
+    closing = f"Closing the connection to {session.connection.target.label}"
+    if stop_server:
+        return f"{closing}."
+    if session.job is None:
+        return f"{closing}; the server keeps running."
+    from dls.remote.cluster.queue import format_seconds
+
+    left = session.job.seconds_left
+    time = "" if left is None else f" for another {format_seconds(left)}"
+    stop = session.login.command("stop", session.target)
+    job = f"the job {session.job.job.id} runs{time}, or until nobody has used it for a while"
+    return f"{closing}; {job}. To end it now: {stop}"
 
 
 def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:

@@ -162,6 +162,7 @@ def ready_fields(session: Session) -> dict[str, Any]:
         "device": session.state.device,
         "log": session.state.log,
         "pid": session.state.pid,
+        "job": session.job and session.job.job.id,
         "seconds": {name: round(seconds, 3) for name, seconds in session.seconds.items()},
     }
 
@@ -208,6 +209,8 @@ def list_facts(session: Session) -> list[tuple[str, str]]:
     facts = [("Engine", f"{state.engine} on {state.device}")]
     if session.report.gpus:
         facts.append(("GPU", "; ".join(str(gpu) for gpu in session.report.gpus)))
+    if session.job is not None:
+        facts.append(("Job", session.job.describe()))
     stop = login.command("stop", session.target)
     access = "It asks for the secret, which keeps other users of this computer out."
     if session.local_secret is None:

@@ -36,13 +36,17 @@ class JsonReporter:
 
     def __init__(self, reporter: Closeable) -> None:
         self._console = reporter
+        self._phase = ""
 
     def begin(self, phase: str, text: str) -> None:
         """Show on the console that a phase has started."""
+        self._phase = phase
         self._console.begin(phase, text)
 
     def update(self, text: str) -> None:
-        """Show the progress of the phase on the console."""
+        """Show the progress of the phase on the console; that of the queue, which can take hours, is written too."""
+        if self._phase == "queue":
+            write_event("queue", text=text)
         self._console.update(text)
 
     def done(self, phase: str, text: str, seconds: float) -> None:

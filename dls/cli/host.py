@@ -85,7 +85,7 @@ def sessions(
         raise TargetError("There is no terminal to confirm the removal of sessions at.", "Confirm it with --yes.")
     with (
         terminal() as (_, reporter, prompter),
-        host(target, build_login_options(options), prompter, reporter) as (connection, report),
+        host(target, build_login_options(options), prompter, reporter, enters_job=True) as (connection, report),
     ):
         found, total = list_sessions(connection, report, session_dir)
         chosen = [session for session in found if not names or any(session.id.startswith(name) for name in names)]

@@ -17,6 +17,7 @@ from dls.errors import TargetError
 from dls.remote.ssh.options import CARRIERS, LoginOptions
 
 if TYPE_CHECKING:
+    from dls.remote.cluster.options import ClusterOptions
     from dls.weights import ModelSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -211,6 +212,43 @@ def session_options(command: Command) -> Command:
         ),
     ]
     return _add_options(command, options)
+
+
+def cluster_options(command: Command) -> Command:
+    """Add the options of the job in which the server runs on a cluster."""
+    options = [
+        click.option(
+            "--here", "mode", flag_value="here", help="On a cluster: run on the login node itself, not in a job."
+        ),
+        click.option("--slurm", "mode", flag_value="slurm", help="Run in a Slurm job even on a host with a GPU."),
+        click.option("--time", metavar="DURATION", help="On a cluster: how long the job may run, as 4h or 1-12:00:00."),
+        click.option("--renew", is_flag=True, help="Have the next job ready when the time of one is over."),
+        click.option("--partition", metavar="NAME", help="Partition of the cluster."),
+        click.option("--account", metavar="NAME", help="Account that the job is charged to."),
+        click.option("--qos", metavar="NAME", help="Quality of service of the job."),
+        click.option(
+            "--gres", default="gpu:1", show_default=True, help="GPUs of the job, as gpu:a100:1; none for none."
+        ),
+        click.option("--cpus", type=click.IntRange(1), help="CPUs of the job."),
+        click.option("--mem", metavar="SIZE", help="Memory of the job, as 16G."),
+        click.option("--constraint", metavar="FEATURE", help="Feature that the job's node must have."),
+        click.option(
+            "--sbatch-option",
+            "sbatch_options",
+            multiple=True,
+            metavar="NAME[=VALUE]",
+            help="Another option of sbatch, as reservation=course; may be given several times.",
+        ),
+    ]
+    return _add_options(command, options)
+
+
+def build_cluster_options(options: dict[str, Any]) -> ClusterOptions:
+    """Return the values of the options that `cluster_options` adds."""
+    from dls.remote.cluster.options import ClusterOptions
+
+    names = ("time", "partition", "account", "qos", "gres", "cpus", "mem", "constraint", "sbatch_options", "renew")
+    return ClusterOptions(mode=options["mode"] or "auto", **{name: options[name] for name in names})
 
 
 def check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:

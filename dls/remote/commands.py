@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from dls.errors import DlsError, LaunchError
+from dls.remote.cluster.options import ClusterOptions
 from dls.remote.host import landing, launch
 from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.keychain import KeychainPrompter, forget
@@ -17,20 +18,24 @@ from dls.remote.ssh.prompts import Prompter
 
 @contextlib.contextmanager
 def host(
-    target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter
+    target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter, *, enters_job: bool = False
 ) -> Iterator[tuple[Connection, HostReport]]:
     """Log in to the host and look for its servers; yields the connection, closed at the end, and the report.
 
-    Where the login landed on another host than that of the server, the connection goes on to that one.
+    Where the login landed on another host than that of the server, the connection goes on to that one; with
+    `enters_job` it goes on into a job that runs. No job is submitted.
     """
     keychain = KeychainPrompter(prompter, saves=login.save_password)
     with contextlib.ExitStack() as cleanup:
         connection = log_in(target, login, keychain, Phases(reporter))
         cleanup.callback(connection.close)
         keychain.login_accepted()
-        report = probe(connection, login.remote_dir, Depth.SERVERS)
+        report = probe(connection, login.remote_dir, Depth.SERVERS, with_scheduler=True)
+        if report.scheduler and enters_job and (inner := _enter_job(connection, login, report)):
+            connection, report = inner, probe(inner, login.remote_dir, Depth.SERVERS)
+            cleanup.callback(connection.close)
         node = landing.find_node(report, {record.key for record in report.elsewhere}, connection.target.host)
-        if node and not report.servers:
+        if node and not report.servers and not report.job:
             try:
                 there = landing.log_in_there(connection, node)
             except DlsError as error:
@@ -42,14 +47,37 @@ def host(
         yield connection, report
 
 
+def _enter_job(connection: Connection, login: LoginOptions, report: HostReport) -> Connection | None:
+    """Return a connection into the job that runs, or None where there is none, or no way into it."""
+    from dls.remote.cluster.route import Route
+
+    with contextlib.suppress(DlsError):
+        return Route(ClusterOptions(), login).enter_running(connection, report)
+    return None
+
+
+def _end_jobs(connection: Connection, report: HostReport, reporter: Reporter) -> bool:
+    """End the jobs of this user that are ours, also those that wait; return False when there were none."""
+    from dls.remote.cluster.slurm import Slurm
+
+    scheduler = Slurm(report.root)
+    jobs = scheduler.look(connection).jobs
+    for job in jobs:
+        with Phases(reporter)("stop", f"Ending the job {job.id}") as phase:
+            scheduler.cancel(connection, [job.id], wait=True)
+            phase.result = f"Ended the job {job.id}{job.node and f' on {job.node}'}; its sessions stay"
+    return bool(jobs)
+
+
 def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: Reporter) -> bool:
-    """End the servers on the host; return False when none was running."""
+    """End the servers on the host, and the jobs on a cluster; return False when none was running."""
     with host(target, login, prompter, reporter) as (connection, report):
         for state in report.servers:
             with Phases(reporter)("stop", "Ending the server") as phase:
                 launch.stop(connection, state)
                 phase.result = f"Ended the server ({state.engine}); its sessions stay"
-    return bool(report.servers)
+        had_jobs = bool(report.scheduler) and _end_jobs(connection, report, reporter)
+    return bool(report.servers) or had_jobs
 
 
 def read_log(
@@ -68,6 +96,8 @@ def read_log(
     """
     with host(target, login, prompter, reporter) as (connection, report):
         path = report.servers[0].log if report.servers else launch.log_path(report)
+        if report.scheduler and not report.servers:
+            path = connection.run(launch.newest_log_script(report), timeout=30).stdout.strip() or path
         completed = connection.run(launch.log_script(path, lines, follow), on_line=write)
     if completed.status:
         raise LaunchError(f"There is no server log on {connection.target.label}.", "Connect first: dls connect.")

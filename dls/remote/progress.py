@@ -98,6 +98,22 @@ class Silent:
         """Do nothing."""
 
 
+class NotesReporter(Silent):
+    """Passes on the notes and the beginning of an installation, and leaves out the other phases."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def begin(self, phase: str, text: str) -> None:
+        """Show that something is installed, which can take minutes."""
+        if phase == "install":
+            self._reporter.note(f"{text} …")
+
+    def note(self, text: str) -> None:
+        """Show the note."""
+        self._reporter.note(text)
+
+
 @dataclass
 class Phase:
     """The current phase; set `result` to the text to show when it has succeeded."""

@@ -10,9 +10,11 @@ from types import TracebackType
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import server_field
+from dls.errors import LinkError
 from dls.remote import web_proxy
+from dls.remote.cluster.options import ClusterOptions
+from dls.remote.cluster.route import Placed, Route
 from dls.remote.host import launch
-from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
@@ -47,6 +49,7 @@ class Session:
         listener: Listener,
         supervisor: Supervisor,
         prompter: ThreadedPrompter,
+        route: Route,
         local_secret: str | None = None,
         serves_viewers: bool = False,
     ) -> None:
@@ -65,6 +68,8 @@ class Session:
         self._listener = listener
         self._supervisor = supervisor
         self._prompter = prompter
+        self._route = route
+        self._reporter = supervisor.reporter
 
     def __repr__(self) -> str:
         return f"<dls.Session {self.target} at localhost:{self.port}: {self._link.state.value}>"
@@ -78,6 +83,11 @@ class Session:
     def state(self) -> ServerState:
         """The current server, as its state file describes it."""
         return self._link.endpoint.state
+
+    @property
+    def job(self) -> Placed | None:
+        """The job in which the server runs, or ran last; None on a host without a scheduler of jobs."""
+        return self._route.placed
 
     @property
     def is_up(self) -> bool:
@@ -119,12 +129,15 @@ class Session:
         A reconnection under way is abandoned: what it still opens, it closes itself.
         """
         self._prompter.close(LinkClosed(CLOSED))
+        _abandon_job(self._route, self._reporter)
         self._supervisor.stop()
         self._link.handle(Closed())
         self._listener.close()
         try:
             if stop_server and self.connection.is_active():
-                launch.stop(self.connection, self.state)
+                # A job ends with its server, and this connection with the job.
+                with contextlib.suppress(*([LinkError] if self.job else [])):
+                    launch.stop(self.connection, self.state)
         finally:
             self.connection.close()
             if threading.current_thread() is not self._supervisor:  # where a reporter closes the session
@@ -144,6 +157,7 @@ def connect(
     *,
     server: ServerOptions = ServerOptions(),  # noqa: B008 - frozen, as are the login options
     login: LoginOptions = LoginOptions(),  # noqa: B008
+    cluster: ClusterOptions = ClusterOptions(),  # noqa: B008
     local_port: int | None = None,
     local_secret: bool | str = False,
     prompter: Prompter | None = None,
@@ -151,12 +165,15 @@ def connect(
 ) -> Session:
     """Start a segmentation server on the host, or find the one that runs, and open a local port that leads to it.
 
+    On a login node of a cluster, the server runs in a job, which has what `cluster` asks for.
+
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
     it. Questions of the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a
     DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
     """
     requirements(server.engine)
+    route = Route(cluster, login)
     secret = choose_secret(local_secret)
     keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
@@ -167,10 +184,12 @@ def connect(
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
-        login = replace(login, carrier="openssh")  # a login that paramiko can't do is not tried again and again
+        # A login that paramiko can't do is not tried again and again.
+        login = route.login = replace(login, carrier="openssh")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(connection.close)
-        deployment = Deployment.probe(login, server, connection, phases)
+        cleanup.callback(_abandon_job, route, phases.reporter)
+        deployment = route.deploy(server, connection, phases)
         connection = deployment.connection
         cleanup.callback(connection.close)
         state = deployment.find_or_start()
@@ -181,15 +200,22 @@ def connect(
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
+        route.settle()
         cleanup.pop_all()
-    supervisor = Supervisor(target, login, server, link, questions, cache, phases.reporter)
+    supervisor = Supervisor(target, login, server, route, link, questions, cache, phases.reporter)
     session = Session(
         target, login, deployment.report, phases.seconds,
-        link=link, listener=listener, supervisor=supervisor, prompter=questions,
+        link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
         local_secret=secret, serves_viewers=server.serves_viewers,
     )  # fmt: skip
     supervisor.start()
     return session
+
+
+def _abandon_job(route: Route, reporter: Reporter) -> None:
+    """Cancel the job that was submitted for a connection that failed: nobody else would use it."""
+    if id := route.abandon():
+        reporter.note(f"Cancelled the job {id}.")
 
 
 def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, phases: Phases) -> Listener:
@@ -201,4 +227,4 @@ def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, pha
     return listener
 
 
-__all__ = ["LoginOptions", "ServerOptions", "Session", "connect"]
+__all__ = ["ClusterOptions", "LoginOptions", "ServerOptions", "Session", "connect"]

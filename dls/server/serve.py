@@ -72,7 +72,8 @@ def serve(options: ServeOptions, on_ready: ReadyCallback, child: EngineChild | N
     with contextlib.ExitStack() as stack:
         folders = choose_folders(options.session_dir, options.name)
         sessions = SessionStore(folders, options.session_ttl, options.session_disk).open()
-        if options.launch is not None:
+        # In a job, the batch script starts the servers, and a successor gets ready while this one still runs.
+        if options.launch is not None and not options.launch.job:
             # The lock is not in the run directory: if a cleanup program removed it there, a second server would start.
             wait = REPLACED_SECONDS if options.launch.replaces else 0.0
             stack.enter_context(locks.exclusive(folders.home / f"{options.launch.request}.lock", wait))

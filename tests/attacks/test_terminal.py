@@ -109,7 +109,7 @@ def session() -> Any:
         connection=SimpleNamespace(target=SimpleNamespace(label=HOSTILE)),
         state=SimpleNamespace(engine=HOSTILE, device=HOSTILE, log=HOSTILE, pid=1),
         report=SimpleNamespace(gpus=(Gpu(0, HOSTILE, 1, 1, ""),)),
-        login=SimpleNamespace(command=lambda *words: HOSTILE),
+        login=SimpleNamespace(command=lambda *words: HOSTILE), job=None,
         seconds={}, target=HOSTILE, server_field="localhost", port=1, url="", local_secret=None, serves_viewers=True,
     )  # fmt: skip
 

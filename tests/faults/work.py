@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from dls.server.volume import Box, Geometry, Mask, Prompt, Volume
 from tests.support.itksnap import Answer, ItkSnap
 from tests.support.synthetic import ellipsoid, noisy
 
+W = TypeVar("W", bound="Work")
 Place = tuple[int, int, int]
 """A voxel: z, y, x."""
 STROKE = 10
@@ -42,7 +43,7 @@ class Work(ABC):
         """What the annotator saw before a call was made again."""
         self.clicks = 0
 
-    def begin(self) -> Work:
+    def begin(self: W) -> W:
         """Begin a session, send the image and click once."""
         self._start()
         self.upload()

@@ -67,7 +67,7 @@ class CuttableChannel(Channel):
         try:
             self._sock.sendall(data)
             if self.sent_bytes == self._cut_sending:
-                self._sock.close()
+                self._sock.shutdown(socket.SHUT_RDWR)
                 raise OSError("cut")
         except OSError as error:
             raise ChannelError("The channel was closed.") from error

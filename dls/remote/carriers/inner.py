@@ -78,7 +78,7 @@ class InnerServer:
         connection = open_pinned(
             replace(target, user=user),
             stream,
-            host_key,
+            host_key.public,
             client_key,
             kind=self.kind,
             credential=self.credential,

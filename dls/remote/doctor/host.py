@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 
 from dls.errors import DlsError, ForwardError, HostError
+from dls.remote.cluster.queue import format_seconds
+from dls.remote.cluster.slurm import Slurm
 from dls.remote.doctor.findings import Findings
 from dls.remote.host import install, status
 from dls.remote.host.options import ServerOptions, choose_gpu
@@ -32,6 +34,8 @@ def examine(connection: Connection, remote_dir: str, server: ServerOptions, find
         return
     took = (time.monotonic() - started) * 1000
     findings.ok("shell", f"{report.hostname}, {report.system} {report.machine}: answered in {took:.0f} ms.")
+    with _guard("cluster", connection, findings):
+        _look_at_cluster(connection, remote_dir, findings)
     _describe(report, server, findings)
     is_installed = _plan(report, server, findings)
     with _guard("forwarding", connection, findings):
@@ -51,6 +55,20 @@ def _guard(subject: str, connection: Connection, findings: Findings) -> Iterator
             findings.fail(subject, error)
         else:
             findings.unknown(subject, f"Not found out: {error.message}")
+
+
+def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings) -> None:
+    """Say where jobs can be submitted; what else is looked at is the login node's own then."""
+    report = probe(connection, remote_dir, Depth.SERVERS, with_scheduler=True)
+    if not report.scheduler or report.has_gpu_device:
+        return
+    look = Slurm(report.root).look(connection, with_limits=True)
+    findings.ok("cluster", "Slurm: dls connect runs the server in a job, on a node. What follows is the login node's.")
+    for job in look.jobs:
+        findings.ok("cluster", f"The job {job.id} {job.reason or f'runs on {job.node}'}; dls connect would find it.")
+    for partition in look.partitions:
+        limit = "no limit of time" if partition.minutes is None else f"up to {format_seconds(60 * partition.minutes)}"
+        findings.ok("cluster", f"Partition {partition.name}: {partition.gres or 'no GPUs'}, {limit}.")
 
 
 def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> None:

@@ -66,15 +66,17 @@ class Deployment:
         *,
         reconnecting: bool = False,
         node: str = "",
+        report: HostReport | None = None,
     ) -> Deployment:
         """Probe the host, and go on to the one where the server runs, if the login landed on another one.
 
-        Set `reconnecting` after a lost link: a server that runs another release is then accepted. `node` is the name
-        of the host of the server that was used before; raises LinkError where it runs there still, out of reach.
+        `report` is a probe that was made already. Set `reconnecting` after a lost link: a server that runs another
+        release is then accepted. `node` is the name of the host of the server that was used before; raises LinkError
+        where it runs there still, out of reach.
         """
-        report = _probe(connection, login, options, phases, Depth.SERVER)
+        report = report or look(connection, login, options, phases)
         deployment = cls(login, options, connection, phases, Code.installed(), report, reconnecting=reconnecting)
-        keys = {accepted.key for accepted in deployment._accepted}
+        keys = set() if report.job else {accepted.key for accepted in deployment._accepted}
         if there := landing.find_node(report, keys, connection.target.host, node):
             deployment._go_to(there)
         return deployment
@@ -188,7 +190,7 @@ class Deployment:
         return self._reinstall(options)
 
     def _probe_again(self, depth: Depth) -> None:
-        self.report = _probe(self.connection, self._login, self._options, self._phases, depth)
+        self.report = look(self.connection, self._login, self._options, self._phases, depth)
 
     def _reinstall(self, options: ServerOptions, replaced: ServerState | None = None) -> ServerState:
         self._phases.reporter.note("The installation there is damaged: installing it again.")
@@ -246,7 +248,7 @@ class Deployment:
     def _launch(
         self, options: ServerOptions, plan: install.InstallPlan, replaced: ServerState | None = None
     ) -> ServerState:
-        gpu = choose_gpu(self.report.gpus, options)
+        gpu = None if self.report.job else choose_gpu(self.report.gpus, options)
         with self._phases("launch", "Starting the server" if replaced is None else REPLACING) as phase:
             state = launch.launch(self.connection, self.report, plan, options, self._code.key, gpu, replaced)
             self.report = replace(self.report, servers=(state,))
@@ -307,12 +309,19 @@ class Deployment:
         return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
 
 
-def _probe(
-    connection: Connection, login: LoginOptions, options: ServerOptions, phases: Phases, depth: Depth
+def look(
+    connection: Connection,
+    login: LoginOptions,
+    options: ServerOptions,
+    phases: Phases,
+    depth: Depth = Depth.SERVER,
+    *,
+    with_scheduler: bool = False,
 ) -> HostReport:
+    """Run the phase "probe"; `with_scheduler` lets it stop early on a host from which the server goes into a job."""
     with phases("probe", f"Looking at {connection.target.label}") as phase:
-        needed = requirements(options.engine).disk_mib
-        report = probe(connection, login.remote_dir, depth, with_gpus=options.needs_gpus, disk_mib=needed)
+        gpus, mib = options.needs_gpus, requirements(options.engine).disk_mib
+        report = probe(connection, login.remote_dir, depth, with_gpus=gpus, disk_mib=mib, with_scheduler=with_scheduler)
         phase.result = _describe(report)
     if report.gpus_hang:
         phases.reporter.note(
@@ -332,6 +341,8 @@ def _describe(report: HostReport) -> str:
         parts.append("; ".join(str(gpu) for gpu in report.gpus))
     elif report.knows_gpus and not report.gpus_hang:
         parts.append("no NVIDIA GPU")
+    if report.scheduler:
+        parts.append("Slurm")
     if report.servers:
         parts.append("a server is running")
     return ", ".join(parts)

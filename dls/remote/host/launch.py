@@ -71,6 +71,7 @@ def launch_file(
     log: str,
     replaced: ServerState | None = None,
     record: str = "",
+    job: str = "",
 ) -> LaunchFile:
     """Return the launch file of a server with these options; in seconds and bytes; `record` is a file's path."""
     run = options.run_dir(plan.run_dir)
@@ -90,12 +91,13 @@ def launch_file(
         log=log,
         record=record,
         replaces=replaced.pid if replaced else 0,
+        job=job,
         **fields,
     )
 
 
 def launch_script(plan: InstallPlan, file: LaunchFile, gpu: Gpu | None) -> str:
-    """Return the script that starts the server detached and prints its state file.
+    """Return the script that starts the server, detached or in its job, and prints its state file.
 
     A server that it replaces ends meanwhile: the new one has much to import before it needs the other one's place.
     """
@@ -110,6 +112,7 @@ def launch_script(plan: InstallPlan, file: LaunchFile, gpu: Gpu | None) -> str:
         ROOT=plan.root,
         RECORD_MINUTES=RECORD_MINUTES,
         RUN=file.run_dir,
+        JOB=file.job,
         LOG=file.log,
         REPLACES=file.replaces,
         OPTIONS_KEY=file.request,
@@ -139,12 +142,13 @@ def launch(
 ) -> ServerState:
     """Start the server on the host and return its state, or raise LaunchError with the log's last lines.
 
-    Raises Changed when the code or the environment there is not as it was made, and HostError for a directory that
-    another user made or can change.
+    In a job, the scheduler has chosen the GPU, and the server is found by the job: it leaves no record. Raises Changed
+    when the code or the environment there is not as it was made, and HostError for a directory that another user made
+    or can change.
     """
     record = ServerRecord.of(report.hostname, options.key, connection.target.host)
-    path = f"{report.root}/hosts/{record.file_name}"
-    file = launch_file(options, plan, code_key, log_path(report), replaced, path)
+    path = "" if report.job else f"{report.root}/hosts/{record.file_name}"
+    file = launch_file(options, plan, code_key, log_path(report), replaced, path, report.job)
     completed = connection.run(launch_script(plan, file, gpu), timeout=READY_SECONDS + 30)
     where = connection.target.label
     raise_refusal(where, completed, plan.run_dir)
@@ -230,6 +234,11 @@ def stop(connection: Connection, state: ServerState) -> None:
 def log_path(report: HostReport) -> str:
     """Return the path of the server's log; it names the host, since several hosts may share a home."""
     return f"{report.root}/log/server-{report.hostname}.log"
+
+
+def newest_log_script(report: HostReport) -> str:
+    """Return the script that prints the path of the server's log that was written last, on whatever host it runs."""
+    return render("newest_log", FOLDER=f"{report.root}/log")
 
 
 def log_script(path: str, lines: int, follow: bool) -> str:

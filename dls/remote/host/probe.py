@@ -131,6 +131,12 @@ class HostReport:
     """Other directories that would do; looked for only where the remote directory does not."""
     gpus_hang: bool = False
     """Whether `nvidia-smi` was asked and did not answer."""
+    scheduler: str = ""
+    """What jobs are submitted to on this host, `slurm`; empty for nothing, and where it was not looked for."""
+    has_gpu_device: bool = False
+    """Whether a host with a scheduler has a GPU of its own."""
+    job: str = ""
+    """The folder of the job in which the probe ran; empty outside of jobs."""
 
     @property
     def platform(self) -> str:
@@ -151,7 +157,9 @@ class Depth(enum.IntEnum):
     """Look for everything."""
 
 
-def script(remote_dir: str, depth: Depth, *, with_gpus: bool = True, disk_mib: int = 0) -> str:
+def script(
+    remote_dir: str, depth: Depth, *, with_gpus: bool = True, disk_mib: int = 0, with_scheduler: bool = False
+) -> str:
     """Return the probe's script; each line of its output is a name, a tab and a value.
 
     The search for Pythons and GPUs takes most of its time (`nvidia-smi` alone up to a second).
@@ -165,12 +173,14 @@ def script(remote_dir: str, depth: Depth, *, with_gpus: bool = True, disk_mib: i
         "storage",
         "sharing",
         "gpus",
+        "scheduler",
         REMOTE_DIR=remote_dir,
         KEY=_key(remote_dir),
         DEPTH=int(depth),
         DISK_MIB=disk_mib,
         RECORD_MINUTES=RECORD_MINUTES,
         WITH_GPUS="1" if with_gpus else "",
+        WITH_SCHEDULER="1" if with_scheduler else "",
         GPU_SECONDS=GPU_SECONDS,
         QUERY=gpus.query(),
         OLD_QUERY=gpus.query(gpus.FIELDS[:-1]),
@@ -190,7 +200,7 @@ def parse(text: str, remote_dir: str) -> HostReport:
             values.setdefault(name, []).append(value)
     one = {name: _fact(values, name) for name in ("system", "machine", "hostname", "home", "uid", "root")}
     uid = _read_uid(one["uid"])
-    filesystem = values.get("filesystem", [""])[0]
+    filesystem, temporary, job = (values.get(name, [""])[0] for name in ("filesystem", "temporary", "job"))
     states = [ServerState.parse(*_split(value)) for value in values.get("state", [])]
     return HostReport(
         system=one["system"],
@@ -200,9 +210,9 @@ def parse(text: str, remote_dir: str) -> HostReport:
         home=one["home"],
         uid=uid,
         root=one["root"],
-        run_dir=run_dir(
-            remote_dir, one["root"], uid, filesystem, values.get("temporary", [""])[0], is_taken="taken" in values
-        ),
+        run_dir=temporary
+        if job
+        else run_dir(remote_dir, one["root"], uid, filesystem, temporary, is_taken="taken" in values),
         remote_key=_key(remote_dir),
         filesystem=filesystem,
         free_mib=_number(values.get("free", [""])[0]) // 1024,
@@ -219,6 +229,9 @@ def parse(text: str, remote_dir: str) -> HostReport:
         storage=values.get("storage", [""])[0],
         places=tuple(_places(values.get("place", []))),
         gpus_hang="hangs" in values,
+        scheduler=values.get("scheduler", [""])[0],
+        has_gpu_device="gpu_device" in values,
+        job=job,
     )
 
 
@@ -306,11 +319,12 @@ def probe(
     *,
     with_gpus: bool = True,
     disk_mib: int = 0,
+    with_scheduler: bool = False,
 ) -> HostReport:
     """Run the probe on the host, in one exec.
 
     `with_gpus` lets it ask for the GPUs, and `disk_mib` is the space that an installation needs, where the depth
-    reaches them.
+    reaches them. `with_scheduler` lets it look for a scheduler of jobs, and stop where one is and no GPU.
     """
-    completed = connection.run(script(remote_dir, depth, with_gpus=with_gpus, disk_mib=disk_mib), timeout=60)
-    return parse(completed.stdout, remote_dir)
+    text = script(remote_dir, depth, with_gpus=with_gpus, disk_mib=disk_mib, with_scheduler=with_scheduler)
+    return parse(connection.run(text, timeout=60).stdout, remote_dir)

@@ -38,7 +38,16 @@ def list_folders(report: HostReport, session_dir: str | None) -> list[list[str]]
     if session_dir is not None and session_dir.startswith("~/"):
         session_dir = f"{report.home}/{session_dir[2:]}"
     first = [*session_folders(report.uid, report.remote_key, session_dir)]
-    return [first] if session_dir is not None else [first, [second_session_folder(report.home, report.remote_key)]]
+    if session_dir is not None:
+        return [first]
+    in_jobs = [*session_folders(report.uid, report.remote_key, job_session_dir(report.root))]
+    is_cluster = report.scheduler or report.job
+    return [first, [second_session_folder(report.home, report.remote_key)], *([in_jobs] if is_cluster else [])]
+
+
+def job_session_dir(root: str) -> str:
+    """Return the folder for sessions of servers in jobs: in the remote directory, which all nodes share."""
+    return f"{root}/sessions"
 
 
 def list_script(folders: list[str]) -> str:
@@ -82,7 +91,7 @@ def list_sessions(
 ) -> tuple[list[StoredSession], int]:
     """Return the sessions on the host, the one that was used last first, and the KiB that all take together."""
     places = list_folders(report, session_dir)
-    text = "".join(connection.run(list_script(folders), timeout=60).stdout for folders in places)
+    text = "\n".join(connection.run(list_script(folders), timeout=60).stdout for folders in places)
     return read_list(text), read_total(text)
 
 

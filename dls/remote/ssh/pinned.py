@@ -51,7 +51,7 @@ class KeyPair:
 def open_pinned(
     target: Target,
     stream: Stream,
-    host_key: KeyPair,
+    host_key: str,
     client_key: KeyPair,
     *,
     kind: str,
@@ -61,7 +61,8 @@ def open_pinned(
 ) -> Connection:
     """Log in over the stream as the target's user; raises HostKeyError where another server answers.
 
-    `carriers` are closed with the connection, and stay open in an error.
+    `host_key` is the server's public key, as a line of authorized_keys has it. `carriers` are closed with the
+    connection, and stay open in an error.
     """
     with translate_errors(partial(connection_error, target)):
         transport = _log_in(stream, target.user, host_key, client_key)
@@ -69,14 +70,14 @@ def open_pinned(
     return Connection(target, transport, credential=credential, new_host_key=new_host_key, carriers=carriers, kind=kind)
 
 
-def _log_in(stream: Stream, user: str, host_key: KeyPair, client_key: KeyPair) -> HostTransport:
+def _log_in(stream: Stream, user: str, host_key: str, client_key: KeyPair) -> HostTransport:
     stream.settimeout(None)
     transport = HostTransport(stream)
     try:
         transport.banner_timeout = START_SECONDS
         propose(transport.get_security_options(), Algorithms())
         transport.start_client(timeout=START_SECONDS)
-        if transport.get_remote_server_key().asbytes() != host_key.paramiko.asbytes():
+        if transport.get_remote_server_key().get_base64() != host_key.split(" ")[1]:
             raise HostKeyError("The SSH server at the other end is not the one that was started.", "Run it again.")
         transport.auth_publickey(user, client_key.paramiko)
     except BaseException:

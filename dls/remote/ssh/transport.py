@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -165,6 +166,12 @@ class HostTransport(paramiko.Transport):
             super().start_client(event, timeout)
         except EOFError as error:
             raise NoGreeting(self.greeting, error) from error
+
+    def run(self) -> None:
+        """Read what comes, until the connection ends."""
+        # Through a jump host, what carries this connection may have been closed before its last words could be sent.
+        with contextlib.suppress(EOFError, OSError):
+            super().run()
 
     def _check_banner(self) -> None:
         try:

@@ -179,10 +179,9 @@ class Link:
             self._state = next_state(self._state, event)
             if isinstance(event, Connected | ServerStopped):
                 self._endpoint = event.endpoint
-            if isinstance(event, Connected):
-                self._reason, self._demand = "", False
-            else:
-                self._reason = event.reason
+            if isinstance(event, Connected | ServerStopped):
+                self._demand = False
+            self._reason = "" if isinstance(event, Connected) else event.reason
             dropped = self.pool.set_endpoint(self._endpoint if self._state is LinkState.OPEN else None)
             self._changed.notify_all()
         for channel in dropped:

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from dls.errors import DlsError, ForwardError, HostKeyError, LinkError, LoginError
+from dls.remote.cluster.route import Route
+from dls.remote.cluster.scheduler import JobEnded
 from dls.remote.host import launch
-from dls.remote.host.deploy import Deployment
 from dls.remote.host.options import ServerOptions
 from dls.remote.login import LoginOptions, log_in
-from dls.remote.progress import Phases, Reporter, Silent
+from dls.remote.progress import NotesReporter, Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.handover import JobWatch
 from dls.remote.tunnel.health import (
     AWAKE_DEADLINE,
     CHECK_SECONDS,
@@ -68,6 +70,7 @@ class Supervisor(threading.Thread):
         target: str,
         login: LoginOptions,
         server: ServerOptions,
+        route: Route,
         link: Link,
         prompter: ThreadedPrompter,
         prompt_cache: CachingPrompter,
@@ -80,16 +83,18 @@ class Supervisor(threading.Thread):
         self._target = target
         self._login = login
         self._server = server
+        self._route = route
         self._link = link
         self._prompter = prompter
         self._prompt_cache = prompt_cache
-        self._reporter = reporter
+        self.reporter = reporter
         self._clock = clock or Clock()
         self._stopped = threading.Event()
         self._last_check: HealthCheck | None = None
         self._connection: Connection | None = None
         """The connection that `reconnect` works with; the link may not know it yet."""
         self._is_loss_reported = False
+        self._job_watch = JobWatch(route, link, server, reporter)
 
     def run(self) -> None:
         """Check and restore until `stop` is called, or until there is no point in another attempt."""
@@ -120,6 +125,7 @@ class Supervisor(threading.Thread):
             if self._link.state is LinkState.ASLEEP:
                 self.wait_asleep()
             elif (health := self.check(deadline)) is Health.HEALTHY:
+                self._job_watch.tick()
                 deadline = AWAKE_DEADLINE if self._wait(CHECK_SECONDS) else LINK_DEADLINE
             elif not self._stopped.is_set():
                 self.reconnect(health)
@@ -164,15 +170,16 @@ class Supervisor(threading.Thread):
         self._is_loss_reported = False
         try:
             if health is Health.LINK_LOST:
-                self._discard_connection()
                 why = f"The connection to {self._target} was lost. Connecting again; ITK-SNAP can stay as it is."
+                if self._back_out_of_job():
+                    why = f"The job on {self._target} is out of reach or has ended; ITK-SNAP can stay as it is."
                 self._link.handle(ConnectionLost(why))
                 self._report_loss(why)
             elif health is Health.SERVER_HUNG and self._resume_or_kill_server():
                 return
             if self._retry_until_restored():
-                seconds = self._clock.steady() - started
-                self._reporter.link(True, f"Connected to {self._target} again, after {seconds:.0f} s.")
+                seconds, job = self._clock.steady() - started, self._route.describe()
+                self.reporter.link(True, f"Connected to {self._target} again{job}, after {seconds:.0f} s.")
         finally:
             if self._connection is not self._link.endpoint.connection:
                 self._discard_connection()
@@ -180,7 +187,17 @@ class Supervisor(threading.Thread):
 
     def _report_loss(self, why: str) -> None:
         self._is_loss_reported = True
-        self._reporter.link(False, why)
+        self.reporter.link(False, why)
+
+    def _back_out_of_job(self) -> bool:
+        """Close the connection, but for that to the login node where it still works: then nobody logs in again."""
+        assert self._connection is not None
+        login = self._route.back_out(self._connection)
+        if login is not None and login.is_active() and is_host_alive(login, LINK_DEADLINE, self._stopped):
+            self._connection = login
+            return True
+        self._discard_connection()
+        return False
 
     def _discard_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -199,12 +216,14 @@ class Supervisor(threading.Thread):
             except DlsError as error:
                 if self._stopped.is_set():
                     return False
+                if self._connection is not None and not self._connection.is_active() and self._back_out_of_job():
+                    continue
                 policy.record_failure(error)
                 self._link.handle(Failed(error.message))
                 if not self._is_loss_reported:  # the connection ended while the server was looked for
                     self._report_loss(error.message)
                 elif error.message != last_message:
-                    self._reporter.note(error.message)
+                    self.reporter.note(error.message)
                 last_message = error.message
             self._wait_after_failure(policy)
         return False
@@ -241,14 +260,26 @@ class Supervisor(threading.Thread):
             self._link.handle(ServerLost(why))
         # The first connect found out whether the host forwards Unix sockets.
         server = replace(self._server, tcp=self._link.endpoint.state.port is not None)
-        phases = Phases(_NotesReporter(self._reporter))
+        phases = Phases(NotesReporter(self.reporter))
         node = self._link.endpoint.state.host
-        deployment = Deployment.probe(self._login, server, connection, phases, reconnecting=True, node=node)
+        try:
+            deployment = self._route.deploy(
+                server,
+                connection,
+                phases,
+                reconnecting=True,
+                node=node,
+                may_submit=self._link.demand,
+                waiting=self._job_watch.waiting(self._stopped),
+            )
+        except JobEnded as ended:
+            why = f"{ended.message} The next click submits another one."
+            self._fall_asleep(connection, why, why)
+            return False
         self._connection = connection = deployment.connection
         if deployment.ended_on_purpose and not self._link.demand:
-            endpoint = replace(self._link.endpoint, connection=connection)
-            self._link.handle(ServerStopped(endpoint, "The server was ended; the next request starts it again."))
-            self._reporter.note(f"The server on {self._target} was ended. The next click starts it again.")
+            note = f"The server on {self._target} was ended. The next click starts it again."
+            self._fall_asleep(connection, note, "The server was ended; the next request starts it again.")
             return False
         if was_open:
             self._report_loss(why)
@@ -258,8 +289,14 @@ class Supervisor(threading.Thread):
             if not connection.is_active():
                 raise LinkError(error.message, error.hint) from error
             raise
+        self._route.settle()
         self._link.handle(Connected(Endpoint(connection, state, deployment.protocol)))
         return True
+
+    def _fall_asleep(self, connection: Connection, note: str, reason: str) -> None:
+        """Keep the connection, and start nothing before the next request."""
+        self._link.handle(ServerStopped(replace(self._link.endpoint, connection=connection), reason))
+        self.reporter.note(note)
 
     def wait_asleep(self) -> None:
         """Keep the connection to a host whose server is asleep, and reconnect when the server is needed or is back."""
@@ -299,22 +336,6 @@ class Supervisor(threading.Thread):
                 return True
             if self._stopped.is_set():
                 return True
-            self._reporter.note(f"The server on {self._target} says nothing: ending it, and starting another.")
+            self.reporter.note(f"The server on {self._target} says nothing: ending it, and starting another.")
             endpoint.connection.run(launch.kill_script(endpoint.state), timeout=SCRIPT_TIMEOUT)
         return False
-
-
-class _NotesReporter(Silent):
-    """Passes on the notes and the beginning of an installation, and leaves out the other phases."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-
-    def begin(self, phase: str, text: str) -> None:
-        """Show that something is installed, which can take minutes."""
-        if phase == "install":
-            self._reporter.note(f"{text} …")
-
-    def note(self, text: str) -> None:
-        """Show the note."""
-        self._reporter.note(text)

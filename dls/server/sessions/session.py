@@ -68,7 +68,8 @@ class Session:
             yield
         finally:
             ended.set()
-            del self.uploads[name]
+            if self.uploads.get(name) == (arrival, ended):
+                del self.uploads[name]
 
     def arriving_files(self) -> set[str]:
         """Return the names of the files to which images are written now."""

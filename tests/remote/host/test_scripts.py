@@ -12,6 +12,8 @@ import pytest
 
 from dls.contract import ServerState
 from dls.gpus import Gpu
+from dls.remote.cluster import slurm
+from dls.remote.cluster.options import ClusterOptions
 from dls.remote.host import install, launch, probe, push_model, stored_sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
@@ -32,11 +34,13 @@ SCRIPTS = {
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
     "inner_server": "READY=r\n" + render("inner_server", HOST_KEY="k", CLIENT_KEY="k", PYTHON="/p", PROGRAM="pass"),
     "inner_sshd": "READY=r\n" + render("inner_sshd", HOST_KEY="k", CLIENT_KEY="k"),
+    "job": slurm.batch_script("/h"),
     "kill": launch.kill_script(STATE),
     "launch": launch.launch_script(
         PLAN, launch.launch_file(ServerOptions(), PLAN, "c", "/l", STATE), Gpu(1, "A100", 1, 1, "550")
     ),
     "list_sessions": stored_sessions.list_script(["/a", "/b"]),
+    "newest_log": render("newest_log", FOLDER="/h/log"),
     "log": launch.log_script("/l", 20, follow=True),
     "make_environment": install.environment_script(PLAN, own_caches=True),
     "mark_incomplete": render("mark_incomplete", "trusted", ROOT="/r", ENVIRONMENT="/e", CODE="/c"),
@@ -45,17 +49,31 @@ SCRIPTS = {
     "prepare_uv": render("prepare_uv", "trusted", ROOT="/r"),
     "receive_uv": render("receive_uv", "trusted", ROOT="/r", PART="/r/uv/bin/p", ARCHIVE="eA==", DIGEST="0"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
+    "reach": "READY=r\n" + render("reach", ADDRESS="node", PORT=1),
     "remove_sessions": render("remove_sessions", arguments=["/a/1"]),
     "send_code": install.code_script(PLAN, b"PK"),
+    "slurm_cancel": slurm.cancel_script(["1"], 1),
+    "slurm_look": slurm.look_script("/h"),
+    "slurm_submit": slurm.submit_script("/h", ClusterOptions(), "ssh-ed25519 AAAA"),
     "stop": launch.stop_script(STATE),
+    "use_slurm": render("use_slurm", "slurm"),
     "wake": launch.wake_script(STATE),
 }
 """Every script as it goes to a host."""
 LIBRARIES = {
-    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "sharing", "storage", "temporary",
-    "trusted",
+    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "slurm",
+    "slurm_jobs", "storage", "temporary", "trusted",
 }  # fmt: skip
-OF_THE_HOST = {"HOME", "NNINTERACTIVE_MODEL_DIR", "PATH", "TMPDIR"}
+OF_THE_HOST = {
+    "DLS_JOB",
+    "SLURM_CONF",
+    "SLURM_JOB_ID",
+    "SLURMD_NODENAME",
+    "HOME",
+    "NNINTERACTIVE_MODEL_DIR",
+    "PATH",
+    "TMPDIR",
+}
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]

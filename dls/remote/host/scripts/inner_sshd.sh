@@ -35,7 +35,7 @@ Subsystem sftp internal-sftp
 END
   # sshd gives its commands an environment of its own; that of a container or a job has what they need.
   set --
-  for name in PATH LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES \
+  for name in PATH LD_LIBRARY_PATH DLS_JOB SLURM_JOB_ID SLURM_CONF CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES \
     ROCR_VISIBLE_DEVICES XDG_RUNTIME_DIR TMPDIR SCRATCH http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
     eval "value=\${$name-}"
     case $value in '' | *[!A-Za-z0-9_./:@%+=,~-]*) ;; *) set -- "$@" "$name=$value" ;; esac

@@ -1,7 +1,9 @@
 # Print what the host has: on each line a name, a tab and a value. Needs process.sh, paths.sh, trusted.sh, temporary.sh,
-# storage.sh, sharing.sh and gpus.sh, with their values.
+# storage.sh, sharing.sh, gpus.sh and scheduler.sh, with their values.
 # Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (0: look for servers alone; 1: stop at a running
-# server; 2: stop at an environment; 3: look for everything), WITH_GPUS (1 to ask for GPUs, or empty).
+# server; 2: stop at an environment; 3: look for everything), WITH_GPUS (1 to ask for GPUs, or empty), WITH_SCHEDULER (1 to
+# look for a scheduler of jobs, and to stop where one is and no GPU, or empty).
+# DLS_JOB, in the environment, is the folder of the job in which this runs.
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
 # shellcheck shell=sh disable=SC3067
 TAB=$(printf '\t')
@@ -24,9 +26,16 @@ while [ ! -d "$existing" ]; do existing=$(dirname "$existing"); done
 say filesystem "$(stat -f -c %T "$existing" 2>/dev/null)"
 
 find_temporary
+if [ -n "${DLS_JOB-}" ]; then
+  # Several jobs of this user may share the node: each has its servers in a directory of its own.
+  say job "$DLS_JOB"
+  TEMPORARY=${TEMPORARY:-/tmp/dls-$USER_ID/$KEY}/j${DLS_JOB##*/}
+  set -- "$TEMPORARY"/*
+else
+  set -- "$ROOT/run" "$ROOT/run"/* ${SECOND:+"$SECOND"/*}
+  for prefix in $PREFIXES; do set -- "$@" "$prefix/$KEY" "$prefix/$KEY"/*; done
+fi
 [ -z "$TEMPORARY" ] || say temporary "$TEMPORARY"
-set -- "$ROOT/run" "$ROOT/run"/* ${SECOND:+"$SECOND"/*}
-for prefix in $PREFIXES; do set -- "$@" "$prefix/$KEY" "$prefix/$KEY"/*; done
 for run in "$@"; do
   # Another user could have made this directory first, to hand us a server of theirs.
   if [ ! -d "$run" ] || [ -L "$run" ] || [ ! -O "$run" ]; then continue; fi
@@ -48,6 +57,11 @@ for package in "$ROOT"/code/*/dls; do
   code=${package%/dls}
   [ ! -d "$package" ] || say code "${code##*/}"
 done
+if [ -n "$WITH_SCHEDULER" ] && [ -z "${DLS_JOB-}" ] && has_slurm; then
+  say scheduler slurm
+  if ! has_gpu; then exit 0; fi
+  say gpu_device 1
+fi
 if [ "$DEPTH" -eq 0 ] || { [ "$DEPTH" -eq 1 ] && [ -n "$SERVER_FOUND" ]; }; then exit 0; fi
 
 if [ -n "$WITH_GPUS" ]; then say_gpus; fi

@@ -1,0 +1,59 @@
+"""Looks after the job while its server is used: tells of its end in time, and has its successor ready."""
+
+from __future__ import annotations
+
+from dls.remote.cluster.queue import format_seconds
+from dls.remote.cluster.route import Route
+from dls.remote.progress import Reporter
+
+NOTICES = (600.0, 120.0)
+"""Seconds before a job's end at which the user is told."""
+LEAD, LEAD_SHARE = 600.0, 0.5
+"""Seconds before a job's end at which its successor is submitted, and the largest share of the job's time for that."""
+
+
+class JobKeeper:
+    """Remembers what was said and done about the end of the current job."""
+
+    def __init__(self, route: Route, reporter: Reporter) -> None:
+        self._route = route
+        self._reporter = reporter
+        self._job = ""
+        self._said: set[float] = set()
+        self._lead = LEAD
+
+    def tick(self) -> str:
+        """Look at the clock, seldom at the scheduler; returns the id of a successor that can be entered, else nothing.
+
+        Raises what a look at the scheduler raises.
+        """
+        placed = self._route.placed
+        if placed is None or placed.seconds_left is None:
+            return ""
+        if placed.job.id != self._job:
+            self._job = placed.job.id
+            self._said = {seconds for seconds in NOTICES if seconds >= placed.seconds_left}
+            self._lead = min(LEAD, placed.seconds_left * LEAD_SHARE)
+        if self._route.options.renew:
+            return self._find_successor() if placed.seconds_left <= self._lead else ""
+        for seconds in NOTICES:
+            if placed.seconds_left <= seconds and seconds not in self._said:
+                self._tell(seconds)
+        return ""
+
+    def _tell(self, seconds: float) -> None:
+        # An admin may have given the job more time.
+        self._route.look_after()
+        placed = self._route.placed
+        left = None if placed is None else placed.seconds_left
+        if placed is None or left is None or left > seconds + 30:
+            return
+        self._said.add(seconds)
+        self._reporter.note(
+            f"The job {placed.job.id} on {placed.job.node} ends in {format_seconds(left)}. The next click after that "
+            "submits another one, and has to wait for it; --renew has one ready."
+        )
+
+    def _find_successor(self) -> str:
+        successor = self._route.find_successor()
+        return successor.id if successor.entrance is not None else ""

@@ -1,0 +1,62 @@
+"""What a job is to have, and whether there is to be one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from dls.errors import TargetError
+
+MODES = ("auto", "slurm", "here")
+"""Whether the server goes into a job: where a host has a scheduler and no GPU of its own, always, or never."""
+UNITS = {"m": 1, "h": 60, "d": 1440}
+"""Minutes in the units of a duration."""
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Options of the job in which the server runs; what is not named is left to the scheduler's defaults."""
+
+    mode: str = "auto"
+    """One of `MODES`."""
+    time: str | None = None
+    """How long the job may run: `4h`, `90m`, `2d`, or as the scheduler writes it, `1-12:00:00`."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    gres: str = "gpu:1"
+    """Generic resources, of which GPUs are one; `none` for none."""
+    cpus: int | None = None
+    mem: str | None = None
+    """Memory, as the scheduler writes it: `16G`."""
+    constraint: str | None = None
+    """Features that the node must have."""
+    sbatch_options: tuple[str, ...] = ()
+    """Other options of `sbatch`, each as `name=value` or `name`."""
+    renew: bool = False
+    """Whether a job's successor is submitted before its end, as long as a client is connected."""
+
+    @property
+    def minutes(self) -> int | None:
+        """The time in whole minutes, the unit of the schedulers; raises TargetError for what is no time."""
+        return None if self.time is None else parse_minutes(self.time)
+
+
+def parse_minutes(text: str) -> int:
+    """Return the minutes of a duration, rounded up: `4h`, `1h30m`, `90`, `30:00`, `4:00:00`, `1-12` or `1-12:00:00`.
+
+    A bare number is minutes, and the forms with colons are Slurm's. Raises TargetError for anything else.
+    """
+    wrong = TargetError(f"--time {text!r} is no duration.", "Write it as 4h, 90m, 2d, or as Slurm does: 1-12:00:00.")
+    if re.fullmatch(r"([0-9]{1,6}[dhm])+", text):
+        minutes = sum(int(count) * UNITS[unit] for count, unit in re.findall(r"([0-9]+)([dhm])", text))
+    elif found := re.fullmatch(r"(?:([0-9]{1,4})-)?([0-9]{1,6})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?", text):
+        days, first, second, third = (int(part or 0) for part in found.groups())
+        has_hours = found[1] is not None or found[4] is not None
+        # In Slurm's forms `10` and `10:30` begin with minutes, `1:10:30` and `2-1` with hours.
+        minutes = days * 1440 + (first * 60 + second + bool(third) if has_hours else first + bool(second))
+    else:
+        raise wrong
+    if minutes < 1:
+        raise wrong
+    return minutes

@@ -1,0 +1,284 @@
+"""The way from a login to where the server runs: no further, or into a job of the cluster that the login leads to.
+
+What only clusters need is imported where it is used: most connections need none of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dls.errors import DlsError, HostError, TargetError
+from dls.remote.cluster import queue
+from dls.remote.cluster.options import MODES, ClusterOptions
+from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
+from dls.remote.host.deploy import Deployment, look
+from dls.remote.host.options import ServerOptions
+from dls.remote.host.probe import HostReport
+from dls.remote.host.stored_sessions import job_session_dir
+from dls.remote.progress import Phase, Phases, Silent
+from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.options import LoginOptions
+
+if TYPE_CHECKING:
+    from dls.remote.cluster.entrance import NoWayIn
+    from dls.remote.ssh.pinned import KeyPair
+
+
+UNREACHABLE_SECONDS = 30.0
+"""Seconds after which a job is ended whose node can't be reached any more."""
+MOST_FRUITLESS = 3
+"""Jobs that are submitted in a row, for one who waits, without one that could be entered."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The job in which the server is."""
+
+    job: Job
+    scheduler: Scheduler
+    login: Connection
+    """The connection to the login node, through which the job was entered."""
+    inner: Connection
+    """The connection to the job's node."""
+    entered: float
+    """When it was entered, by `time.monotonic`."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the job's time is over; None where that has no limit or is unknown."""
+        left = self.job.seconds_left
+        return None if left is None else max(0.0, left - (time.monotonic() - self.entered))
+
+    def describe(self) -> str:
+        """Return the job in words: "12 on gpu07, for another 3 h 58 min"."""
+        left = self.seconds_left
+        return (
+            f"{self.job.id} on {self.job.node}{'' if left is None else f', for another {queue.format_seconds(left)}'}"
+        )
+
+
+@dataclass
+class Waiting:
+    """How a wait in the queue is shown, and how it ends early."""
+
+    say: Callable[[str], None] | None = None
+    """Gets the job's state as a sentence; by default the phase "queue" shows it."""
+    pause: Callable[[float], None] = time.sleep
+    """Waits so many seconds, and raises what ends the wait."""
+
+
+@dataclass
+class Route:
+    """Finds the way again and again, as connections and jobs end; remembers the job that was entered last."""
+
+    options: ClusterOptions
+    login: LoginOptions
+    placed: Placed | None = None
+    submitted: tuple[Scheduler, Connection, str] | None = None
+    """A job that was submitted and in which no server was seen yet."""
+
+    def __post_init__(self) -> None:
+        if self.options.mode not in MODES:
+            raise TargetError(f"There is no mode {self.options.mode!r}.", f"Choose one of: {', '.join(MODES)}.")
+        _ = self.options.minutes
+
+    _fruitless: int = 0
+    """Jobs that were submitted since one was entered."""
+    _out_of_reach: float | None = None
+    """Since when the job that was entered last can't be entered any more."""
+
+    @cached_property
+    def _key(self) -> KeyPair:
+        """The key that lets this client into its jobs; it lives in memory."""
+        from dls.remote.ssh.pinned import KeyPair
+
+        return KeyPair.generate()
+
+    def deploy(
+        self,
+        server: ServerOptions,
+        connection: Connection,
+        phases: Phases,
+        *,
+        reconnecting: bool = False,
+        node: str = "",
+        may_submit: bool = True,
+        waiting: Waiting | None = None,
+        besides: str = "",
+    ) -> Deployment:
+        """Look at the host, go into a job where the server belongs there, and return the deployment.
+
+        The connection may be one to a login node, to a host of its own, or already inside a job; `besides` is the id of
+        a job that is not to be entered, because it ends. Raises JobEnded where a job would have to be submitted and
+        `may_submit` is false, and leaves the connection open in an error.
+        """
+        report = look(connection, self.login, server, phases, with_scheduler=self.options.mode != "here")
+        if not report.job and self.placed is not None and connection is self.placed.inner:
+            raise HostError(
+                f"What runs on {connection.target.label} does not know its job.",
+                "Its sshd has to be OpenSSH 7.8 or later.",
+            )
+        if self._wants_job(report, connection):
+            placed = self._enter(server, connection, report, phases, may_submit, waiting or Waiting(), besides)
+            try:
+                return self.deploy(server, placed.inner, phases, reconnecting=reconnecting)
+            except BaseException:
+                placed.inner.transport.close()
+                raise
+        if report.job:
+            server = in_job(server, report.root)
+        return Deployment.probe(
+            self.login, server, connection, phases, reconnecting=reconnecting, node=node, report=report
+        )
+
+    def _wants_job(self, report: HostReport, connection: Connection) -> bool:
+        if report.job or self.options.mode == "here":
+            return False
+        if self.options.mode == "slurm" and not report.scheduler:
+            raise HostError(
+                f"{connection.target.label} has no Slurm: there is no sbatch.",
+                "Leave out --slurm, or name the login node of a cluster.",
+            )
+        return bool(report.scheduler) and (self.options.mode == "slurm" or not report.has_gpu_device)
+
+    def _enter(
+        self,
+        server: ServerOptions,
+        login: Connection,
+        report: HostReport,
+        phases: Phases,
+        may_submit: bool,
+        waiting: Waiting,
+        besides: str,
+    ) -> Placed:
+        if server.gpu is not None or server.device.startswith("cuda:"):
+            raise TargetError(
+                "--gpu and --device cuda:N number the GPUs of one host; in a job Slurm chooses the GPU.",
+                "Leave them out; --gres says which kind, and how many, the job gets.",
+            )
+        from dls.remote.cluster.entrance import NoWayIn
+        from dls.remote.cluster.slurm import Slurm
+
+        scheduler = Slurm(report.root)
+        with phases("queue", f"Looking for a job on {login.target.label}") as phase:
+            job, found = self._find_or_submit(scheduler, login, may_submit, besides)
+            if job.entrance is None:
+                say = waiting.say or phase.update
+                job = queue.wait(scheduler, login, job.id, self._key.public, say, waiting.pause)
+            try:
+                inner = self._go_in(scheduler, login, job, report, phase)
+            except NoWayIn as error:
+                raise self._explain_no_way(scheduler, login, job, error) from error
+            self.placed = Placed(job, scheduler, login, inner, time.monotonic())
+            phase.result = f"{'Found' if found else 'Got'} the job {self.placed.describe()}"
+        self._out_of_reach, self._fruitless = None, 0
+        return self.placed
+
+    def _explain_no_way(self, scheduler: Scheduler, login: Connection, job: Job, error: NoWayIn) -> DlsError:
+        """End a job that was entered before and can't be any more: Slurm takes minutes to see that a node is dead."""
+        if self.placed is None or self.placed.job.id != job.id:
+            return error
+        since = self._out_of_reach = self._out_of_reach or time.monotonic()
+        if time.monotonic() - since < UNREACHABLE_SECONDS:
+            return error
+        scheduler.cancel(login, [job.id])
+        return HostError(f"The node {job.node} does not answer any more: the job {job.id} was ended.", "Click again.")
+
+    def _go_in(self, scheduler: Scheduler, login: Connection, job: Job, report: HostReport, phase: Phase) -> Connection:
+        from dls.remote.cluster.entrance import enter
+
+        folder = f"{report.root}/jobs/{job.id}"
+        return enter(login, job, self._key, scheduler.step(job.id), folder, self.login.remote_dir, phase)
+
+    def enter_running(self, login: Connection, report: HostReport) -> Connection | None:
+        """Return a connection into the job that runs; None where there is none that can be entered now."""
+        from dls.remote.cluster.slurm import Slurm
+
+        scheduler = Slurm(report.root)
+        for job in scheduler.look(login, self._key.public).jobs:
+            if job.entrance is not None:
+                return self._go_in(scheduler, login, job, report, Phase(Silent()))
+        return None
+
+    def _find_or_submit(
+        self, scheduler: Scheduler, login: Connection, may_submit: bool, besides: str
+    ) -> tuple[Job, bool]:
+        """Return the job, and whether it was there already."""
+        last = self.placed.job.id if self.placed else ""
+        seen = scheduler.look(login, self._key.public, last=last, with_limits=may_submit)
+        if others := [job for job in seen.jobs if job.id != besides]:
+            return others[0], True
+        if not may_submit:
+            what = f"The job {last} has ended" if last else "There is no job"
+            raise JobEnded(f"{what}: {seen.last_end}." if seen.last_end else f"{what}.")
+        scheduler.check(self.options, seen.partitions)
+        if self._fruitless >= MOST_FRUITLESS:
+            self._fruitless = 0
+            raise JobEnded(f"{MOST_FRUITLESS} jobs in a row ended before they could be used.")
+        self._fruitless += 1
+        if id := scheduler.submit(login, self.options, self._key.public):
+            self.submitted = (scheduler, login, id)
+        seen = scheduler.look(login, self._key.public, last=id)
+        jobs = [job for job in seen.jobs if job.id == id] or [job for job in seen.jobs if job.id != besides]
+        if not jobs:
+            raise HostError(f"The job {id} ended at once.", f"Its log: log/job-{id}.log in the remote directory.")
+        return jobs[0], not id
+
+    def look_after(self) -> Job | None:
+        """Return the job that was entered as it is now; None where it has ended, or this is no cluster."""
+        if self.placed is None:
+            return None
+        seen = self.placed.scheduler.look(self.placed.login, self._key.public)
+        job = seen.find(self.placed.job.id)
+        if job is not None:
+            self.placed = replace(self.placed, job=job, entered=time.monotonic())
+        return job
+
+    def find_successor(self) -> Job:
+        """Return the job that follows the one that was entered, submitted where there is none yet."""
+        assert self.placed is not None
+        scheduler, login, last = self.placed.scheduler, self.placed.login, self.placed.job.id
+        others = [job for job in scheduler.look(login, self._key.public).jobs if job.id != last]
+        if not others:
+            if id := scheduler.submit(login, self.options, self._key.public, besides=last):
+                self.submitted = (scheduler, login, id)
+            others = [job for job in scheduler.look(login, self._key.public).jobs if job.id != last]
+        if not others:
+            raise HostError("The job's successor ended at once.", "Its log is in the remote directory.")
+        return others[0]
+
+    def describe(self) -> str:
+        """Return where the server runs, to follow a verb: " in the job 7 on gpu01"; empty where that is no job."""
+        return f" in the job {self.placed.job.id} on {self.placed.job.node}" if self.placed else ""
+
+    def settle(self) -> None:
+        """Leave the job that was submitted to its batch script: a server runs in it, which ends it."""
+        self.submitted = None
+
+    def abandon(self) -> str:
+        """Cancel a job that was submitted and has no server yet; returns its id, empty where nothing was cancelled."""
+        submitted, self.submitted = self.submitted, None
+        if submitted is None:
+            return ""
+        scheduler, login, id = submitted
+        with contextlib.suppress(DlsError):
+            if login.is_active() and scheduler.cancel(login, [id]):
+                return id
+        return ""
+
+    def back_out(self, connection: Connection) -> Connection | None:
+        """Close a connection that leads into a job and return that to the login node; None for any other one."""
+        if self.placed is None or connection is not self.placed.inner:
+            return None
+        connection.transport.close()
+        return self.placed.login
+
+
+def in_job(server: ServerOptions, root: str) -> ServerOptions:
+    """Return the options of a server in a job: its sessions are where the next job finds them, on the shared disk."""
+    return replace(server, session_dir=server.session_dir or job_session_dir(root))

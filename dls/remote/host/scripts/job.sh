@@ -1,0 +1,175 @@
+# The batch script of a job: it runs an SSH server of this user, by which clients enter the job, and the servers that they
+# ask for as its own children: what an SSH session or a step starts ends with it, and is not in the batch script's group of
+# processes. The job ends with the last server, so that an idle end frees the GPU.
+# Needs trusted.sh. It goes to sbatch on standard input, after a line with the interpreter.
+# Values: ROOT (the remote directory, which the nodes share), UNUSED_SECONDS (how long the job goes on without a server and
+# without a client).
+# In ROOT/jobs/ID stand: `entrance` (user, node, port and host key) or `failed` (why there is none), `authorized_keys`,
+# `pid` (this script's), NAME.start (a server to start: assignments of RUN and LOG, and `set --` with its command), then
+# NAME.pid and NAME.ended.
+# shellcheck shell=sh disable=SC1090,SC2154,SC2317
+set -u
+umask 077
+# A site may start jobs without an environment.
+PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
+export PATH
+JOB=$ROOT/jobs/$SLURM_JOB_ID
+make_directories "$ROOT" "$ROOT/jobs" "$JOB" "$ROOT/log"
+cd / || exit 73
+
+# put NAME TEXT: write a file of the job's folder at once, as another host may be reading it.
+put() { printf '%s\n' "$2" >"$JOB/$1.part" && mv "$JOB/$1.part" "$JOB/$1"; }
+
+# fail SENTENCE: say why nobody can enter, for the client that waits, and end.
+fail() {
+  put failed "$1"
+  exit 1
+}
+
+sshd_pid=
+names=
+runs=
+asked_to_end=
+
+end_servers() {
+  asked_to_end=1
+  for name in $names; do
+    [ -f "$JOB/$name.ended" ] || kill -TERM "$(cat "$JOB/$name.pid" 2>/dev/null)" 2>/dev/null
+  done
+}
+
+leave() {
+  [ -z "$sshd_pid" ] || kill "$sshd_pid" 2>/dev/null
+  for run in $runs; do case $run in */"j$SLURM_JOB_ID"/*) rm -rf "${run%/*}" ;; esac done
+  [ -f "$JOB/failed" ] || rm -rf "$JOB"
+}
+
+trap end_servers TERM
+trap : USR1 USR2
+trap leave EXIT
+put pid $$
+
+# Sessions of an ended job are taken up by the next one, maybe on another node: only a lock keeps two servers off one.
+if command -v flock >/dev/null 2>&1; then
+  (exec 8>"$JOB/trial" && flock -n 8) 2>/dev/null || fail "files in $ROOT can't be locked on $(uname -n) (flock)"
+fi
+
+user=$(id -un)
+sshd=$(PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v sshd) || sshd=
+if [ -n "$sshd" ] && ssh-keygen -q -t ed25519 -N '' -C dls -f "$JOB/host_key" </dev/null >/dev/null 2>&1; then
+  : >>"$JOB/authorized_keys"
+  # "AllowTcpForwarding no" would forbid Unix sockets too. StrictModes looks at folders that are not the user's.
+  cat >"$JOB/sshd_config" <<END
+HostKey "$JOB/host_key"
+AuthorizedKeysFile "$JOB/authorized_keys"
+AuthenticationMethods publickey
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+AllowTcpForwarding yes
+AllowStreamLocalForwarding yes
+MaxSessions 100
+PidFile none
+PrintMotd no
+PrintLastLog no
+LogLevel INFO
+Subsystem sftp internal-sftp
+END
+  # sshd gives its commands an environment of its own; the job's has what they need.
+  set -- "DLS_JOB=$JOB"
+  for name in PATH LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES XDG_RUNTIME_DIR TMPDIR \
+    SCRATCH http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY SLURM_JOB_ID SLURM_CONF; do
+    eval "value=\${$name-}"
+    case $value in '' | *[!A-Za-z0-9_./:@%+=,~-]*) ;; *) set -- "$@" "$name=$value" ;; esac
+  done
+  {
+    # Run by any other user than root, sshd lets in nobody but that user.
+    [ "$(id -u)" != 0 ] || echo 'AllowUsers root'
+    printf 'SetEnv'
+    printf ' "%s"' "$@"
+    echo
+  } >>"$JOB/sshd_config"
+  "$sshd" -t -f "$JOB/sshd_config" 2>"$JOB/sshd.log" || fail "the sshd of $(uname -n) is too old: $(head -n 1 "$JOB/sshd.log")"
+else
+  sshd=
+fi
+
+# listen PORT: start the SSH server there; false where the port is taken.
+listen() {
+  : >"$JOB/sshd.log"
+  "$sshd" -D -e -p "$1" -f "$JOB/sshd_config" 2>"$JOB/sshd.log" </dev/null >/dev/null &
+  sshd_pid=$!
+  until grep -q 'Server listening' "$JOB/sshd.log"; do
+    kill -0 "$sshd_pid" 2>/dev/null || return 1
+    sleep 0.02 2>/dev/null || sleep 1
+  done
+  # It goes on where only one of IPv4 and IPv6 is free; the other one is somebody else's then.
+  if grep -q 'Bind to port' "$JOB/sshd.log"; then
+    kill "$sshd_pid"
+    return 1
+  fi
+}
+
+port=0
+if [ -n "$sshd" ]; then
+  tries=0
+  until
+    port=$((20000 + (SLURM_JOB_ID * 31 + $$ * 7919 + tries * 4099) % 40000))
+    listen "$port"
+  do
+    tries=$((tries + 1))
+    [ "$tries" -lt 20 ] || fail "sshd does not start on $(uname -n): $(tail -n 1 "$JOB/sshd.log")"
+  done
+fi
+put entrance "$user ${SLURMD_NODENAME:-$(uname -n)} $(uname -n) $port $(cut -d ' ' -f 1,2 "$JOB/host_key.pub" 2>/dev/null)"
+
+# run_server NAME: run a server to its end, and tell the script of it.
+run_server() (
+  name=$1
+  RUN=
+  LOG=/dev/null
+  . "$JOB/$name.taken"
+  "$@" >>"$LOG" 2>&1 </dev/null &
+  server=$!
+  put "$name.pid" "$server"
+  wait "$server"
+  if [ -f "$RUN/ended.json" ]; then put "$name.ended" purpose; else put "$name.ended" crash; fi
+  kill -USR2 $$
+)
+
+# is_used: whether a client is in the job.
+is_used() {
+  if [ -n "$sshd_pid" ] && grep -q -s "^PPid:[[:space:]]*$sshd_pid\$" /proc/[0-9]*/status; then return 0; fi
+  [ -n "$(find "$JOB/used" -mmin -2 2>/dev/null)" ]
+}
+
+unused_since=$(date +%s)
+while :; do
+  for start in "$JOB"/*.start; do
+    [ -f "$start" ] || continue
+    name=${start##*/}
+    name=${name%.start}
+    mv "$start" "$JOB/$name.taken"
+    runs="$runs $(sed -n "s/^RUN='\(.*\)'\$/\1/p" "$JOB/$name.taken")"
+    names="$names $name"
+    run_server "$name" &
+  done
+  is_running=
+  how=
+  for name in $names; do
+    if [ -f "$JOB/$name.ended" ]; then how=$(cat "$JOB/$name.ended"); else is_running=1; fi
+  done
+  now=$(date +%s)
+  if [ -n "$is_running" ]; then
+    unused_since=$now
+  elif [ -n "$asked_to_end" ] || [ "$how" = purpose ]; then
+    exit 0
+  elif is_used; then
+    unused_since=$now
+  elif [ $((now - unused_since)) -ge "$UNUSED_SECONDS" ]; then
+    exit 0
+  fi
+  # A signal ends the wait: a server is to be started, has ended, or is to end.
+  sleep 5 &
+  wait $!
+done

@@ -1,0 +1,107 @@
+"""The three ways from the login node into the job."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+import dls
+from tests.cluster.lab import LOGIN, NODES, Cluster, wait_until
+from tests.cluster.ways import connected, nothing_runs, stop
+from tests.support.connecting import click_once
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def login_node_with(cluster: Cluster, options: str) -> Iterator[None]:
+    """Let the login node's SSH server have these options."""
+
+    def restart(more: str) -> None:
+        config = cluster.write_sshd_config(LOGIN, more)
+        pid = cluster.inside(LOGIN, "pgrep", "-o", "-x", "sshd").strip()
+        cluster.inside(LOGIN, "kill", pid)
+        wait_until(lambda: f":{22:04X} 0" not in cluster.inside(LOGIN, "cat", "/proc/net/tcp"), "the end of sshd")
+        cluster.inside(LOGIN, "/usr/sbin/sshd", "-f", config, "-E", cluster.folder / "log" / "sshd.log")
+
+    restart(options)
+    try:
+        yield
+    finally:
+        restart("")
+
+
+@contextlib.contextmanager
+def nodes_without_ports(cluster: Cluster) -> Iterator[None]:
+    """Let the nodes drop what comes from the login node but for Slurm's own ports, as a firewall does."""
+    rule = ("INPUT", "-s", "10.214.2.1", "-p", "tcp", "--dport", "20000:59999", "--syn", "-j", "DROP")
+    for node in NODES:
+        cluster.inside(node, "iptables", "-I", *rule)
+    try:
+        yield
+    finally:
+        for node in NODES:
+            cluster.inside(node, "iptables", "-D", *rule)
+
+
+def test_a_login_node_that_forwards_nothing_is_crossed_by_a_relay(idle: Cluster) -> None:
+    """Where the login node forbids TCP forwarding, a command there reaches the node's port; still with one login."""
+    with login_node_with(idle, "AllowTcpForwarding no"), connected(idle) as session:
+        click_once(session.port)
+        assert any(line.split()[0] in ("nc", "ncat", "socat", "python3", "bash") for line in idle.processes(LOGIN))
+        assert len(idle.logins()) == 1
+
+
+def test_a_node_behind_a_firewall_is_entered_by_a_step(idle: Cluster) -> None:
+    """Where the login node does not reach the node's ports, `srun --overlap` does; the server outlives the step."""
+    with nodes_without_ports(idle):
+        with connected(idle) as session:
+            click_once(session.port)
+            job = session.job
+            assert any(line.startswith("srun ") for line in idle.processes(LOGIN))
+        wait_until(lambda: not any("srun" in line for line in idle.processes(LOGIN)), "the step's end")
+        with connected(idle) as session:
+            assert session.job is not None and job is not None and session.job.job.id == job.job.id
+            click_once(session.port)
+    assert stop(idle)
+    wait_until(lambda: nothing_runs(idle), "the end of all processes")
+
+
+def test_nobody_else_is_let_into_the_job(idle: Cluster) -> None:
+    """The job's SSH server takes the keys of this user's clients only, and is the only thing of ours that listens."""
+    with connected(idle) as session:
+        node = session.state.host
+        listening = idle.inside(node, "ss", "-H", "-l", "-t", "-n", "-p").splitlines()
+        ours = [line for line in listening if "sshd" in line or "python" in line]
+        assert ours and all("sshd" in line for line in ours)
+        port = ours[0].split()[3].rpartition(":")[2]
+        key = idle.folder / "keys" / "id_ed25519"
+        idle.inside(LOGIN, "cp", key, "/tmp/key")
+        words = ["ssh", "-i", "/tmp/key", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes", "-p", port]
+        said = idle.inside(
+            LOGIN, "sh", "-c", " ".join([*words, f"{idle.home().name}@{node}", "true", "2>&1"]), check=False
+        )
+        assert "Permission denied (publickey)" in said
+
+
+def test_a_directory_without_locks(idle: Cluster) -> None:
+    """Where flock does not work on the node, nothing is started there, and the sentence names the directory."""
+    for node in NODES:
+        idle.inside(node, "sh", "-c", "printf '#!/bin/sh\\nexit 1\\n' >/tmp/flock; chmod 755 /tmp/flock")
+        idle.inside(node, "mount", "--bind", "/tmp/flock", "/usr/bin/flock")
+    try:
+        with pytest.raises(dls.HostError, match=r"can't be used: files in .*/\.dls can't be locked on gpu0"):
+            connected(idle)
+        wait_until(lambda: not idle.jobs(), "the job's end")
+    finally:
+        for node in NODES:
+            idle.inside(node, "umount", "/usr/bin/flock")
+
+
+def test_a_directory_that_the_nodes_do_not_share(idle: Cluster) -> None:
+    """A remote directory on the login node's own disk ends in a sentence, and its job is cancelled."""
+    with pytest.raises(dls.HostError, match=r"can't be used|does not see its folder|ended before"):
+        connected(idle, login={"remote_dir": "/var/tmp/dls-here"})
+    wait_until(lambda: not idle.jobs(), "the job's end")

@@ -1,0 +1,35 @@
+"""Durations as users and schedulers write them."""
+
+from __future__ import annotations
+
+import pytest
+
+import dls
+from dls.remote.cluster.options import ClusterOptions, parse_minutes
+from dls.remote.cluster.route import Route
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("4h", 240), ("90m", 90), ("2d", 2880), ("1h30m", 90), ("1d12h", 2160),
+        ("30", 30), ("30:00", 30), ("30:01", 31), ("4:00:00", 240), ("0:00:30", 1),
+        ("1-12", 2160), ("1-12:30", 2190), ("1-12:30:01", 2191),
+    ],
+)  # fmt: skip
+def test_a_duration_is_read_as_slurm_reads_it(text: str, minutes: int) -> None:
+    """A bare number is minutes, and seconds are rounded up."""
+    assert parse_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "0", "4 hours", "h", "-1", "1:2:3:4", "1.5h", "٣h"])
+def test_what_is_no_duration_is_refused_before_the_login(text: str) -> None:
+    """A wrong --time is known before anybody is asked for a code."""
+    with pytest.raises(dls.TargetError, match="is no duration"):
+        Route(ClusterOptions(time=text), dls.LoginOptions())
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    """The library takes the modes of the command line."""
+    with pytest.raises(dls.TargetError, match="no mode"):
+        Route(ClusterOptions(mode="pbs"), dls.LoginOptions())
