@@ -101,14 +101,23 @@ class Viewed:
         subprocess.run(command(self._host, self.remote_dir, "stop"), check=False, capture_output=True, timeout=90)
 
 
-@pytest.fixture(scope="session")
-def lent(host: sshd.Server) -> Iterator[str]:
-    """A remote directory with the packages of nnInteractive in place."""
+@contextlib.contextmanager
+def lending() -> Iterator[str]:
+    """Yield a remote directory with the packages of nnInteractive in place."""
     folder = Path(tempfile.mkdtemp(prefix="dls-v-"))
     lend_packages(f"{folder}/host")
-    yield f"{folder}/host"
-    for place in (folder, *kept_in(f"{folder}/host")):
-        shutil.rmtree(place, ignore_errors=True)
+    try:
+        yield f"{folder}/host"
+    finally:
+        for place in (folder, *kept_in(f"{folder}/host")):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lent() -> Iterator[str]:
+    """A remote directory with the packages of nnInteractive in place."""
+    with lending() as remote_dir:
+        yield remote_dir
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +129,12 @@ def viewed(host: sshd.Server, lent: str, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def impatient(host: sshd.Server, lent: str, tmp_path: Path) -> Iterator[Viewed]:
-    """One whose server ends when nobody asks for anything for less than two seconds."""
-    opened = Viewed(host, lent, tmp_path, "--idle", "0.03")
-    yield opened
-    opened.close()
+def impatient(host: sshd.Server, tmp_path: Path) -> Iterator[Viewed]:
+    """One whose server ends when nobody asks for anything for less than two seconds.
+
+    It has a remote directory of its own: a server that runs already is used whatever its time of idleness.
+    """
+    with lending() as remote_dir:
+        opened = Viewed(host, remote_dir, tmp_path, "--idle", "0.03")
+        yield opened
+        opened.close()
