@@ -29,6 +29,11 @@ class Asked:
         """Whether the client misses an answer."""
         return self.headers.get("X-Dls-Missed") == "1"
 
+    @property
+    def number(self) -> int:
+        """The number in the request's name, which grows from request to request."""
+        return int(self.headers["X-Dls-Request"].rpartition("-")[2])
+
 
 def say(status: int, payload: object, headers: Mapping[str, str] | None = None) -> Answer:
     """Return an answer with a JSON body."""

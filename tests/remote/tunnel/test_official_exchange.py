@@ -157,7 +157,9 @@ def test_a_request_that_is_cut_each_time(local: ProxiedServer, script: ScriptedS
     local.endpoint.cuts = [0] * 5
     reply = ask(local.port, POINT)
     assert reply.status == 502 and "middle of this request" in reply.sentence
-    assert ask(local.port, POINT).status == 200 and script.asked[-1].is_missing
+    assert ask(local.port, POINT).status == 200
+    # A copy that was cut may arrive only now.
+    assert max(script.asked, key=lambda asked: asked.number).is_missing
 
 
 def test_a_missed_answer_is_told_until_a_box_was_delivered(local: ProxiedServer, script: ScriptedServer) -> None:
