@@ -194,9 +194,9 @@ def test_random_sequences(library: NnInteractiveEngine, tmp_path: Path, seed: in
 @pytest.mark.timeout(1800)
 def test_a_random_sequence_on_a_large_object(library: NnInteractiveEngine, tmp_path: Path) -> None:
     """The same with an object larger than a patch, for which the library draws random numbers."""
-    shape = (150, 150, 150)
-    truth = ellipsoid(shape, (75, 75, 75), (45, 45, 45))
-    run(library, 11, noisy(truth, 6, np.random.default_rng(0)), truth, tmp_path, 20)
+    shape = (120, 120, 120)
+    truth = ellipsoid(shape, (60, 60, 60), (40, 40, 40))
+    run(library, 11, noisy(truth, 6, np.random.default_rng(0)), truth, tmp_path, 12)
 
 
 def test_a_session_that_slept(library: NnInteractiveEngine, tmp_path: Path) -> None:
