@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import h11
 
 from dls.remote.ssh.channel import Channel
-from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected
+from dls.remote.tunnel.downstream import LARGE_BODY, Body, ClientConnection, ClientDisconnected, SizedBody
 from dls.remote.tunnel.headers import build_request_headers, build_response
 from dls.remote.tunnel.link import Link
 from dls.remote.tunnel.replay import is_repeatable
@@ -46,6 +46,9 @@ class Exchanges:
 
     def forward(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
+        if isinstance(body, SizedBody) and body.is_replayable and (body.size or 0) < LARGE_BODY:
+            for _ in body.chunks():  # requests are numbered in the order in which they can be sent
+                pass
         name = self._names.make()
         way = Way(
             lambda: self._link.open_channel(self._timeout),

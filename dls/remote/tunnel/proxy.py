@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
 
 import h11
 
@@ -34,6 +35,8 @@ from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.uploads import Uploads
 from dls.remote.tunnel.upstream import UpstreamLost
 
+PRIVATE = b"/dls/"
+"""In the paths at which the server answers this proxy and nobody else."""
 MAX_CLIENTS = 128
 """Beyond this number the oldest connection without a request is closed; if there is none, a new one gets 429."""
 SECRET_NEEDED = (
@@ -131,6 +134,8 @@ class Proxy:
     def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         if is_poll(request):
             client.send_response(*self._polls.answer(request, body))
+        elif PRIVATE in unquote_to_bytes(path_of(request.target)):
+            client.refuse(*encode_error(404, "The local port has nothing at that address."))
         elif path_of(request.target) in ROUTES:
             self._official.answer(client, request, body)
         else:

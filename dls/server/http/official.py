@@ -203,6 +203,8 @@ class Official:
             raise
         if sent.copy and not await self._sessions.images.is_whole(sent.copy, incoming):
             raise NotHeld(NOTHING_HELD)
+        if not sent.length:  # it has come in chunks, and nobody knew how long it is
+            await self._sessions.images.make_room(session)
         arrival.is_handed_over = True
         await self._executors.codec(incoming.finish)
         return header, incoming

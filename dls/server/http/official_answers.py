@@ -23,7 +23,7 @@ T = TypeVar("T")
 ANSWER_SECONDS = 48.0
 """How long a request may wait for the engine: clients give up after 60 s, and the local port answers after 50 s."""
 IMAGE_SECONDS = 480.0
-"""How long an image may wait: clients give it 600 s, and the local port 500 s."""
+"""How long an image may wait: clients give it 600 s, and the local port 550 s."""
 GOES_ON = "This request goes on, and the next answer brings what it changes."
 TRY_AGAIN = "Try again in a moment."
 PIECE_BYTES = 256 << 10

@@ -44,7 +44,7 @@ class AppliedRequests:
             return True
         run, number = _split(name)
         if run and number <= self._highest.get(run, -1):
-            raise Conflict("This request was sent again meanwhile, and later ones were applied: it changes nothing.")
+            raise Conflict("A later request was applied before this one, or a copy of it was: it changes nothing.")
         return False
 
 

@@ -78,7 +78,7 @@ class Images:
         arriving = sum(max(0, each.expected - each.length) for each in others)
         image = session.files.manifest.image
         replaced = min(length, image.bytes) if image else 0
-        await self._executors.codec(self._store.make_room, length - replaced + arriving)
+        await self._executors.codec(self._store.make_room, length - replaced + arriving, tuple(self._sessions))
 
     def share(self, session: Session) -> None:
         """Let the session's image be found by its contents; after the answer, for which nobody has to wait."""

@@ -11,6 +11,7 @@ import shutil
 import stat
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -138,26 +139,35 @@ class SessionStore:
         found = self._folders.home.iterdir()
         return [folder for folder in found if folder.is_dir() and folder.name != COPIES_FOLDER]
 
-    def make_room(self, needed: int) -> None:
-        """Let so many more bytes fit within what sessions may take on the disk; raises NoRoom.
+    def make_room(self, needed: int, in_use: Collection[str] = ()) -> None:
+        """Let so many more bytes fit within what sessions may take on the disk; else raises NoRoom and removes nothing.
 
         The sessions that no server has in memory are removed until they fit, the one unused for longest first.
+        `in_use` names those of this server.
         """
-        if self._fits(needed):
+        surplus = quota.taken(self._folders.roots) + needed - self._disk
+        if surplus <= 0:
             return
-        for folder in sorted(self._list(), key=_last_used):
+        folders = sorted(self._list(), key=_last_used)
+        unused = [folder for folder in folders if folder.name not in in_use and _is_free(folder)]
+        chosen = quota.choose_unused(surplus, unused, set(folders) - set(unused))
+        if not chosen:
+            raise NoRoom(
+                f"The image needs {max(0, needed) / 1e6:.0f} MB on the server's disk, and the sessions that are in use "
+                f"leave too little of the {self._disk / 1e9:.1f} GB that all may take. Start the server with a larger "
+                "--session-disk."
+            )
+        for folder in chosen:
             with contextlib.suppress(RequestError, OSError), _lock(folder):
                 log.warning("session %s is removed: the sessions take what --session-disk allows", folder.name[:8])
                 remove_files(self._folders, folder.name)
-                if self._fits(needed):
-                    return
-        raise NoRoom(
-            f"The image needs {needed / 1e6:.0f} MB on the server's disk, and the sessions that are in use leave too "
-            f"little of the {self._disk / 1e9:.1f} GB that all may take. Start the server with a larger --session-disk."
-        )
 
-    def _fits(self, needed: int) -> bool:
-        return quota.taken(self._folders.roots) + needed <= self._disk
+
+def _is_free(folder: Path) -> bool:
+    """Return whether no server has the session."""
+    with contextlib.suppress(RequestError, OSError), _lock(folder):
+        return True
+    return False
 
 
 def _has_complete_image(manifest: Manifest) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from dls.contract import NO_IMAGE, UNKNOWN_SESSION
 from dls.remote.tunnel.link import Closed, Connected, ConnectionLost, LinkState, ServerStopped
 from tests.support.http_server import LiveServer
-from tests.support.itksnap import ItkSnap
+from tests.support.itksnap import ItkSnap, described, form, packed
 from tests.support.processes import until
 from tests.support.proxied_server import ProxiedServer
 
@@ -184,3 +184,29 @@ def test_http_1_0_without_a_host(proxied_server: ProxiedServer, state: str) -> N
             sock.sendall(b"GET " + path + b" HTTP/1.0\r\n\r\n")
             assert answer.readline().startswith(b"HTTP/1.1 " + status)
             assert answer.read().endswith(b"}")
+
+
+@pytest.mark.parametrize("path", ["/dls/images/{}", "/%64ls/images/{}", "/dls/parts/a/b"])
+def test_what_the_proxy_asks_nobody_else_can_ask(proxied_server: ProxiedServer, path: str) -> None:
+    """The addresses at which the server says what images it holds do not exist at the local port."""
+    answer = proxied_server.snap.get(path.format("0" * 64 + "-1"))
+    assert answer.status == 404 and "local port" in answer.error
+    assert not proxied_server.endpoint.channels
+
+
+def test_requests_are_numbered_when_they_have_been_read(proxied_server: ProxiedServer) -> None:
+    """A drawing whose body comes late is applied after a click that came meanwhile, and both count."""
+    snap = proxied_server.snap
+    snap.start()
+    volume = np.zeros((20, 24, 24), np.float32)
+    assert snap.upload(volume).status == 200
+    drawn = np.zeros(volume.shape, bool)
+    drawn[1, 1, 1:4] = True
+    body, kind = form([("file", packed(drawn.astype(np.float32))), ("metadata", described(volume.shape))])
+    head = f"POST /process_scribble_interaction/{snap.session}?foreground=true HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with proxied_server.connect() as sock, sock.makefile("rb") as answer:
+        sock.sendall(head.encode() + body[:-1])
+        assert snap.point(10, 10, 10).status == 200
+        sock.sendall(body[-1:])
+        assert answer.readline().startswith(b"HTTP/1.1 200")

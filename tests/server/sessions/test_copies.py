@@ -215,8 +215,24 @@ def test_the_sessions_unused_for_longest_make_room(open_store: Opener, home: Pat
     assert [(home / name).exists() for name in NAMES] == [True, False, True, True]
     with pytest.raises(NoRoom, match=r"--session-disk\.$"):
         store.make_room(5 << 20)
+    assert [(home / name).exists() for name in NAMES] == [True, False, True, True], "removed for nothing"
+    with pytest.raises(NoRoom):
+        store.make_room(3 << 20, in_use=(NAMES[2],))
+    store.make_room(3 << 20)
     assert [(home / name).exists() for name in NAMES] == [True, False, False, False]
     assert len(list((home / COPIES_FOLDER).iterdir())) == 1
+
+
+def test_a_shared_image_is_free_with_its_last_session(open_store: Opener, home: Path) -> None:
+    """Two sessions of one image make room only together, and neither goes where that is not enough."""
+    store = open_store(disk=3 << 20)
+    for name in NAMES[:2]:
+        with_image(store, name, bytes(1 << 20)).release()
+    with pytest.raises(NoRoom):
+        store.make_room(4 << 20)
+    assert all((home / name).exists() for name in NAMES[:2])
+    store.make_room(int(2.9 * (1 << 20)))
+    assert not any((home / name).exists() for name in NAMES[:2])
 
 
 def test_the_default_harms_nobody(home: Path) -> None:
