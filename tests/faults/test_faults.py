@@ -35,6 +35,6 @@ def test_work_goes_on(lab: Lab, fault: Fault) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_many_at_once_while_the_server_is_killed(lab: Lab) -> None:
-    """Sixteen sessions of four clients lose nothing and get no wrong mask (`bench/faults --soak 10` runs longer)."""
+    """Sixteen sessions of four clients lose nothing, and no mask is wrong; `bench/faults --region --soak 10` lasts."""
     result = soak.run(lab, lambda so_far: so_far.kills > 1 and so_far.clicks > 100)
     assert result.lost == []
