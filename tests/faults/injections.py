@@ -125,10 +125,10 @@ def stored(scene: Scene, work: Work, name: str) -> list[Path]:
 
 
 class Uploading:
-    """Whether the server is writing a second image."""
+    """Whether the server is receiving a second image."""
 
     def __call__(self, scene: Scene, work: Work) -> bool:
-        return len(stored(scene, work, "image-*")) > 1
+        return bool(stored(scene, work, "part-*"))
 
 
 class Written:
