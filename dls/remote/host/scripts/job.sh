@@ -27,18 +27,22 @@ fail() {
 }
 
 sshd_pid=
-names=
+# NAME:NUMBER of each server, where the number is that of the process that waits for it.
+servers=
 runs=
 asked_to_end=
 
+# Slurm signals all processes of a job, and again when it is cancelled once more: the server's end is only waited for.
 end_servers() {
   asked_to_end=1
-  for name in $names; do
-    [ -f "$JOB/$name.ended" ] || kill -TERM "$(cat "$JOB/$name.pid" 2>/dev/null)" 2>/dev/null
+  for server in $servers; do
+    [ -f "$JOB/${server%:*}.ended" ] || kill -TERM "$(cat "$JOB/${server%:*}.pid" 2>/dev/null)" 2>/dev/null
   done
 }
 
+# leave: remove what only this job needs; what does so must not be ended by the signal that ends the job.
 leave() {
+  trap '' TERM
   [ -z "$sshd_pid" ] || kill "$sshd_pid" 2>/dev/null
   for run in $runs; do case $run in */"j$SLURM_JOB_ID"/*) rm -rf "${run%/*}" ;; esac done
   [ -f "$JOB/failed" ] || rm -rf "$JOB"
@@ -123,8 +127,10 @@ if [ -n "$sshd" ]; then
 fi
 put entrance "$user ${SLURMD_NODENAME:-$(uname -n)} $(uname -n) $port $(cut -d ' ' -f 1,2 "$JOB/host_key.pub" 2>/dev/null)"
 
-# run_server NAME: run a server to its end, and tell the script of it.
-run_server() (
+# run_server NAME: run a server to its end, and tell the script of it. It runs as a process of its own, which gets the
+# signals that all processes of the job get, and has to outlive the server.
+run_server() {
+  trap : TERM USR1 USR2
   name=$1
   RUN=
   LOG=/dev/null
@@ -132,10 +138,17 @@ run_server() (
   "$@" >>"$LOG" 2>&1 </dev/null &
   server=$!
   put "$name.pid" "$server"
-  wait "$server"
+  # A signal ends the wait.
+  while kill -0 "$server" 2>/dev/null; do
+    wait "$server" || [ $? -ne 127 ] || break
+  done
+  trap '' TERM
   if [ -f "$RUN/ended.json" ]; then put "$name.ended" purpose; else put "$name.ended" crash; fi
   kill -USR2 $$
-)
+}
+
+# is_there NAME NUMBER: whether a server, or the process that waits for it, is there.
+is_there() { kill -0 "$2" 2>/dev/null || kill -0 "$(cat "$JOB/$1.pid" 2>/dev/null)" 2>/dev/null; }
 
 # is_used: whether a client is in the job.
 is_used() {
@@ -146,18 +159,23 @@ is_used() {
 unused_since=$(date +%s)
 while :; do
   for start in "$JOB"/*.start; do
-    [ -f "$start" ] || continue
+    if [ ! -f "$start" ] || [ -n "$asked_to_end" ]; then continue; fi
     name=${start##*/}
     name=${name%.start}
     mv "$start" "$JOB/$name.taken"
     runs="$runs $(sed -n "s/^RUN='\(.*\)'\$/\1/p" "$JOB/$name.taken")"
-    names="$names $name"
     run_server "$name" &
+    servers="$servers $name:$!"
   done
   is_running=
   how=
-  for name in $names; do
-    if [ -f "$JOB/$name.ended" ]; then how=$(cat "$JOB/$name.ended"); else is_running=1; fi
+  for server in $servers; do
+    name=${server%:*}
+    if [ -f "$JOB/$name.ended" ]; then
+      how=$(cat "$JOB/$name.ended")
+    elif is_there "$name" "${server##*:}"; then
+      is_running=1
+    fi
   done
   now=$(date +%s)
   if [ -n "$is_running" ]; then
