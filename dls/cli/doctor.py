@@ -24,7 +24,8 @@ def doctor(target: str, gpu: int | None, as_json: bool, **options: Any) -> None:
     from dls.cli.console import show_findings, terminal
     from dls.remote.doctor.examination import examine
 
-    server = build_server_options(gpu, {**options, "session_dir": None, "session_ttl": 7.0, "idle": 30.0})
+    unused = {"session_dir": None, "session_ttl": 7.0, "session_disk": None, "idle": 30.0}
+    server = build_server_options(gpu, {**options, **unused})
     with terminal() as (_, reporter, prompter):
         findings = examine(target, build_login_options(options), server, prompter, reporter)
     show_findings(findings, as_json=as_json)

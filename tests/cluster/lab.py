@@ -48,7 +48,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=5
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=5
+KillWait=30
 GresTypes=gpu
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

@@ -35,6 +35,8 @@ def test_a_cancelled_job_is_submitted_anew_by_the_next_click(idle: Cluster) -> N
         idle.inside(LOGIN, "scancel", first)
         wait_until(lambda: session._link.state is LinkState.ASLEEP, "the end to be noticed")
         wait_until(lambda: not idle.jobs(), "the job's end")
+        # The batch script has removed it, which a script that Slurm has to kill does not.
+        assert not (idle.home() / ".dls" / "jobs" / f"dlslab-{first}").exists()
         assert any("it was cancelled" in note for note in reporter.notes)
         works_on(work)
         assert job_id(session) != first and reporter.phases.count("login") == 1

@@ -65,7 +65,7 @@ class InnerServer:
         """
         host_key, client_key = KeyPair.generate(), KeyPair.generate()
         keys = {"HOST_KEY": host_key.private, "CLIENT_KEY": client_key.public}
-        started = shell.become(render("inner_sshd", **keys))
+        started = shell.become(render("inner_sshd", "sshd", **keys))
         if not started:
             python = self._install(shell)
             started = shell.become(render("inner_server", PYTHON=python, PROGRAM=read_ssh_server(), **keys))

@@ -38,8 +38,8 @@ def enter(
 ) -> Connection:
     """Return a connection to the job's node, inside the job; the login's connection is closed with it.
 
-    `step` is the command line that runs `sh` in the job, empty where there is none; `folder` is the job's. The login's
-    connection stays open in an error: NoWayIn, or LinkError where that connection itself was lost.
+    `step` is the command line that runs `sh` in the job, empty where there is none; `folder` has the folders of all
+    jobs. The login's connection stays open in an error: NoWayIn, or LinkError where that connection itself was lost.
     """
     assert job.entrance is not None
     failures: list[str] = []
@@ -136,7 +136,7 @@ def _enter_by_step(login: Connection, job: Job, step: str, folder: str, remote_d
         outer.start()
         # The batch script ends a job that nobody uses: it does not see who is in a step.
         stay = 'while kill -0 $$; do : >"$DLS_JOB/used"; sleep 30; done </dev/null >/dev/null 2>&1 & exec sh'
-        command = f"env DLS_JOB={shlex.quote(folder)} {step} -c {shlex.quote(stay)}"
+        command = f'env DLS_JOB={shlex.quote(folder)}/"$CLUSTER-"{job.id} {step} -c {shlex.quote(stay)}'
         outer.become(f"{render('use_slurm', 'slurm')}\nprintf '%s step\\n' \"$READY\"\nexec {command}")
         target = replace(login.target, label=job.node, host=job.node, port=22, jumps=())
         shell = PipeShell(target, stream, _deadline(STEP_SECONDS))

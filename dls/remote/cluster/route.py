@@ -192,7 +192,7 @@ class Route:
     def _go_in(self, scheduler: Scheduler, login: Connection, job: Job, report: HostReport, phase: Phase) -> Connection:
         from dls.remote.cluster.entrance import enter
 
-        folder = f"{report.root}/jobs/{job.id}"
+        folder = f"{report.root}/jobs"
         return enter(login, job, self._key, scheduler.step(job.id), folder, self.login.remote_dir, phase)
 
     def enter_running(self, login: Connection, report: HostReport) -> Connection | None:

@@ -107,7 +107,7 @@ def cancel_script(ids: Iterable[str], seconds_to_end: int) -> str:
 
 def batch_script(root: str) -> str:
     """Return the script that `sbatch` gets on standard input."""
-    return "#!/bin/sh\n" + render("job", "trusted", ROOT=root, UNUSED_SECONDS=UNUSED_SECONDS)
+    return "#!/bin/sh\n" + render("job", "trusted", "slurm", "sshd", ROOT=root, UNUSED_SECONDS=UNUSED_SECONDS)
 
 
 def sbatch_arguments(options: ClusterOptions, root: str) -> list[str]:

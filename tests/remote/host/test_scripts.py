@@ -33,7 +33,7 @@ SCRIPTS = {
     "begin_push": push_model.begin_script("~/models", "my model", FILES),
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
     "inner_server": "READY=r\n" + render("inner_server", HOST_KEY="k", CLIENT_KEY="k", PYTHON="/p", PROGRAM="pass"),
-    "inner_sshd": "READY=r\n" + render("inner_sshd", HOST_KEY="k", CLIENT_KEY="k"),
+    "inner_sshd": "READY=r\n" + render("inner_sshd", "sshd", HOST_KEY="k", CLIENT_KEY="k"),
     "job": slurm.batch_script("/h"),
     "kill": launch.kill_script(STATE),
     "launch": launch.launch_script(
@@ -62,10 +62,11 @@ SCRIPTS = {
 """Every script as it goes to a host."""
 LIBRARIES = {
     "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "slurm",
-    "slurm_jobs", "storage", "temporary", "trusted",
+    "slurm_jobs", "sshd", "storage", "temporary", "trusted",
 }  # fmt: skip
 OF_THE_HOST = {
     "DLS_JOB",
+    "SLURM_CLUSTER_NAME",
     "SLURM_CONF",
     "SLURM_JOB_ID",
     "SLURMD_NODENAME",

@@ -1,19 +1,22 @@
 # The batch script of a job: it runs an SSH server of this user, by which clients enter the job, and the servers that they
 # ask for as its own children: what an SSH session or a step starts ends with it, and is not in the batch script's group of
 # processes. The job ends with the last server, so that an idle end frees the GPU.
-# Needs trusted.sh. It goes to sbatch on standard input, after a line with the interpreter.
+# Needs trusted.sh, slurm.sh and sshd.sh. It goes to sbatch on standard input, after a line with the interpreter.
 # Values: ROOT (the remote directory, which the nodes share), UNUSED_SECONDS (how long the job goes on without a server and
 # without a client).
-# In ROOT/jobs/ID stand: `entrance` (user, node, port and host key) or `failed` (why there is none), `authorized_keys`,
+# In ROOT/jobs/CLUSTER-ID stand: `entrance` (user, node, port and host key) or `failed` (why there is none), `authorized_keys`,
 # `pid` (this script's), NAME.start (a server to start: assignments of RUN and LOG, and `set --` with its command), then
 # NAME.pid and NAME.ended.
-# shellcheck shell=sh disable=SC1090,SC2154,SC2317
+# shellcheck shell=sh disable=SC1090,SC2034,SC2154,SC2317
 set -u
 umask 077
 # A site may start jobs without an environment.
 PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
 export PATH
-JOB=$ROOT/jobs/$SLURM_JOB_ID
+# Clusters that share a home number their jobs alike.
+CLUSTER=${SLURM_CLUSTER_NAME-}
+[ -n "$CLUSTER" ] || name_cluster
+JOB=$ROOT/jobs/$CLUSTER-$SLURM_JOB_ID
 make_directories "$ROOT" "$ROOT/jobs" "$JOB" "$ROOT/log"
 cd / || exit 73
 
@@ -27,18 +30,22 @@ fail() {
 }
 
 sshd_pid=
-names=
+# NAME:NUMBER of each server, where the number is that of the process that waits for it.
+servers=
 runs=
 asked_to_end=
 
+# Slurm signals all processes of a job, and again when it is cancelled once more: the server's end is only waited for.
 end_servers() {
   asked_to_end=1
-  for name in $names; do
-    [ -f "$JOB/$name.ended" ] || kill -TERM "$(cat "$JOB/$name.pid" 2>/dev/null)" 2>/dev/null
+  for server in $servers; do
+    [ -f "$JOB/${server%:*}.ended" ] || kill -TERM "$(cat "$JOB/${server%:*}.pid" 2>/dev/null)" 2>/dev/null
   done
 }
 
+# leave: remove what only this job needs; what does so must not be ended by the signal that ends the job.
 leave() {
+  trap '' TERM
   [ -z "$sshd_pid" ] || kill "$sshd_pid" 2>/dev/null
   for run in $runs; do case $run in */"j$SLURM_JOB_ID"/*) rm -rf "${run%/*}" ;; esac done
   [ -f "$JOB/failed" ] || rm -rf "$JOB"
@@ -55,43 +62,17 @@ if command -v flock >/dev/null 2>&1; then
 fi
 
 user=$(id -un)
-sshd=$(PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v sshd) || sshd=
-if [ -n "$sshd" ] && ssh-keygen -q -t ed25519 -N '' -C dls -f "$JOB/host_key" </dev/null >/dev/null 2>&1; then
-  : >>"$JOB/authorized_keys"
-  # "AllowTcpForwarding no" would forbid Unix sockets too. StrictModes looks at folders that are not the user's.
-  cat >"$JOB/sshd_config" <<END
-HostKey "$JOB/host_key"
-AuthorizedKeysFile "$JOB/authorized_keys"
-AuthenticationMethods publickey
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-AllowTcpForwarding yes
-AllowStreamLocalForwarding yes
-MaxSessions 100
-PidFile none
-PrintMotd no
-PrintLastLog no
-LogLevel INFO
-Subsystem sftp internal-sftp
-END
-  # sshd gives its commands an environment of its own; the job's has what they need.
-  set -- "DLS_JOB=$JOB"
-  for name in PATH LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES XDG_RUNTIME_DIR TMPDIR \
-    SCRATCH http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY SLURM_JOB_ID SLURM_CONF; do
-    eval "value=\${$name-}"
-    case $value in '' | *[!A-Za-z0-9_./:@%+=,~-]*) ;; *) set -- "$@" "$name=$value" ;; esac
-  done
-  {
-    # Run by any other user than root, sshd lets in nobody but that user.
-    [ "$(id -u)" != 0 ] || echo 'AllowUsers root'
-    printf 'SetEnv'
-    printf ' "%s"' "$@"
-    echo
-  } >>"$JOB/sshd_config"
-  "$sshd" -t -f "$JOB/sshd_config" 2>"$JOB/sshd.log" || fail "the sshd of $(uname -n) is too old: $(head -n 1 "$JOB/sshd.log")"
-else
-  sshd=
+# Without an sshd, clients enter by a step: port 0 tells them so.
+sshd=$(find_sshd) || sshd=
+DLS_JOB=$JOB
+: >>"$JOB/authorized_keys"
+if [ -n "$sshd" ]; then
+  if ! ssh-keygen -q -t ed25519 -N '' -C dls -f "$JOB/host_key" </dev/null >/dev/null 2>&1; then
+    sshd=
+  elif ! write_sshd_config "$sshd" "$JOB" INFO; then
+    echo "the sshd of $(uname -n) can't be used: $(head -n 1 "$JOB/sshd.log")"
+    sshd=
+  fi
 fi
 
 # listen PORT: start the SSH server there; false where the port is taken.
@@ -111,20 +92,24 @@ listen() {
 }
 
 port=0
-if [ -n "$sshd" ]; then
-  tries=0
-  until
-    port=$((20000 + (SLURM_JOB_ID * 31 + $$ * 7919 + tries * 4099) % 40000))
-    listen "$port"
-  do
-    tries=$((tries + 1))
-    [ "$tries" -lt 20 ] || fail "sshd does not start on $(uname -n): $(tail -n 1 "$JOB/sshd.log")"
-  done
-fi
+tries=0
+while [ -n "$sshd" ] && [ "$port" = 0 ]; do
+  tried=$((20000 + (SLURM_JOB_ID * 31 + $$ * 7919 + tries * 4099) % 40000))
+  tries=$((tries + 1))
+  if listen "$tried"; then
+    port=$tried
+  elif [ "$tries" -ge 20 ]; then
+    echo "sshd does not start on $(uname -n): $(tail -n 1 "$JOB/sshd.log")"
+    sshd=
+    sshd_pid=
+  fi
+done
 put entrance "$user ${SLURMD_NODENAME:-$(uname -n)} $(uname -n) $port $(cut -d ' ' -f 1,2 "$JOB/host_key.pub" 2>/dev/null)"
 
-# run_server NAME: run a server to its end, and tell the script of it.
-run_server() (
+# run_server NAME: run a server to its end, and tell the script of it. It runs as a process of its own, which gets the
+# signals that all processes of the job get, and has to outlive the server.
+run_server() {
+  trap : TERM USR1 USR2
   name=$1
   RUN=
   LOG=/dev/null
@@ -132,10 +117,17 @@ run_server() (
   "$@" >>"$LOG" 2>&1 </dev/null &
   server=$!
   put "$name.pid" "$server"
-  wait "$server"
+  # A signal ends the wait.
+  while kill -0 "$server" 2>/dev/null; do
+    wait "$server" || [ $? -ne 127 ] || break
+  done
+  trap '' TERM
   if [ -f "$RUN/ended.json" ]; then put "$name.ended" purpose; else put "$name.ended" crash; fi
   kill -USR2 $$
-)
+}
+
+# is_there NAME NUMBER: whether a server, or the process that waits for it, is there.
+is_there() { kill -0 "$2" 2>/dev/null || kill -0 "$(cat "$JOB/$1.pid" 2>/dev/null)" 2>/dev/null; }
 
 # is_used: whether a client is in the job.
 is_used() {
@@ -146,18 +138,23 @@ is_used() {
 unused_since=$(date +%s)
 while :; do
   for start in "$JOB"/*.start; do
-    [ -f "$start" ] || continue
+    if [ ! -f "$start" ] || [ -n "$asked_to_end" ]; then continue; fi
     name=${start##*/}
     name=${name%.start}
     mv "$start" "$JOB/$name.taken"
     runs="$runs $(sed -n "s/^RUN='\(.*\)'\$/\1/p" "$JOB/$name.taken")"
-    names="$names $name"
     run_server "$name" &
+    servers="$servers $name:$!"
   done
   is_running=
   how=
-  for name in $names; do
-    if [ -f "$JOB/$name.ended" ]; then how=$(cat "$JOB/$name.ended"); else is_running=1; fi
+  for server in $servers; do
+    name=${server%:*}
+    if [ -f "$JOB/$name.ended" ]; then
+      how=$(cat "$JOB/$name.ended")
+    elif is_there "$name" "${server##*:}"; then
+      is_running=1
+    fi
   done
   now=$(date +%s)
   if [ -n "$is_running" ]; then

@@ -3,7 +3,7 @@
 # Values: REMOTE_DIR (as the user wrote it), KEY (digest of it), DEPTH (0: look for servers alone; 1: stop at a running
 # server; 2: stop at an environment; 3: look for everything), WITH_GPUS (1 to ask for GPUs, or empty), WITH_SCHEDULER (1 to
 # look for a scheduler of jobs, and to stop where one is and no GPU, or empty).
-# DLS_JOB, in the environment, is the folder of the job in which this runs.
+# DLS_JOB, in the environment, is the folder of the job in which this runs; its name ends with a hyphen and the job's id.
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
 # shellcheck shell=sh disable=SC3067
 TAB=$(printf '\t')
@@ -29,7 +29,7 @@ find_temporary
 if [ -n "${DLS_JOB-}" ]; then
   # Several jobs of this user may share the node: each has its servers in a directory of its own.
   say job "$DLS_JOB"
-  TEMPORARY=${TEMPORARY:-/tmp/dls-$USER_ID/$KEY}/j${DLS_JOB##*/}
+  TEMPORARY=${TEMPORARY:-/tmp/dls-$USER_ID/$KEY}/j${DLS_JOB##*-}
   set -- "$TEMPORARY"/*
 else
   set -- "$ROOT/run" "$ROOT/run"/* ${SECOND:+"$SECOND"/*}

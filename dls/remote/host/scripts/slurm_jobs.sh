@@ -1,4 +1,4 @@
-# Library: this user's jobs that are ours.
+# Library: this user's jobs that are ours. Needs slurm.sh.
 # Values: ROOT (the remote directory), NAME (the jobs' name).
 # shellcheck shell=sh disable=SC2329
 
@@ -9,12 +9,15 @@ say_line() {
     | awk -v id="$1" '$1 == id { place = NR } END { if (place && NR > 1) printf "line\t%s\t%d %d\n", id, place, NR }'
 }
 
-# list_jobs: set JOBS to the ids of this user's jobs that have a folder of ours, and print a line `job` for each.
+# list_jobs: set JOBS to the ids of this user's jobs that have a folder of ours, FOLDERS to what precedes the id in the
+# folders' paths, and print a line `job` for each.
 list_jobs() {
   JOBS=
+  name_cluster
+  FOLDERS=$ROOT/jobs/$CLUSTER-
   lines=$(squeue -h -u "$(id -u)" -n "$NAME" -t PD,CF,R,S,ST -o '%i|%T|%r|%S|%L|%N|%P|%k') || exit 70
   while IFS='|' read -r id rest; do
-    if [ -z "$id" ] || [ ! -d "$ROOT/jobs/$id" ]; then continue; fi
+    if [ -z "$id" ] || [ ! -d "$FOLDERS$id" ]; then continue; fi
     JOBS="$JOBS $id"
     printf 'job\t%s|%s\n' "$id" "$rest"
     case $rest in PENDING'|'*) say_line "$id" "$rest" ;; esac

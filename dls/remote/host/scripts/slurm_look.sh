@@ -11,16 +11,16 @@ check_directories "$ROOT" "$ROOT/jobs"
 printf 'now\t%s\n' "$(date +%Y-%m-%dT%H:%M:%S)"
 list_jobs
 for id in $JOBS; do
-  if [ -n "$CLIENT_KEY" ] && ! grep -q -x -F -e "$CLIENT_KEY" "$ROOT/jobs/$id/authorized_keys" 2>/dev/null; then
-    printf '%s\n' "$CLIENT_KEY" >>"$ROOT/jobs/$id/authorized_keys"
+  if [ -n "$CLIENT_KEY" ] && ! grep -q -x -F -e "$CLIENT_KEY" "$FOLDERS$id/authorized_keys" 2>/dev/null; then
+    printf '%s\n' "$CLIENT_KEY" >>"$FOLDERS$id/authorized_keys"
   fi
   for name in entrance failed; do
-    [ ! -f "$ROOT/jobs/$id/$name" ] || printf '%s\t%s\t%s\n' "$name" "$id" "$(head -n 1 "$ROOT/jobs/$id/$name")"
+    [ ! -f "$FOLDERS$id/$name" ] || printf '%s\t%s\t%s\n' "$name" "$id" "$(head -n 1 "$FOLDERS$id/$name")"
   done
 done
 if [ -n "$LAST" ]; then
   printf 'last\t%s\n' "$(scontrol -o show job "$LAST" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')"
-  [ ! -f "$ROOT/jobs/$LAST/failed" ] || printf 'failed\t%s\t%s\n' "$LAST" "$(head -n 1 "$ROOT/jobs/$LAST/failed")"
+  [ ! -f "$FOLDERS$LAST/failed" ] || printf 'failed\t%s\t%s\n' "$LAST" "$(head -n 1 "$FOLDERS$LAST/failed")"
 fi
 if [ -n "$WITH_LIMITS" ] && [ -z "$JOBS" ]; then
   sinfo -h -e -o '%P|%a|%l|%D|%c|%m|%G|%f' | while IFS= read -r line; do printf 'partition\t%s\n' "$line"; done

@@ -11,15 +11,18 @@ make_directories "$ROOT" "$ROOT/jobs" "$ROOT/log"
 lock "$ROOT/jobs/submitting"
 list_jobs
 for id in $JOBS; do [ "$id" = "$BESIDES" ] || exit 0; done
-# Folders of jobs that were killed.
-for folder in "$ROOT"/jobs/*/; do
-  [ "$folder" = "$ROOT/jobs/$BESIDES/" ] || [ ! -d "$folder" ] || rm -rf "$folder"
+# Folders of jobs that were killed. Those of another cluster that shares the home are its own.
+for folder in "$FOLDERS"*; do
+  id=${folder#"$FOLDERS"}
+  case $id in "$BESIDES" | *[!0-9]*) ;; *) rm -rf "$folder" ;; esac
 done
+# Slurm writes one for each job.
+find "$ROOT/log" -name 'job-*.log' -mtime +7 -exec rm -f {} + 2>/dev/null
 id=$(printf '%s' "$SCRIPT" | sbatch --parsable "$@" 2>&1) || {
   printf 'refused\t%s\n' "$(printf '%s' "$id" | tr '\n' ' ')"
   exit 74
 }
 id=$(printf '%s\n' "$id" | sed -n '$s/;.*//;$p')
-mkdir -p "$ROOT/jobs/$id"
-printf '%s\n' "$CLIENT_KEY" >>"$ROOT/jobs/$id/authorized_keys"
+mkdir -p "$FOLDERS$id"
+printf '%s\n' "$CLIENT_KEY" >>"$FOLDERS$id/authorized_keys"
 printf 'submitted\t%s\n' "$id"
