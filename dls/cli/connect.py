@@ -105,6 +105,8 @@ def _describe_end(session: Session, stop_server: bool) -> str:
     closing = f"Closing the connection to {session.connection.target.label}"
     if stop_server:
         return f"{closing}."
+    if session.job is not None and not session.is_up:
+        return f"{closing}; nothing answers there now: a job that still runs ends when nobody has used it for a while."
     if session.job is None:
         return f"{closing}; the server keeps running."
     from dls.remote.cluster.queue import format_seconds

@@ -227,7 +227,8 @@ def cluster_options(command: Command) -> Command:
         click.option("--account", metavar="NAME", help="Account that the job is charged to."),
         click.option("--qos", metavar="NAME", help="Quality of service of the job."),
         click.option(
-            "--gres", default="gpu:1", show_default=True, help="GPUs of the job, as gpu:a100:1; none for none."
+            "--gres",
+            help="GPUs of the job, as gpu:a100:1; none for none. By default gpu:1 for an engine that uses one.",
         ),
         click.option("--cpus", type=click.IntRange(1), help="CPUs of the job."),
         click.option("--mem", metavar="SIZE", help="Memory of the job, as 16G."),

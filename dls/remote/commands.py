@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from dls.errors import DlsError, LaunchError
 from dls.remote.cluster.options import ClusterOptions
+from dls.remote.cluster.scheduler import SchedulerSilent
 from dls.remote.host import landing, launch
 from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.keychain import KeychainPrompter, forget
@@ -61,7 +62,14 @@ def _end_jobs(connection: Connection, report: HostReport, reporter: Reporter) ->
     from dls.remote.cluster.slurm import Slurm
 
     scheduler = Slurm(report.root)
-    jobs = scheduler.look(connection).jobs
+    try:
+        jobs = scheduler.look(connection).jobs
+    except SchedulerSilent as error:
+        if not report.has_gpu_device:
+            raise
+        # A GPU box with Slurm's commands, where the server needs no job.
+        reporter.note(f"{error.message} Whether a job of yours runs is not known.")
+        return False
     for job in jobs:
         with Phases(reporter)("stop", f"Ending the job {job.id}") as phase:
             scheduler.cancel(connection, [job.id], wait=True)

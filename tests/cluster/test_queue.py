@@ -70,7 +70,7 @@ class Connecting:
         self._log = cluster.folder / f"connect-{free_port()}.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--local-port", str(free_port()), *more, HOST],
+                [*command, "--gres", "gpu:1", "--local-port", str(free_port()), *more, HOST],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -39,6 +39,7 @@ def connected(
     **job: Any,
 ) -> dls.Session:
     """Connect to the login node; `job` are options of the job."""
+    job.setdefault("gres", "gpu:1")  # most tests are about GPUs, which the region engine would not ask for
     return dls.connect(
         host,
         login=login_options(cluster, **(login or {})),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dls.errors import TargetError
 
@@ -24,8 +24,8 @@ class ClusterOptions:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    gres: str = "gpu:1"
-    """Generic resources, of which GPUs are one; `none` for none."""
+    gres: str | None = None
+    """Generic resources, of which GPUs are one; `none` for none, None for what the engine needs."""
     cpus: int | None = None
     mem: str | None = None
     """Memory, as the scheduler writes it: `16G`."""
@@ -40,6 +40,10 @@ class ClusterOptions:
     def minutes(self) -> int | None:
         """The time in whole minutes, the unit of the schedulers; raises TargetError for what is no time."""
         return None if self.time is None else parse_minutes(self.time)
+
+    def filled(self, needs_gpu: bool) -> ClusterOptions:
+        """Return these options with the generic resources that the engine needs, unless some are named."""
+        return replace(self, gres=self.gres or ("gpu:1" if needs_gpu else "none"))
 
 
 def parse_minutes(text: str) -> int:

@@ -164,6 +164,8 @@ class Route:
         from dls.remote.cluster.entrance import NoWayIn
         from dls.remote.cluster.slurm import Slurm
 
+        # A GPU that the engine does not use would be held for nothing, and is refused where there is none.
+        self.options = self.options.filled(server.needs_gpus and server.device != "cpu")
         scheduler = Slurm(report.root)
         with phases("queue", f"Looking for a job on {login.target.label}") as phase:
             job, found = self._find_or_submit(scheduler, login, may_submit, besides)

@@ -45,7 +45,10 @@ class Slurm:
     def check(self, options: ClusterOptions, partitions: Iterable[Partition]) -> None:
         """Raise HostError for what no partition allows: Slurm accepts some of it, and never starts the job."""
         if sentence := find_impossible(options, tuple(partitions)):
-            raise HostError(sentence, "Ask for less, or name another partition with --partition.")
+            raise HostError(
+                sentence,
+                "Ask for less, or name another --partition; --gres none asks for no GPU, and --here for no job.",
+            )
 
     def submit(self, login: ScriptRunner, options: ClusterOptions, client_key: str, *, besides: str = "") -> str:
         """Run `sbatch`; raises HostError with Slurm's own words where it refuses the job."""
@@ -260,9 +263,10 @@ def find_impossible(options: ClusterOptions, partitions: tuple[Partition, ...]) 
 
 
 def _find_missing(options: ClusterOptions, chosen: list[Partition], where: str) -> str:
-    if options.gres != "none" and not any(has_gres(p.gres, options.gres) for p in chosen):
+    gres = options.gres
+    if gres and gres != "none" and not any(has_gres(p.gres, gres) for p in chosen):
         there = ", ".join(sorted({p.gres for p in chosen if p.gres})) or "none"
-        return f"No node of {where} has {options.gres}; there are: {there}."
+        return f"No node of {where} has {gres}; there are: {there}."
     if options.cpus is not None and (most := max(p.cpus for p in chosen)) and options.cpus > most:
         return f"No node of {where} has {options.cpus} CPUs; the largest has {most}."
     if options.mem and (need := parse_memory(options.mem)) and need > (most := max(p.mem_mib for p in chosen)) > 0:

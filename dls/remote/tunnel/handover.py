@@ -55,7 +55,8 @@ class JobWatch:
             raise
         except DlsError as error:
             if error.message != self._trouble:
-                self._reporter.note(f"The job's successor is not ready. {error.message}")
+                what = "The job's successor is not ready" if self._route.options.renew else "The job's end is not known"
+                self._reporter.note(f"{what}. {error.message}")
             self._trouble = error.message
 
 

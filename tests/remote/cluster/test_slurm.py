@@ -74,11 +74,13 @@ def test_a_duration_of_squeue(text: str, seconds: float | None) -> None:
 
 def test_what_sbatch_is_asked_for() -> None:
     """What is not named is left to Slurm; a job is never put back into the queue."""
-    plain = sbatch_arguments(ClusterOptions(), "/h/.dls")
+    plain = sbatch_arguments(ClusterOptions().filled(True), "/h/.dls")
     assert plain == [
         "--job-name=dls", "--no-requeue", "--nodes=1", "--ntasks=1", "--open-mode=append",
         "--output=/h/.dls/log/job-%j.log", "--gres=gpu:1",
     ]  # fmt: skip
+    assert sbatch_arguments(ClusterOptions().filled(False), "/h/.dls") == plain[:-1]  # no GPU is held for nothing
+    assert ClusterOptions(gres="gpu:2").filled(False).gres == "gpu:2"
     options = ClusterOptions(
         time="1h", partition="p", account="a", qos="q", gres="none", cpus=4, mem="8G", constraint="c",
         sbatch_options=("exclusive", "--nice=5"),
