@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -16,6 +17,7 @@ from dls.errors import DlsError
 
 ONLY_COMMAND = {"target", "local_port", "local_secret", "stop_server", "as_json"}
 """Options of the command that are no field: parameters of connect() and close(), and the format of the output."""
+UNITS = re.compile("_(minutes|days|gib)$")
 OTHER_NAMES = {"password_file": "password", "no_network": "network", "nninteractive_api": "native_api"}
 """Fields whose option has another name."""
 ONLY_LIBRARY = {"tcp"}
@@ -66,8 +68,7 @@ def test_connect_has_everything_that_the_command_has() -> None:
     names = {OTHER_NAMES.get(name, name) for name in options}
     kinds = (dls.LoginOptions, dls.ServerOptions, dls.ClusterOptions)
     known = {each.name for kind in kinds for each in fields(kind)} - ONLY_LIBRARY
-    without_unit = {name.removesuffix("_minutes").removesuffix("_days") for name in known}
-    assert {name.removesuffix("_minutes").removesuffix("_days") for name in names} == without_unit
+    assert {UNITS.sub("", name) for name in names} == {UNITS.sub("", name) for name in known}
     assert set(inspect.signature(dls.connect).parameters) == {
         "target", "server", "login", "cluster", "local_port", "local_secret", "prompter", "reporter",
     }  # fmt: skip
