@@ -71,6 +71,10 @@ class Slurm:
             )
         return [line.partition("\t")[2] for line in completed.stdout.splitlines() if line.startswith("cancelled\t")]
 
+    def is_in_use(self, login: ScriptRunner, id: str) -> bool:
+        """Look for a server in the job's folder; any doubt counts as one."""
+        return login.run(in_use_script(self.root, id), timeout=SCRIPT_SECONDS).status != 1
+
     def step(self, id: str) -> str:
         """Return the command that runs `sh` in a step beside the batch script (Slurm 20.11 and later)."""
         return f"srun --jobid={id} --overlap --unbuffered --ntasks=1 --quiet sh"
@@ -106,6 +110,11 @@ def submit_script(root: str, options: ClusterOptions, client_key: str, besides: 
 def cancel_script(ids: Iterable[str], seconds_to_end: int) -> str:
     """Return the script that cancels jobs and waits so many seconds for their end."""
     return render("slurm_cancel", "slurm", arguments=ids, SECONDS_TO_END=seconds_to_end)
+
+
+def in_use_script(root: str, id: str) -> str:
+    """Return the script that ends with 1 where no server runs in the job."""
+    return render("job_in_use", JOB=f"{root}/jobs/{id}")
 
 
 def batch_script(root: str) -> str:
