@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dls.errors import DlsError, HostError, TargetError
 from dls.remote.cluster import queue
-from dls.remote.cluster.options import MODES, ClusterOptions
+from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
 from dls.remote.host.deploy import Deployment, look
 from dls.remote.host.options import ServerOptions
@@ -86,9 +86,7 @@ class Route:
     """A job that was submitted and in which no server was seen yet; its id is empty while `sbatch` runs."""
 
     def __post_init__(self) -> None:
-        if self.options.mode not in MODES:
-            raise TargetError(f"There is no mode {self.options.mode!r}.", f"Choose one of: {', '.join(MODES)}.")
-        _ = self.options.minutes
+        self.options.check()
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_abandoned: bool = False

@@ -254,9 +254,12 @@ def _clean(text: str) -> str:
 
 
 def find_impossible(options: ClusterOptions, partitions: tuple[Partition, ...]) -> str:
-    """Return what no node of the partition allows, as a sentence; empty where the job could start some day."""
+    """Return what no node of the partition allows, as a sentence; empty where the job could start some day.
+
+    Without `--partition` any one may be meant: SBATCH_PARTITION or a plugin of the site may choose it.
+    """
     named = options.partition.split(",") if options.partition else None
-    chosen = [p for p in partitions if (p.name in named if named else p.is_default)]
+    chosen = [p for p in partitions if (p.name in named if named else p.is_up)]
     if not partitions or (not chosen and not named):
         return ""
     if not chosen:
@@ -276,9 +279,11 @@ def _find_missing(options: ClusterOptions, chosen: list[Partition], where: str) 
     if gres and gres != "none" and not any(has_gres(p.gres, gres) for p in chosen):
         there = ", ".join(sorted({p.gres for p in chosen if p.gres})) or "none"
         return f"No node of {where} has {gres}; there are: {there}."
-    if options.cpus is not None and (most := max(p.cpus for p in chosen)) and options.cpus > most:
+    if options.cpus is not None and all(0 < p.cpus < options.cpus for p in chosen):
+        most = max(p.cpus for p in chosen)
         return f"No node of {where} has {options.cpus} CPUs; the largest has {most}."
-    if options.mem and (need := parse_memory(options.mem)) and need > (most := max(p.mem_mib for p in chosen)) > 0:
+    if options.mem and (need := parse_memory(options.mem)) and all(0 < p.mem_mib < need for p in chosen):
+        most = max(p.mem_mib for p in chosen)
         return f"No node of {where} has {options.mem} of memory; the largest has {most} MiB."
     plain = options.constraint and re.fullmatch(r"[A-Za-z0-9_.-]+", options.constraint)
     if plain and not any(options.constraint in p.features for p in chosen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,18 @@ def test_generic_resources(there: str, wanted: str, has: bool) -> None:
     [
         ({}, (GPUS, BIG), ""),
         ({"time": "1h"}, (GPUS,), ""),
+        ({"time": "61"}, (GPUS, BIG), ""),
+        ({"gres": "gpu:h100:1"}, (GPUS, BIG), ""),
+        (
+            {"gres": "gpu:h100:1"},
+            (GPUS, replace(BIG, is_up=False)),
+            "No node of the partition gpu has gpu:h100:1; there are: gpu:a100:4(S:0-1).",
+        ),
+        (
+            {"gres": "gpu:9"},
+            (GPUS, BIG),
+            "No node of these partitions has gpu:9; there are: gpu:a100:4(S:0-1), gpu:h100:8,shard:16.",
+        ),
         ({"time": "61"}, (GPUS,), "--time 61 is longer than the partition gpu allows: 1 h."),
         ({"time": "61", "partition": "big"}, (GPUS, BIG), ""),
         ({"time": "61", "partition": "gpu,big"}, (GPUS, BIG), ""),
@@ -128,7 +141,7 @@ def test_generic_resources(there: str, wanted: str, has: bool) -> None:
     ],
 )
 def test_impossible_requests(options: dict[str, Any], partitions: tuple[Partition, ...], sentence: str) -> None:
-    """Only what is known to be impossible is refused: without a default partition Slurm decides."""
+    """Only what is known to be impossible is refused: without `--partition` any that is up may be the job's."""
     assert find_impossible(ClusterOptions(**options), partitions) == sentence
 
 
