@@ -129,6 +129,8 @@ class Session:
         A reconnection under way is abandoned: what it still opens, it closes itself.
         """
         self._prompter.close(LinkClosed(CLOSED))
+        # In this order: nothing more is submitted, and the login that a job is cancelled through is still there.
+        self._supervisor.halt()
         _abandon_job(self._route, self._reporter)
         self._supervisor.stop()
         self._link.handle(Closed())

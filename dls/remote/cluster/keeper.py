@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dls.remote.cluster.queue import format_seconds
+import time
+from collections.abc import Callable
+
+from dls.remote.cluster.queue import LONGEST_PAUSES, format_seconds
 from dls.remote.cluster.route import Route
+from dls.remote.cluster.scheduler import JobState
 from dls.remote.progress import Reporter
 
 NOTICES = (600.0, 120.0)
@@ -15,12 +19,15 @@ LEAD, LEAD_SHARE = 600.0, 0.5
 class JobKeeper:
     """Remembers what was said and done about the end of the current job."""
 
-    def __init__(self, route: Route, reporter: Reporter) -> None:
+    def __init__(self, route: Route, reporter: Reporter, clock: Callable[[], float] = time.monotonic) -> None:
         self._route = route
         self._reporter = reporter
         self._job = ""
         self._said: set[float] = set()
         self._lead = LEAD
+        self._clock = clock
+        self._next_look = 0.0
+        """When the scheduler may be looked at again: each look costs its controller something."""
 
     def tick(self) -> str:
         """Look at the clock, seldom at the scheduler; returns the id of a successor that can be entered, else nothing.
@@ -41,7 +48,17 @@ class JobKeeper:
                 self._tell(seconds)
         return ""
 
+    def _may_look(self) -> bool:
+        """Return whether it is time for a look, which is then counted as done, also where it fails."""
+        now = self._clock()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LONGEST_PAUSES[JobState.WAITING]
+        return True
+
     def _tell(self, seconds: float) -> None:
+        if not self._may_look():
+            return
         # An admin may have given the job more time.
         self._route.look_after()
         placed = self._route.placed
@@ -55,5 +72,7 @@ class JobKeeper:
         )
 
     def _find_successor(self) -> str:
+        if not self._may_look():
+            return ""
         successor = self._route.find_successor()
         return successor.id if successor.entrance is not None else ""

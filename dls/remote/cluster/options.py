@@ -9,6 +9,8 @@ from dls.errors import TargetError
 
 MODES = ("auto", "slurm", "here")
 """Whether the server goes into a job: where a host has a scheduler and no GPU of its own, always, or never."""
+OWN = ("job-name", "requeue")
+"""Options of `sbatch` without which a job would not be found again, or would come back under the same id."""
 UNITS = {"m": 1, "h": 60, "d": 1440}
 """Minutes in the units of a duration."""
 
@@ -40,6 +42,20 @@ class ClusterOptions:
     def minutes(self) -> int | None:
         """The time in whole minutes, the unit of the schedulers; raises TargetError for what is no time."""
         return None if self.time is None else parse_minutes(self.time)
+
+    def check(self) -> None:
+        """Raise TargetError for what is wrong whatever the cluster, before anybody is asked for a code."""
+        if self.mode not in MODES:
+            raise TargetError(f"There is no mode {self.mode!r}.", f"Choose one of: {', '.join(MODES)}.")
+        _ = self.minutes
+        for option in self.sbatch_options:
+            name = option.lstrip("-").partition("=")[0]
+            # `sbatch` takes the beginnings of names, too.
+            if re.match(r"-J|-?J(=|$)", option) or (len(name) > 2 and any(own.startswith(name) for own in OWN)):
+                raise TargetError(
+                    f"--sbatch-option {option} can't be used: jobs are found by their name, and never requeued.",
+                    "Leave it out.",
+                )
 
     def filled(self, needs_gpu: bool) -> ClusterOptions:
         """Return these options with the generic resources that the engine needs, unless some are named."""

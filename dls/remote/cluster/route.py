@@ -6,15 +6,16 @@ What only clusters need is imported where it is used: most connections need none
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dls.errors import DlsError, HostError, TargetError
 from dls.remote.cluster import queue
-from dls.remote.cluster.options import MODES, ClusterOptions
+from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
 from dls.remote.host.deploy import Deployment, look
 from dls.remote.host.options import ServerOptions
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 UNREACHABLE_SECONDS = 30.0
 """Seconds after which a job is ended whose node can't be reached any more."""
+SUBMITTING_LOOKS = 5
+"""Looks, a second apart, for a job whose submission was interrupted."""
 MOST_FRUITLESS = 3
 """Jobs that are submitted in a row, for one who waits, without one that could be entered."""
 
@@ -80,15 +83,20 @@ class Route:
     login: LoginOptions
     placed: Placed | None = None
     submitted: tuple[Scheduler, Connection, str] | None = None
-    """A job that was submitted and in which no server was seen yet."""
+    """A job that was submitted and in which no server was seen yet; its id is empty while `sbatch` runs."""
 
     def __post_init__(self) -> None:
-        if self.options.mode not in MODES:
-            raise TargetError(f"There is no mode {self.options.mode!r}.", f"Choose one of: {', '.join(MODES)}.")
-        _ = self.options.minutes
+        self.options.check()
 
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_abandoned: bool = False
+    """Whether nothing more is submitted, because the session ends."""
+    _besides: str = ""
+    """The job whose successor was submitted last."""
     _fruitless: int = 0
     """Jobs that were submitted since one was entered."""
+    _successors: int = 0
+    """Successors that were asked for since a job was entered, of which the scheduler may have refused some."""
     _out_of_reach: float | None = None
     """Since when the job that was entered last can't be entered any more."""
 
@@ -178,7 +186,7 @@ class Route:
                 raise self._explain_no_way(scheduler, login, job, error) from error
             self.placed = Placed(job, scheduler, login, inner, time.monotonic())
             phase.result = f"{'Found' if found else 'Got'} the job {self.placed.describe()}"
-        self._out_of_reach, self._fruitless = None, 0
+        self._out_of_reach, self._fruitless, self._successors = None, 0, 0
         return self.placed
 
     def _explain_no_way(self, scheduler: Scheduler, login: Connection, job: Job, error: NoWayIn) -> DlsError:
@@ -214,6 +222,7 @@ class Route:
         last = self.placed.job.id if self.placed else ""
         seen = scheduler.look(login, self._key.public, last=last, with_limits=may_submit)
         if others := [job for job in seen.jobs if job.id != besides]:
+            check_fits(others[0], self.options)
             return others[0], True
         if not may_submit:
             what = f"The job {last} has ended" if last else "There is no job"
@@ -223,13 +232,27 @@ class Route:
             self._fruitless = 0
             raise JobEnded(f"{MOST_FRUITLESS} jobs in a row ended before they could be used.")
         self._fruitless += 1
-        if id := scheduler.submit(login, self.options, self._key.public):
-            self.submitted = (scheduler, login, id)
+        id = self._submit(scheduler, login, besides=besides)
         seen = scheduler.look(login, self._key.public, last=id)
         jobs = [job for job in seen.jobs if job.id == id] or [job for job in seen.jobs if job.id != besides]
         if not jobs:
             raise HostError(f"The job {id} ended at once.", f"Its log: log/job-{id}.log in the remote directory.")
         return jobs[0], not id
+
+    def _submit(self, scheduler: Scheduler, login: Connection, *, besides: str = "") -> str:
+        """Submit a job, which `abandon` knows of from the moment at which the scheduler may have it."""
+        with self._lock:
+            if self._is_abandoned:
+                raise HostError("The session was closed.", "")
+            self.submitted = (scheduler, login, "")
+            self._besides = besides
+        try:
+            id = scheduler.submit(login, self.options, self._key.public, besides=besides)
+        except HostError:  # the scheduler's own no
+            self.submitted = None
+            raise
+        self.submitted = (scheduler, login, id) if id else None
+        return id
 
     def look_after(self) -> Job | None:
         """Return the job that was entered as it is now; None where it has ended, or this is no cluster."""
@@ -247,8 +270,12 @@ class Route:
         scheduler, login, last = self.placed.scheduler, self.placed.login, self.placed.job.id
         others = [job for job in scheduler.look(login, self._key.public).jobs if job.id != last]
         if not others:
-            if id := scheduler.submit(login, self.options, self._key.public, besides=last):
-                self.submitted = (scheduler, login, id)
+            if self._successors >= MOST_FRUITLESS:
+                raise JobEnded(
+                    f"{MOST_FRUITLESS} in a row were refused or ended at once, and no other one is submitted."
+                )
+            self._successors += 1
+            self._submit(scheduler, login, besides=last)
             others = [job for job in scheduler.look(login, self._key.public).jobs if job.id != last]
         if not others:
             raise HostError("The job's successor ended at once.", "Its log is in the remote directory.")
@@ -263,14 +290,31 @@ class Route:
         self.submitted = None
 
     def abandon(self) -> str:
-        """Cancel a job that was submitted and has no server yet; returns its id, empty where nothing was cancelled."""
-        submitted, self.submitted = self.submitted, None
+        """Cancel a job that was submitted and in which no server runs, and submit no other one from now on.
+
+        Returns its id, empty where nothing was cancelled.
+        """
+        with self._lock:
+            self._is_abandoned = True
+            submitted, self.submitted = self.submitted, None
         if submitted is None:
             return ""
         scheduler, login, id = submitted
         with contextlib.suppress(DlsError):
-            if login.is_active() and scheduler.cancel(login, [id]):
-                return id
+            if login.is_active() and (found := self._find_unused(scheduler, login, id)):
+                return found if scheduler.cancel(login, [found]) else ""
+        return ""
+
+    def _find_unused(self, scheduler: Scheduler, login: Connection, id: str) -> str:
+        """Return the job if no server runs in it; one whose submission was interrupted is waited for by its name."""
+        for _ in range(SUBMITTING_LOOKS):
+            jobs = [job for job in scheduler.look(login).jobs if job.id == id or (not id and job.id != self._besides)]
+            if jobs:
+                is_used = jobs[0].entrance is not None and scheduler.is_in_use(login, jobs[0].id)
+                return "" if is_used else jobs[0].id
+            if id:
+                break
+            time.sleep(1.0)
         return ""
 
     def back_out(self, connection: Connection) -> Connection | None:
@@ -284,3 +328,12 @@ class Route:
 def in_job(server: ServerOptions, root: str) -> ServerOptions:
     """Return the options of a server in a job: its sessions are where the next job finds them, on the shared disk."""
     return replace(server, session_dir=server.session_dir or job_session_dir(root))
+
+
+def check_fits(job: Job, options: ClusterOptions) -> None:
+    """Raise HostError for a job that was submitted without a GPU where the options ask for one."""
+    if not job.has_gpu and options.gres != "none":
+        raise HostError(
+            f"The job {job.id} that is there has no GPU, because it was submitted for an engine that uses none.",
+            "End it with `dls stop`, or connect with the engine that runs in it.",
+        )

@@ -56,6 +56,8 @@ class Job:
     entrance: Entrance | None = None
     failed: str = ""
     """Why nobody can enter it, as its batch script says."""
+    has_gpu: bool = True
+    """Whether it may have a GPU: False for one that was submitted for an engine that uses none."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ class Scheduler(Protocol):
 
     def cancel(self, login: ScriptRunner, ids: Iterable[str], *, wait: bool = False) -> list[str]:
         """Cancel the jobs that are still there and return their ids; with `wait` when they have ended."""
+
+    def is_in_use(self, login: ScriptRunner, id: str) -> bool:
+        """Return whether a server runs in the job, or is about to: another client may have started it."""
 
     def step(self, id: str) -> str:
         """Return the command line that runs `sh` inside the job; empty where the scheduler has none."""

@@ -17,6 +17,8 @@ from dls.remote.ssh.shell import Completed, ScriptRunner
 
 JOB_NAME = "dls"
 """Name of our jobs, by which an admin sees what they are."""
+WITH_GPU, WITHOUT_GPU = "dls", "dls-without-gpu"
+"""Comments of our jobs, by which a client knows whether a job has what its engine needs."""
 UNUSED_SECONDS = 600
 """Seconds after which a job ends in which no server runs and no client is."""
 END_SECONDS = 60
@@ -71,6 +73,10 @@ class Slurm:
             )
         return [line.partition("\t")[2] for line in completed.stdout.splitlines() if line.startswith("cancelled\t")]
 
+    def is_in_use(self, login: ScriptRunner, id: str) -> bool:
+        """Look for a server in the job's folder; any doubt counts as one."""
+        return login.run(in_use_script(self.root, id), timeout=SCRIPT_SECONDS).status != 1
+
     def step(self, id: str) -> str:
         """Return the command that runs `sh` in a step beside the batch script (Slurm 20.11 and later)."""
         return f"srun --jobid={id} --overlap --unbuffered --ntasks=1 --quiet sh"
@@ -108,6 +114,11 @@ def cancel_script(ids: Iterable[str], seconds_to_end: int) -> str:
     return render("slurm_cancel", "slurm", arguments=ids, SECONDS_TO_END=seconds_to_end)
 
 
+def in_use_script(root: str, id: str) -> str:
+    """Return the script that ends with 1 where no server runs in the job."""
+    return render("job_in_use", JOB=f"{root}/jobs/{id}")
+
+
 def batch_script(root: str) -> str:
     """Return the script that `sbatch` gets on standard input."""
     return "#!/bin/sh\n" + render("job", "trusted", "slurm", "sshd", ROOT=root, UNUSED_SECONDS=UNUSED_SECONDS)
@@ -128,6 +139,7 @@ def sbatch_arguments(options: ClusterOptions, root: str) -> list[str]:
     }
     return [
         f"--job-name={JOB_NAME}",
+        f"--comment={WITHOUT_GPU if options.gres == 'none' else WITH_GPU}",
         # A job that is put back into the queue waits two minutes there, under the same id; another one does not.
         "--no-requeue",
         "--nodes=1",
@@ -166,7 +178,7 @@ def _preference(job: Job) -> tuple[bool, bool, float]:
 def _parse_job(
     line: str, now: datetime | None, entrances: dict[str, str], failures: dict[str, str], places: dict[str, str]
 ) -> Job | None:
-    id, state, reason, start, left, node, *_ = [*line.split("|"), *[""] * 6]
+    id, state, reason, start, left, node, _, comment, *_ = [*line.split("|"), *[""] * 8]
     if not re.fullmatch(r"[0-9]{1,18}", id):
         return None
     entrance = _parse_entrance(entrances.get(id, ""))
@@ -186,6 +198,7 @@ def _parse_job(
         hopeless=hopeless(reason) if waits else "",
         entrance=entrance,
         failed=failures.get(id, ""),
+        has_gpu=comment != WITHOUT_GPU,
     )
 
 
@@ -245,9 +258,12 @@ def _clean(text: str) -> str:
 
 
 def find_impossible(options: ClusterOptions, partitions: tuple[Partition, ...]) -> str:
-    """Return what no node of the partition allows, as a sentence; empty where the job could start some day."""
+    """Return what no node of the partition allows, as a sentence; empty where the job could start some day.
+
+    Without `--partition` any one may be meant: SBATCH_PARTITION or a plugin of the site may choose it.
+    """
     named = options.partition.split(",") if options.partition else None
-    chosen = [p for p in partitions if (p.name in named if named else p.is_default)]
+    chosen = [p for p in partitions if (p.name in named if named else p.is_up)]
     if not partitions or (not chosen and not named):
         return ""
     if not chosen:
@@ -267,9 +283,11 @@ def _find_missing(options: ClusterOptions, chosen: list[Partition], where: str) 
     if gres and gres != "none" and not any(has_gres(p.gres, gres) for p in chosen):
         there = ", ".join(sorted({p.gres for p in chosen if p.gres})) or "none"
         return f"No node of {where} has {gres}; there are: {there}."
-    if options.cpus is not None and (most := max(p.cpus for p in chosen)) and options.cpus > most:
+    if options.cpus is not None and all(0 < p.cpus < options.cpus for p in chosen):
+        most = max(p.cpus for p in chosen)
         return f"No node of {where} has {options.cpus} CPUs; the largest has {most}."
-    if options.mem and (need := parse_memory(options.mem)) and need > (most := max(p.mem_mib for p in chosen)) > 0:
+    if options.mem and (need := parse_memory(options.mem)) and all(0 < p.mem_mib < need for p in chosen):
+        most = max(p.mem_mib for p in chosen)
         return f"No node of {where} has {options.mem} of memory; the largest has {most} MiB."
     plain = options.constraint and re.fullmatch(r"[A-Za-z0-9_.-]+", options.constraint)
     if plain and not any(options.constraint in p.features for p in chosen):

@@ -90,6 +90,8 @@ class Supervisor(threading.Thread):
         self.reporter = reporter
         self._clock = clock or Clock()
         self._stopped = threading.Event()
+        self._may_close = threading.Event()
+        """Set with `_stopped` or after it: until then a connection of a stopped thread is left to `stop`."""
         self._last_check: HealthCheck | None = None
         self._connection: Connection | None = None
         """The connection that `reconnect` works with; the link may not know it yet."""
@@ -130,10 +132,15 @@ class Supervisor(threading.Thread):
             elif not self._stopped.is_set():
                 self.reconnect(health)
 
-    def stop(self) -> None:
-        """Make the thread end soon; it closes the connection that a login under way still opens."""
+    def halt(self) -> None:
+        """Let the thread begin nothing more; its connection stays open until `stop`."""
         self._stopped.set()
         self._link.wake.set()
+
+    def stop(self) -> None:
+        """Make the thread end soon; it closes the connection that a login under way still opens."""
+        self.halt()
+        self._may_close.set()
         # `_log_in` sets the connection first and tests `_stopped` then, so that one of the two closes it.
         connection = self._connection
         if connection is not None and connection is not self._link.endpoint.connection:
@@ -181,9 +188,10 @@ class Supervisor(threading.Thread):
                 seconds, job = self._clock.steady() - started, self._route.describe()
                 self.reporter.link(True, f"Connected to {self._target} again{job}, after {seconds:.0f} s.")
         finally:
-            if self._connection is not self._link.endpoint.connection:
-                self._discard_connection()
-            self._connection = None
+            if not self._stopped.is_set() or self._may_close.is_set():
+                if self._connection is not self._link.endpoint.connection:
+                    self._discard_connection()
+                self._connection = None
 
     def _report_loss(self, why: str) -> None:
         self._is_loss_reported = True

@@ -17,6 +17,7 @@ class Scripted:
 
     looks: list[Look | SchedulerSilent]
     name: str = "Slurm"
+    in_use: bool = True
     submitted: list[str] = field(default_factory=list)
     """What each job that was submitted is the successor of."""
 
@@ -33,7 +34,10 @@ class Scripted:
         return "8"
 
     def cancel(self, login: object, ids: Iterable[str], *, wait: bool = False) -> list[str]:
-        return []
+        return list(ids)
+
+    def is_in_use(self, login: object, id: str) -> bool:
+        return self.in_use
 
     def step(self, id: str) -> str:
         return ""
@@ -43,6 +47,9 @@ class Nowhere:
     """A host on which nothing is run."""
 
     target = Target("login", "login", 22, "ann")
+
+    def is_active(self) -> bool:
+        return True
 
     def run(self, script: str, **_: object) -> Completed:
         raise AssertionError

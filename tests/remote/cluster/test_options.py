@@ -29,6 +29,20 @@ def test_what_is_no_duration_is_refused_before_the_login(text: str) -> None:
         Route(ClusterOptions(time=text), dls.LoginOptions())
 
 
+@pytest.mark.parametrize("option", ["job-name=mine", "--job-n=mine", "-Jmine", "J=mine", "requeue", "--requeue"])
+def test_options_that_would_lose_the_job_are_refused(option: str) -> None:
+    """A job of another name would not be found again, and another one be submitted."""
+    with pytest.raises(dls.TargetError, match="can't be used"):
+        Route(ClusterOptions(sbatch_options=(option,)), dls.LoginOptions())
+
+
+def test_other_options_are_taken() -> None:
+    """What only sounds alike goes to `sbatch`."""
+    Route(
+        ClusterOptions(sbatch_options=("reservation=course", "no-requeue", "exclusive", "nice=5")), dls.LoginOptions()
+    )
+
+
 def test_an_unknown_mode_is_refused() -> None:
     """The library takes the modes of the command line."""
     with pytest.raises(dls.TargetError, match="no mode"):

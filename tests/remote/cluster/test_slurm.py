@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from dls.errors import HostError
 from dls.remote.cluster.options import ClusterOptions
+from dls.remote.cluster.route import check_fits
 from dls.remote.cluster.scheduler import Entrance, JobState, Partition
 from dls.remote.cluster.slurm import find_impossible, has_gres, parse_duration, parse_look, sbatch_arguments
 from dls.remote.cluster.slurm_words import describe_reason
@@ -76,19 +79,32 @@ def test_what_sbatch_is_asked_for() -> None:
     """What is not named is left to Slurm; a job is never put back into the queue."""
     plain = sbatch_arguments(ClusterOptions().filled(True), "/h/.dls")
     assert plain == [
-        "--job-name=dls", "--no-requeue", "--nodes=1", "--ntasks=1", "--open-mode=append",
+        "--job-name=dls", "--comment=dls", "--no-requeue", "--nodes=1", "--ntasks=1", "--open-mode=append",
         "--output=/h/.dls/log/job-%j.log", "--gres=gpu:1",
     ]  # fmt: skip
-    assert sbatch_arguments(ClusterOptions().filled(False), "/h/.dls") == plain[:-1]  # no GPU is held for nothing
+    without = sbatch_arguments(ClusterOptions().filled(False), "/h/.dls")  # no GPU is held for nothing
+    assert [each for each in plain if each not in without] == ["--comment=dls", "--gres=gpu:1"]
     assert ClusterOptions(gres="gpu:2").filled(False).gres == "gpu:2"
     options = ClusterOptions(
         time="1h", partition="p", account="a", qos="q", gres="none", cpus=4, mem="8G", constraint="c",
         sbatch_options=("exclusive", "--nice=5"),
     )  # fmt: skip
-    assert sbatch_arguments(options, "/h")[6:] == [
+    assert sbatch_arguments(options, "/h")[7:] == [
         "--time=60", "--partition=p", "--account=a", "--qos=q", "--cpus-per-task=4", "--mem=8G", "--constraint=c",
         "--exclusive", "--nice=5",
     ]  # fmt: skip
+
+
+def test_a_job_without_a_gpu_is_known_by_its_comment() -> None:
+    """Jobs of other origin may have one: nobody has said that they have none."""
+    line = "job\t12|RUNNING|None|2026-03-01T09:00:00|3:00:00|gpu07|gpu|{}\n"
+    comments = ("dls-without-gpu", "dls", "(null)", "")
+    assert [parse_look(line.format(each)).jobs[0].has_gpu for each in comments] == [False, True, True, True]
+    job = parse_look(line.format("dls-without-gpu")).jobs[0]
+    check_fits(job, ClusterOptions().filled(False))
+    with pytest.raises(HostError, match="has no GPU") as caught:
+        check_fits(job, ClusterOptions().filled(True))
+    assert "dls stop" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -115,6 +131,18 @@ def test_generic_resources(there: str, wanted: str, has: bool) -> None:
     [
         ({}, (GPUS, BIG), ""),
         ({"time": "1h"}, (GPUS,), ""),
+        ({"time": "61"}, (GPUS, BIG), ""),
+        ({"gres": "gpu:h100:1"}, (GPUS, BIG), ""),
+        (
+            {"gres": "gpu:h100:1"},
+            (GPUS, replace(BIG, is_up=False)),
+            "No node of the partition gpu has gpu:h100:1; there are: gpu:a100:4(S:0-1).",
+        ),
+        (
+            {"gres": "gpu:9"},
+            (GPUS, BIG),
+            "No node of these partitions has gpu:9; there are: gpu:a100:4(S:0-1), gpu:h100:8,shard:16.",
+        ),
         ({"time": "61"}, (GPUS,), "--time 61 is longer than the partition gpu allows: 1 h."),
         ({"time": "61", "partition": "big"}, (GPUS, BIG), ""),
         ({"time": "61", "partition": "gpu,big"}, (GPUS, BIG), ""),
@@ -128,7 +156,7 @@ def test_generic_resources(there: str, wanted: str, has: bool) -> None:
     ],
 )
 def test_impossible_requests(options: dict[str, Any], partitions: tuple[Partition, ...], sentence: str) -> None:
-    """Only what is known to be impossible is refused: without a default partition Slurm decides."""
+    """Only what is known to be impossible is refused: without `--partition` any that is up may be the job's."""
     assert find_impossible(ClusterOptions(**options), partitions) == sentence
 
 

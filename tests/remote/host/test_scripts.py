@@ -54,6 +54,7 @@ SCRIPTS = {
     "send_code": install.code_script(PLAN, b"PK"),
     "slurm_cancel": slurm.cancel_script(["1"], 1),
     "slurm_look": slurm.look_script("/h"),
+    "job_in_use": slurm.in_use_script("/h", "7"),
     "slurm_submit": slurm.submit_script("/h", ClusterOptions(), "ssh-ed25519 AAAA"),
     "stop": launch.stop_script(STATE),
     "use_slurm": render("use_slurm", "slurm"),
