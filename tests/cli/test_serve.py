@@ -14,7 +14,6 @@ import pytest
 from tests.support.command_line import run_dls
 from tests.support.ipv6 import has_ipv6
 from tests.support.itksnap import ItkSnap
-from tests.support.nninteractive import MODEL
 from tests.support.processes import until
 
 
@@ -99,6 +98,8 @@ def test_a_chosen_secret_and_none(tmp_path: Path) -> None:
 
 def test_the_banner_names_the_other_viewers() -> None:
     """It says what to enter in napari, 3D Slicer and MITK, where the server speaks their protocol."""
+    from tests.support.nninteractive import MODEL  # which skips this test without torch
+
     arguments = ("--engine", "nninteractive", "--model", str(MODEL), "--no-network", "-p", "0")
     with ServeProcess(*arguments, "--secret", "abc") as server:
         assert f"MITK use http://HOST:{server.port} of this computer, and the secret as the API key.\n" in server.banner
