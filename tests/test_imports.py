@@ -153,9 +153,10 @@ def test_all_of_the_server() -> None:
 
 
 def test_a_started_server_needs_only_what_the_host_gets() -> None:
-    """`dls serve --launch-file` loads none of the client's packages on its way to the engine."""
+    """`dls serve --launch-file` loads none of the client's packages and modules on its way to the engine."""
     found = loaded_by("-c", "import dls.cli.main, dls.cli.serve, dls.server.serve, dls.server.engines.region")
     assert not roots(found) & CLIENT_PACKAGES
+    assert not inside(found, "dls.remote", "dls.demo")
 
 
 def test_the_client_loads_paramiko_without_invoke() -> None:

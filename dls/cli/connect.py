@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dls.cli.options import (
-    INSECURE_NOTE,
+from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
     cluster_options,
-    engine_options,
     login_options,
-    session_options,
     start_reading_configuration,
     target_argument,
 )
+from dls.cli.options import INSECURE_NOTE, engine_options, session_options
 from dls.cli.signals import interrupt_on_termination
 from dls.contract import DEFAULT_IDLE
 from dls.errors import DlsError

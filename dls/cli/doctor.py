@@ -6,7 +6,12 @@ from typing import Any
 
 import click
 
-from dls.cli.options import build_login_options, engine_options, login_options, optional_target_argument
+from dls.cli.login_options import (
+    build_login_options,
+    login_options,
+    optional_target_argument,
+)
+from dls.cli.options import engine_options
 
 
 @click.command()

@@ -7,7 +7,11 @@ from typing import Any
 
 import click
 
-from dls.cli.options import build_login_options, login_options, target_argument
+from dls.cli.login_options import (
+    build_login_options,
+    login_options,
+    target_argument,
+)
 from dls.errors import TargetError
 
 

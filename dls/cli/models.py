@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
-from dls.cli.options import (
-    INSECURE_NOTE,
+from dls.cli.login_options import (
     build_login_options,
-    build_model_spec,
     login_options,
-    model_options,
     target_argument,
 )
+from dls.cli.options import INSECURE_NOTE, build_model_spec, model_options
 
 
 @click.group()

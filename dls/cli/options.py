@@ -1,9 +1,7 @@
-"""The options that several commands share, and their conversion into values for the other packages."""
+"""The options that several commands share, also `dls serve`, and their conversion into values for other packages."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,133 +9,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dls.cli.text import printable
-from dls.contract import DEFAULT_ENGINE, DEFAULT_REMOTE_DIR, DEFAULT_TTL
+from dls.contract import DEFAULT_ENGINE, DEFAULT_TTL
 from dls.errors import TargetError
-from dls.remote.ssh.options import CARRIERS, LoginOptions
 
 if TYPE_CHECKING:
-    from dls.remote.cluster.options import ClusterOptions
     from dls.weights import ModelSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SAME_NAMES = (
-    "ssh_options",
-    "user",
-    "jump",
-    "address_family",
-    "carrier",
-    "via",
-    "through_exec",
-    "verbose",
-    "save_password",
-)
-"""Login options that have one name on the command line and in `LoginOptions`."""
 INSECURE_NOTE = "Certificates are not checked (--insecure); --ca-bundle FILE is safer."
 """Shown whenever --insecure is used."""
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 """Devices that --device takes, as help and messages list them."""
 
 
-def _add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+def add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
     """Add the options in the order in which `--help` lists them."""
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def _target(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
-    if not value and not context.params.get("via"):
-        raise click.MissingParameter(ctx=context, param=parameter)
-    return value or ""
-
-
-def target_argument(command: Command) -> Command:
-    """Add the argument that names the host; with --via it may be left out."""
-    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target)(command)
-
-
-def optional_target_argument(command: Command) -> Command:
-    """Add the argument that names the host; without it, the target is an empty text."""
-    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(command)
-
-
-LOGIN_OPTIONS = [
-    click.option(
-        "-F",
-        "--ssh-config",
-        type=click.Path(path_type=Path),
-        help="SSH configuration file to read instead of ~/.ssh/config.",
-    ),
-    click.option(
-        "-i",
-        "--identity",
-        "identities",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="Private key file to log in with; may be given several times.",
-    ),
-    click.option("-p", "--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
-    click.option("-l", "--user", metavar="USER", help="User to log in as."),
-    click.option("-J", "--jump", metavar="HOST,...", help="Jump hosts to go through, the nearest one first."),
-    click.option(
-        "-o",
-        "--ssh-option",
-        "ssh_options",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Setting of ssh_config(5); wins over the configuration file.",
-    ),
-    click.option("-4", "address_family", flag_value="inet", help="Use IPv4 only."),
-    click.option("-6", "address_family", flag_value="inet6", help="Use IPv6 only."),
-    click.option("-v", "--verbose", count=True, help="Tell what SSH does; -vv tells more."),
-    click.option(
-        "--carrier",
-        type=click.Choice(CARRIERS),
-        default="auto",
-        show_default=True,
-        help="What logs in: dls itself (paramiko), this computer's ssh, or the one that the host needs.",
-    ),
-    click.option(
-        "--via",
-        is_eager=True,
-        metavar="COMMAND",
-        help='Reach the host by a command that runs another one there, as "docker exec -i NAME", without SSH.',
-    ),
-    click.option(
-        "--through-exec",
-        is_flag=True,
-        help="Use a host that forbids forwarding through a command's input and output.",
-    ),
-    click.option(
-        "--accept-new-host-key",
-        is_flag=True,
-        help="Accept the key of a host that is not known yet; a changed key is still refused.",
-    ),
-    click.option(
-        "--password-file",
-        type=click.Path(allow_dash=True),
-        help="File whose first line is the password; - for standard input.",
-    ),
-    click.option(
-        "--save-password",
-        is_flag=True,
-        help="Keep the password that is typed in this computer's keychain; dls forget removes it.",
-    ),
-    click.option(
-        "--remote-dir",
-        default=DEFAULT_REMOTE_DIR,
-        show_default=True,
-        help="Directory on the host to install into.",
-    ),
-]
-"""Options that say how to log in to a host; most are those of `ssh`."""
-
-
-def login_options(command: Command) -> Command:
-    """Add the options of every command that logs in to a host."""
-    return _add_options(command, LOGIN_OPTIONS)
 
 
 MODEL_OPTIONS = [
@@ -155,7 +45,7 @@ MODEL_OPTIONS = [
 
 def model_options(command: Command) -> Command:
     """Add the options of commands that look for models."""
-    return _add_options(command, MODEL_OPTIONS)
+    return add_options(command, MODEL_OPTIONS)
 
 
 def engine_options(command: Command) -> Command:
@@ -187,7 +77,7 @@ def engine_options(command: Command) -> Command:
             help="Serve nnInteractive's own protocol too, for napari, 3D Slicer and MITK.",
         ),
     ]
-    return _add_options(command, options)
+    return add_options(command, options)
 
 
 def session_options(command: Command) -> Command:
@@ -211,45 +101,7 @@ def session_options(command: Command) -> Command:
             help="Most that all sessions may take on the disk; by default 20 % of it, and at least 10 GiB.",
         ),
     ]
-    return _add_options(command, options)
-
-
-def cluster_options(command: Command) -> Command:
-    """Add the options of the job in which the server runs on a cluster."""
-    options = [
-        click.option(
-            "--here", "mode", flag_value="here", help="On a cluster: run on the login node itself, not in a job."
-        ),
-        click.option("--slurm", "mode", flag_value="slurm", help="Run in a Slurm job even on a host with a GPU."),
-        click.option("--time", metavar="DURATION", help="On a cluster: how long the job may run, as 4h or 1-12:00:00."),
-        click.option("--renew", is_flag=True, help="Have the next job ready when the time of one is over."),
-        click.option("--partition", metavar="NAME", help="Partition of the cluster."),
-        click.option("--account", metavar="NAME", help="Account that the job is charged to."),
-        click.option("--qos", metavar="NAME", help="Quality of service of the job."),
-        click.option(
-            "--gres",
-            help="GPUs of the job, as gpu:a100:1; none for none. By default gpu:1 for an engine that uses one.",
-        ),
-        click.option("--cpus", type=click.IntRange(1), help="CPUs of the job."),
-        click.option("--mem", metavar="SIZE", help="Memory of the job, as 16G."),
-        click.option("--constraint", metavar="FEATURE", help="Feature that the job's node must have."),
-        click.option(
-            "--sbatch-option",
-            "sbatch_options",
-            multiple=True,
-            metavar="NAME[=VALUE]",
-            help="Another option of sbatch, as reservation=course; may be given several times.",
-        ),
-    ]
-    return _add_options(command, options)
-
-
-def build_cluster_options(options: dict[str, Any]) -> ClusterOptions:
-    """Return the values of the options that `cluster_options` adds."""
-    from dls.remote.cluster.options import ClusterOptions
-
-    names = ("time", "partition", "account", "qos", "gres", "cpus", "mem", "constraint", "sbatch_options", "renew")
-    return ClusterOptions(mode=options["mode"] or "auto", **{name: options[name] for name in names})
+    return add_options(command, options)
 
 
 def check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
@@ -258,48 +110,6 @@ def check_device(context: click.Context, parameter: click.Parameter, device: str
     if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and number.isdigit())):
         raise click.BadParameter(f"{device!r} is none of {DEVICES}.")
     return device
-
-
-class _Formatter(logging.Formatter):
-    """Formats a message that may hold what a host said, so that it can't change the terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(f"{record.name}: {record.getMessage()}")
-
-
-def show_ssh_messages() -> None:
-    """Write what paramiko tells of its work to standard error; it tells no secrets."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
-    logger = logging.getLogger("paramiko")
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-
-
-def build_login_options(options: dict[str, Any]) -> LoginOptions:
-    """Return the values of the options that `login_options` adds; reads the password file, and obeys --verbose."""
-    if options["verbose"]:
-        show_ssh_messages()
-    return LoginOptions(
-        ssh_config=options["ssh_config"],
-        identities=tuple(options["identities"]),
-        ssh_port=options["ssh_port"],
-        accept_new_host_key=options["accept_new_host_key"],
-        password=read_first_line(options["password_file"], "--password-file"),
-        remote_dir=options["remote_dir"],
-        **{name: options[name] for name in SAME_NAMES},
-    )
-
-
-def start_reading_configuration(target: str, login: LoginOptions) -> None:
-    """Let `ssh` read the configuration while the modules of the client are loaded; errors are met when it is needed."""
-    from dls.remote.ssh.openssh_config import start_early
-    from dls.remote.ssh.target import parse_destination
-
-    with contextlib.suppress(TargetError, OSError):
-        parsed = parse_destination(target)
-        if not login.via:
-            start_early(login.ssh_arguments(parsed.user, parsed.port), parsed.host)
 
 
 def build_model_spec(options: dict[str, Any]) -> ModelSpec:

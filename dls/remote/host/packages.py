@@ -64,9 +64,13 @@ def requirements(engine: str) -> Requirements:
     return ENGINES[engine]
 
 
+CLIENT_FOLDERS = ("demo", "remote")
+"""Folders of our package that no server imports, as `tests/test_imports.py` proves."""
+
+
 @dataclass(frozen=True)
 class Code:
-    """The Python files of our own package, which travel to the host as a zip archive keyed by its content."""
+    """The Python files of our package that a host needs, which travel there as a zip archive keyed by its content."""
 
     files: tuple[tuple[str, bytes], ...]
 
@@ -74,8 +78,9 @@ class Code:
     def installed(cls) -> Code:
         """Read the files of the package that runs now, from a wheel or from a checkout."""
         package = Path(dls.__file__).resolve().parent
-        names = sorted(path for path in package.rglob("*.py") if "__pycache__" not in path.parts)
-        return cls(tuple((f"dls/{path.relative_to(package).as_posix()}", path.read_bytes()) for path in names))
+        paths = sorted(path.relative_to(package) for path in package.rglob("*.py"))
+        sent = [path for path in paths if path.parts[0] not in CLIENT_FOLDERS and "__pycache__" not in path.parts]
+        return cls(tuple((f"dls/{path.as_posix()}", (package / path).read_bytes()) for path in sent))
 
     @cached_property
     def key(self) -> str:
