@@ -20,7 +20,7 @@ from dls.remote.tunnel.replay import is_repeatable
 from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.unshown_refusals import UnshownRefusals
 from dls.remote.tunnel.uploads import ImageIsHeld, Outgoing, Uploads, Way
-from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
+from dls.remote.tunnel.upstream import UpstreamLost, read_ahead, response_events, send_request
 
 WAIT_SECONDS = 60.0
 """Seconds that a request waits for a lost link."""
@@ -47,8 +47,7 @@ class Exchanges:
     def forward(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         """Send a request to the server and its response to the client; raises LinkError and UpstreamLost."""
         if isinstance(body, SizedBody) and body.is_replayable and (body.size or 0) < LARGE_BODY:
-            for _ in body.chunks():  # requests are numbered in the order in which they can be sent
-                pass
+            read_ahead(body)  # requests are numbered in the order in which they can be sent
         name = self._names.make()
         way = Way(
             lambda: self._link.open_channel(self._timeout),

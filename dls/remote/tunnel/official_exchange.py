@@ -24,7 +24,7 @@ from dls.remote.tunnel.missed_answers import MissedAnswers
 from dls.remote.tunnel.official import CLAIM, SET_IMAGE, find_lease, is_pasted, path_of
 from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.uploads import ImageIsHeld, Outgoing, Uploads, Way
-from dls.remote.tunnel.upstream import UpstreamLost, response_events, send_request
+from dls.remote.tunnel.upstream import UpstreamLost, read_ahead, read_answer, send_request
 
 ANSWER_SECONDS = 50.0
 """Seconds after a request has been read to its end within which it is sent: its client waits 60 s for the answer."""
@@ -72,8 +72,7 @@ class OfficialExchanges:
         longest = self._seconds * (IMAGE_FACTOR if is_image else 1)
         deadline = Deadline(self._seconds, longest, self._seconds * GRACE)
         if not is_image and isinstance(body, SizedBody) and body.is_replayable:
-            for _ in body.chunks():  # an image is read while it is sent on
-                pass
+            read_ahead(body)  # an image is read while it is sent on
         lease, name = find_lease(request.headers.raw_items()), self._names.make()
         is_missing, covered = self._missed.begin(lease, name)
         exchange = OfficialExchange(
@@ -229,20 +228,16 @@ class OfficialExchange:
         return upstream
 
     def _receive(self, upstream: h11.Connection, channel: Channel) -> Answer:
-        response: h11.Response | None = None
-        parts: list[bytes] = []
-        size = 0
-        for event in response_events(upstream, channel, lambda: _limit_wait(channel, self.deadline.left_for_answer)):
-            if isinstance(event, h11.Response):
-                response = event
-            elif isinstance(event, h11.Data):
-                parts.append(bytes(event.data))
-                size += len(event.data)
-                # A host could answer without end.
-                if size > MAX_ANSWER_BYTES or not self.memory.grow_to(max(0, size - MAX_BUFFERED_RESPONSE)):
-                    raise AnswerTooLarge
-        assert response is not None, "h11 gives a response before its end"
-        return build_response(response, size, closes=not self._body.is_complete), b"".join(parts)
+        def before_read() -> None:
+            _limit_wait(channel, self.deadline.left_for_answer)
+
+        response, data = read_answer(upstream, channel, self._check_size, before_read)
+        return build_response(response, len(data), closes=not self._body.is_complete), data
+
+    def _check_size(self, size: int) -> None:
+        """Take memory for so many bytes of the answer: a host could answer without end."""
+        if size > MAX_ANSWER_BYTES or not self.memory.grow_to(max(0, size - MAX_BUFFERED_RESPONSE)):
+            raise AnswerTooLarge
 
 
 def _limit_wait(channel: Channel, seconds: float) -> None:

@@ -17,7 +17,7 @@ import time
 import h11
 
 from dls.errors import DlsError
-from dls.remote.ssh.channel import Channel, ChannelError
+from dls.remote.ssh.channel import ChannelError
 from dls.remote.tunnel.downstream import Body
 from dls.remote.tunnel.headers import (
     Answer,
@@ -30,7 +30,7 @@ from dls.remote.tunnel.headers import (
 from dls.remote.tunnel.lease_numbers import LeaseNumbers
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.official import HEALTHZ, HEARTBEAT, LEASE_STATUS, find_lease, path_of
-from dls.remote.tunnel.upstream import UpstreamLost, response_events
+from dls.remote.tunnel.upstream import UpstreamLost, read_answer
 
 POLL_SECONDS = 1.0
 """Seconds that the server may take to answer a poll; after that the local port answers it."""
@@ -106,33 +106,30 @@ class Polls:
     def _exchange(self, request: h11.Request, data: bytes, deadline: float) -> Answer | None:
         build = build_request_headers if data else build_bodiless_headers
         headers = build(request.headers.raw_items(), secrets.token_hex(8))
+
+        def stop_when_late() -> None:
+            if time.monotonic() > deadline:
+                raise ChannelError("The server's answer came too late.")
+
         upstream = h11.Connection(h11.CLIENT)
         head = upstream.send(h11.Request(method=request.method, target=request.target, headers=headers)) or b""
         try:
             with contextlib.closing(self._link.open_channel(0.0)) as channel:
                 channel.settimeout(self._seconds)
                 channel.sendall(head + data)
-                return _read_answer(upstream, channel, deadline)
+                response, body = read_answer(upstream, channel, _check_size, stop_when_late)
+                return build_response(response, len(body)), body
+        except _NoAnswer:
+            return None
         except (DlsError, UpstreamLost):
             self._link.suspect()
             return None
 
 
-def _read_answer(upstream: h11.Connection, channel: Channel, deadline: float) -> Answer | None:
-    """Return the whole answer, or None where it is too large; raises UpstreamLost where it does not come in time."""
-    response: h11.Response | None = None
-    body = b""
+class _NoAnswer(Exception):
+    """What the server sends is larger than an answer to a poll."""
 
-    def stop_when_late() -> None:
-        if time.monotonic() > deadline:
-            raise ChannelError("The server's answer came too late.")
 
-    for event in response_events(upstream, channel, stop_when_late):
-        if isinstance(event, h11.Response):
-            response = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > MAX_ANSWER_BYTES:
-                return None
-    assert response is not None, "h11 gives a response before its end"
-    return build_response(response, len(body)), body
+def _check_size(size: int) -> None:
+    if size > MAX_ANSWER_BYTES:
+        raise _NoAnswer

@@ -92,16 +92,34 @@ def response_events(
         raise UpstreamLost from None
 
 
-def read_answer(upstream: h11.Connection, channel: Channel) -> Answer:
-    """Return a whole response that is short; raises UpstreamLost."""
+def check_short(size: int) -> None:
+    """Raise UpstreamLost for an answer of so many bytes that is no short one: a host could answer without end."""
+    if size > MAX_ANSWER:
+        raise UpstreamLost
+
+
+def read_answer(
+    upstream: h11.Connection,
+    channel: Channel,
+    check_size: Callable[[int], None] = check_short,
+    before_read: Callable[[], None] = lambda: None,
+) -> Answer:
+    """Return a whole response; raises UpstreamLost, and what `check_size` raises of the bytes that have arrived."""
     response: h11.Response | None = None
-    body = b""
-    for event in response_events(upstream, channel):
+    parts: list[bytes] = []
+    size = 0
+    for event in response_events(upstream, channel, before_read):
         if isinstance(event, h11.Response):
             response = event
         elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > MAX_ANSWER:
-                raise UpstreamLost
+            parts.append(bytes(event.data))
+            size += len(event.data)
+            check_size(size)
     assert response is not None, "h11 gives a response before its end"
-    return response, body
+    return response, b"".join(parts)
+
+
+def read_ahead(body: Chunks) -> None:
+    """Read the whole of a body that is kept, so that nothing of it is waited for while it is sent."""
+    for _ in body.chunks():
+        pass
