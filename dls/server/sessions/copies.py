@@ -15,11 +15,10 @@ import mmap
 import os
 import re
 import secrets
-import stat
-import sys
 from pathlib import Path
 
 from dls.images import MAGIC, name_image
+from dls.server.sessions.folders import has_own_file
 
 COPIES_FOLDER = ".images"
 """Name of the folder, beside those of the sessions; no session has such a name."""
@@ -39,15 +38,7 @@ class Copies:
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name, of the right length, that belongs to this user."""
-        return bool(NAME.fullmatch(name)) and self._is_own(self._folder / name)
-
-    def _is_own(self, path: Path) -> bool:
-        try:
-            status = path.lstat()
-        except OSError:
-            return False
-        is_own = stat.S_ISREG(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
-        return is_own and path.name.endswith(f"-{status.st_size}")
+        return bool(NAME.fullmatch(name)) and has_own_file(self._folder / name, int(name.rpartition("-")[2]))
 
     def add(self, name: str, path: Path) -> None:
         """Let the image file of a session be found by its contents; a copy that is there already takes its place."""

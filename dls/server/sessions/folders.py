@@ -82,3 +82,13 @@ def create_private(root: Path) -> None:
         raise ListenError(
             f"Sessions can't be kept in {root}: {error.strerror}.", "Name another folder with --session-dir."
         ) from error
+
+
+def has_own_file(path: Path, length: int) -> bool:
+    """Return whether there is a regular file of this user and of that length."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    is_own = stat.S_ISREG(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
+    return is_own and status.st_size == length

@@ -8,8 +8,6 @@ import math
 import os
 import re
 import shutil
-import stat
-import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -23,7 +21,7 @@ from dls.server.sessions import journal, quota
 from dls.server.sessions.copies import COPIES_FOLDER, Copies
 from dls.server.sessions.expiry import Sightings
 from dls.server.sessions.files import SessionFiles, remove_files
-from dls.server.sessions.folders import Folders, create_private
+from dls.server.sessions.folders import Folders, create_private, has_own_file
 from dls.server.sessions.incoming import IMAGE_PREFIX, translate_disk_errors
 from dls.server.sessions.journal import DamagedFile, Manifest
 
@@ -172,14 +170,7 @@ def _is_free(folder: Path) -> bool:
 
 def _has_complete_image(manifest: Manifest) -> bool:
     """Return whether the session has no image, or its file has the right length and belongs to this user."""
-    if manifest.image is None:
-        return True
-    try:
-        status = Path(manifest.image.path).lstat()
-    except OSError:
-        return False
-    is_own = stat.S_ISREG(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
-    return is_own and status.st_size == manifest.image.bytes
+    return manifest.image is None or has_own_file(Path(manifest.image.path), manifest.image.bytes)
 
 
 def _last_used(folder: Path) -> float:
