@@ -107,7 +107,7 @@ def _describe_end(session: Session, stop_server: bool) -> str:
         return f"{closing}; nothing answers there now: a job that still runs ends when nobody has used it for a while."
     if session.job is None:
         return f"{closing}; the server keeps running."
-    from dls.remote.cluster.queue import format_seconds
+    from dls.remote.cluster.durations import format_seconds
 
     left = session.job.seconds_left
     time = "" if left is None else f" for another {format_seconds(left)}"

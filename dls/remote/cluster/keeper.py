@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dls.remote.cluster.queue import LONGEST_PAUSES, format_seconds
+from dls.remote.cluster.durations import format_seconds
+from dls.remote.cluster.queue import LONGEST_PAUSES
 from dls.remote.cluster.route import Route
 from dls.remote.cluster.scheduler import JobState
 from dls.remote.progress import Reporter

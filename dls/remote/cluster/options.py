@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass, replace
 
 from dls.errors import TargetError
+from dls.remote.cluster.durations import parse_minutes
 
 MODES = ("auto", "slurm", "here")
 """Whether the server goes into a job: where a host has a scheduler and no GPU of its own, always, or never."""
 OWN = ("job-name", "requeue")
 """Options of `sbatch` without which a job would not be found again, or would come back under the same id."""
-UNITS = {"m": 1, "h": 60, "d": 1440}
-"""Minutes in the units of a duration."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,3 @@ class ClusterOptions:
     def filled(self, needs_gpu: bool) -> ClusterOptions:
         """Return these options with the generic resources that the engine needs, unless some are named."""
         return replace(self, gres=self.gres or ("gpu:1" if needs_gpu else "none"))
-
-
-def parse_minutes(text: str) -> int:
-    """Return the minutes of a duration, rounded up: `4h`, `1h30m`, `90`, `30:00`, `4:00:00`, `1-12` or `1-12:00:00`.
-
-    A bare number is minutes, and the forms with colons are Slurm's. Raises TargetError for anything else.
-    """
-    wrong = TargetError(f"--time {text!r} is no duration.", "Write it as 4h, 90m, 2d, or as Slurm does: 1-12:00:00.")
-    if re.fullmatch(r"([0-9]{1,6}[dhm])+", text):
-        minutes = sum(int(count) * UNITS[unit] for count, unit in re.findall(r"([0-9]+)([dhm])", text))
-    elif found := re.fullmatch(r"(?:([0-9]{1,4})-)?([0-9]{1,6})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?", text):
-        days, first, second, third = (int(part or 0) for part in found.groups())
-        has_hours = found[1] is not None or found[4] is not None
-        # In Slurm's forms `10` and `10:30` begin with minutes, `1:10:30` and `2-1` with hours.
-        minutes = days * 1440 + (first * 60 + second + bool(third) if has_hours else first + bool(second))
-    else:
-        raise wrong
-    if minutes < 1:
-        raise wrong
-    return minutes

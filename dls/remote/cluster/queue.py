@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from dls.errors import HostError
+from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.scheduler import Job, JobState, Look, Scheduler, SchedulerSilent
 from dls.remote.ssh.shell import ScriptRunner
 
@@ -89,18 +90,3 @@ def describe(job: Job, scheduler: str, elapsed: float) -> str:
     if elapsed >= 1:
         parts.append(f"{format_seconds(elapsed)} so far")
     return ", ".join(parts)
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration in words, no more exact than one needs it: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    whole = int(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from dls.errors import DlsError, HostError, TargetError
 from dls.remote.cluster import queue
+from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
 from dls.remote.host.deploy import Deployment, look
@@ -60,9 +61,7 @@ class Placed:
     def describe(self) -> str:
         """Return the job in words: "12 on gpu07, for another 3 h 58 min"."""
         left = self.seconds_left
-        return (
-            f"{self.job.id} on {self.job.node}{'' if left is None else f', for another {queue.format_seconds(left)}'}"
-        )
+        return f"{self.job.id} on {self.job.node}{'' if left is None else f', for another {format_seconds(left)}'}"
 
 
 @dataclass

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dls.errors import HostError
-from dls.remote.cluster.options import ClusterOptions, parse_minutes
+from dls.remote.cluster.durations import format_minutes, parse_duration
+from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Entrance, Job, JobState, Look, Partition, SchedulerSilent
 from dls.remote.cluster.slurm_words import ENDS, describe_reason, hopeless
 from dls.remote.host.refusals import raise_refusal
@@ -216,15 +217,6 @@ def _parse_date(text: str) -> datetime | None:
         return None
 
 
-def parse_duration(text: str) -> float | None:
-    """Return the seconds of a duration as `squeue` prints it, `1-02:03:04` or `3:04`; None for no number."""
-    found = re.fullmatch(r"(?:([0-9]+)-)?(?:([0-9]+):)?([0-9]+):([0-9]+)", text)
-    if not found:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
-
-
 def _parse_partition(line: str) -> Partition | None:
     fields = line.split("|")
     if len(fields) != 8:
@@ -312,14 +304,3 @@ def parse_memory(text: str) -> int:
     """Return the MiB of an amount as Slurm takes it; 0 for anything else."""
     found = re.fullmatch(r"([0-9]{1,9})([KMGT]?)B?", text.upper())
     return int(int(found[1]) * {"K": 1 / 1024, "M": 1, "": 1, "G": 1024, "T": 1024**2}[found[2]]) if found else 0
-
-
-def format_minutes(minutes: int) -> str:
-    """Return a duration in words: `1 h 30 min`."""
-    days, rest = divmod(minutes, 1440)
-    hours, rest = divmod(rest, 60)
-    parts = [(days, "d"), (hours, "h"), (rest, "min")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 min"
-
-
-__all__ = ["Slurm", "parse_minutes"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from dls.errors import DlsError, ForwardError, HostError
-from dls.remote.cluster.queue import format_seconds
+from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.slurm import Slurm
 from dls.remote.doctor.findings import Findings
 from dls.remote.host import install, status

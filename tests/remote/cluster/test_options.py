@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import dls
-from dls.remote.cluster.options import ClusterOptions, parse_minutes
+from dls.remote.cluster.durations import parse_minutes
+from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Route
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dls.errors import HostError
-from dls.remote.cluster.queue import describe, format_seconds, wait
+from dls.remote.cluster.durations import format_seconds
+from dls.remote.cluster.queue import describe, wait
 from dls.remote.cluster.scheduler import Entrance, Job, JobState, Look, SchedulerSilent
 from tests.remote.cluster.scripted import Nowhere, Scripted
 
