@@ -22,8 +22,9 @@ from dls.remote.tunnel.proxy import Proxy
 from dls.server.engines.seeding import seed_prediction
 from tests.remote.tunnel.test_clock import processes_of_connection
 from tests.support.connecting import connected
+from tests.support.host_environment import lend_packages
 from tests.support.itksnap import ItkSnap
-from tests.support.nninteractive import IGNORED_WARNINGS, MODEL, share_environment
+from tests.support.nninteractive import IGNORED_WARNINGS, MODEL
 from tests.support.official_client import (
     CENTER,
     IMAGE,
@@ -52,7 +53,7 @@ def torch_host() -> Iterator[tuple[sshd.Server, str]]:
     """An SSH server, and a remote directory with an environment that has torch."""
     folder = Path(tempfile.mkdtemp(prefix="dls-t-"))
     with sshd.running(folder) as host:
-        share_environment(host, f"{folder}/host")
+        lend_packages(f"{folder}/host")
         yield host, f"{folder}/host"
     shutil.rmtree(folder, ignore_errors=True)
 
