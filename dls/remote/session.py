@@ -179,8 +179,7 @@ def connect(
     secret = choose_secret(local_secret)
     keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
-    if variable := web_proxy.catching_variable(os.environ):
-        phases.reporter.note(web_proxy.warning(variable))
+    _warn_of_web_proxy(phases.reporter)
     cache = CachingPrompter(keychain, keychain.login_accepted)
     questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)
@@ -196,9 +195,7 @@ def connect(
         cleanup.callback(connection.close)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        show_upload = getattr(phases.reporter, "upload", Silent().upload)  # reporters of earlier programs have none
-        proxy = Proxy(link, secret=secret, show=phases.reporter.note, show_upload=show_upload)
-        listener = _open_port(connection, proxy, local_port, phases)
+        listener = _open_port(connection, _make_proxy(link, secret, phases.reporter), local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
@@ -218,6 +215,16 @@ def _abandon_job(route: Route, reporter: Reporter) -> None:
     """Cancel the job that was submitted for a connection that failed: nobody else would use it."""
     if id := route.abandon():
         reporter.note(f"Cancelled the job {id}.")
+
+
+def _warn_of_web_proxy(reporter: Reporter) -> None:
+    if variable := web_proxy.catching_variable(os.environ):
+        reporter.note(web_proxy.warning(variable))
+
+
+def _make_proxy(link: Link, secret: str | None, reporter: Reporter) -> Proxy:
+    show_upload = getattr(reporter, "upload", Silent().upload)  # reporters of earlier programs have none
+    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload)
 
 
 def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, phases: Phases) -> Listener:

@@ -200,7 +200,7 @@ def parse(text: str, remote_dir: str) -> HostReport:
             values.setdefault(name, []).append(value)
     one = {name: _fact(values, name) for name in ("system", "machine", "hostname", "home", "uid", "root")}
     uid = _read_uid(one["uid"])
-    filesystem, temporary, job = (values.get(name, [""])[0] for name in ("filesystem", "temporary", "job"))
+    filesystem, job = (values.get(name, [""])[0] for name in ("filesystem", "job"))
     states = [ServerState.parse(*_split(value)) for value in values.get("state", [])]
     return HostReport(
         system=one["system"],
@@ -210,9 +210,7 @@ def parse(text: str, remote_dir: str) -> HostReport:
         home=one["home"],
         uid=uid,
         root=one["root"],
-        run_dir=temporary
-        if job
-        else run_dir(remote_dir, one["root"], uid, filesystem, temporary, is_taken="taken" in values),
+        run_dir=_find_run_dir(values, remote_dir, one["root"], uid),
         remote_key=_key(remote_dir),
         filesystem=filesystem,
         free_mib=_number(values.get("free", [""])[0]) // 1024,
@@ -233,6 +231,12 @@ def parse(text: str, remote_dir: str) -> HostReport:
         has_gpu_device="gpu_device" in values,
         job=job,
     )
+
+
+def _find_run_dir(values: dict[str, list[str]], remote_dir: str, root: str, uid: int) -> str:
+    """Return the directory of the servers' run directories; a job has one of its own."""
+    filesystem, temporary, job = (values.get(name, [""])[0] for name in ("filesystem", "temporary", "job"))
+    return temporary if job else run_dir(remote_dir, root, uid, filesystem, temporary, is_taken="taken" in values)
 
 
 def _fact(values: dict[str, list[str]], name: str) -> str:
