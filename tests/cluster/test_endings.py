@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from dls.remote.session import Session
 from dls.remote.tunnel.link import LinkState
 from tests.cluster.lab import LOGIN, OTHER_USER, Cluster, wait_until
 from tests.cluster.ways import QueueReporter, connected
@@ -14,8 +15,9 @@ from tests.faults.work import ItkSnapWork, Work
 pytestmark = pytest.mark.slow
 
 
-def job_id(session: object) -> str:
-    return session.job.job.id  # type: ignore[attr-defined, no-any-return]
+def job_id(session: Session) -> str:
+    assert session.job is not None
+    return session.job.job.id
 
 
 def works_on(work: Work) -> None:
@@ -24,6 +26,17 @@ def works_on(work: Work) -> None:
     work.click()
     work.check()
     assert work.lost == []
+
+
+def click_until_another_job(session: Session) -> None:
+    """Click on, without a pause, until the server runs in another job; each mask is what it would have been."""
+    work = ItkSnapWork(session.port).begin()
+    first = job_id(session)
+    while job_id(session) == first or session._link.state is not LinkState.OPEN:
+        work.click()
+        work.check()
+        assert work.lost == []
+    works_on(work)
 
 
 def test_a_cancelled_job_is_submitted_anew_by_the_next_click(idle: Cluster) -> None:
@@ -46,13 +59,7 @@ def test_a_cancelled_job_is_submitted_anew_by_the_next_click(idle: Cluster) -> N
 def test_a_job_s_time_ends_while_clicking(idle: Cluster) -> None:
     """The walltime's end is survived by an annotator who does not stop clicking."""
     with connected(idle, time="1m") as session:
-        work = ItkSnapWork(session.port).begin()
-        first = job_id(session)
-        while job_id(session) == first or session._link.state is not LinkState.OPEN:
-            work.click()
-            work.check()
-            assert work.lost == []
-        works_on(work)
+        click_until_another_job(session)
 
 
 def test_a_node_that_dies(idle: Cluster) -> None:
@@ -98,12 +105,6 @@ def test_a_successor_takes_over_before_the_end(idle: Cluster) -> None:
     """With `--renew` the next job is there before the walltime ends, and no click waits for a queue."""
     reporter = QueueReporter()
     with connected(idle, reporter, time="1m", renew=True) as session:
-        work = ItkSnapWork(session.port).begin()
-        first = job_id(session)
-        while job_id(session) == first or session._link.state is not LinkState.OPEN:
-            work.click()
-            work.check()
-            assert work.lost == []
-        works_on(work)
+        click_until_another_job(session)
         wait_until(lambda: [job[0] for job in idle.jobs()] == [job_id(session)], "the first job's end")
         assert reporter.links == [True]
