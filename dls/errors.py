@@ -101,6 +101,12 @@ class LinkError(DlsError):
     exit_code = 18
 
 
+class ClosedHostError(DlsError):
+    """The host reaches neither the package index nor the model hub, and nothing was lent or sent to it."""
+
+    exit_code = 19
+
+
 class ListenError(DlsError):
     """The server can't listen on the address it was given."""
 

@@ -25,7 +25,7 @@ from dls.cli.prompter import TerminalPrompter, UnattendedPrompter
 from dls.cli.text import printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
-from dls.remote.progress import UploadProgress
+from dls.remote.progress import Transfer, UploadProgress
 from dls.remote.ssh.prompts import Prompter
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class ConsoleReporter:
         elif time.monotonic() - self._last_update > 2:
             self._last_update = time.monotonic()
             self._console.print(f"    {text}", markup=False)
+
+    def transfer(self, transfer: Transfer) -> None:
+        """Show how far the phase's transfer is, as any other progress."""
+        self.update(transfer.describe())
 
     def done(self, phase: str, text: str, seconds: float) -> None:
         """Show the result of a phase and its seconds."""

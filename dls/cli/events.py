@@ -7,7 +7,7 @@ import sys
 from typing import Any, Protocol
 
 from dls.cli.text import printable
-from dls.remote.progress import Reporter, UploadProgress
+from dls.remote.progress import Reporter, Transfer, UploadProgress
 
 
 class Closeable(Reporter, Protocol):
@@ -48,6 +48,13 @@ class JsonReporter:
         if self._phase == "queue":
             write_event("queue", text=text)
         self._console.update(text)
+
+    def transfer(self, transfer: Transfer) -> None:
+        """Write and show how far the phase's transfer is."""
+        left = None if transfer.left is None else round(transfer.left, 1)
+        fields = {"what": transfer.what, "bytes": transfer.done, "total": transfer.total, "rate": round(transfer.rate)}
+        write_event("transfer", phase=self._phase, **fields, left=left)
+        self._console.transfer(transfer)
 
     def done(self, phase: str, text: str, seconds: float) -> None:
         """Write and show the result of a phase."""

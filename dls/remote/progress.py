@@ -54,6 +54,44 @@ class UploadProgress:
         return f"Sending an image: {self.sent / 1e6:.0f} of {size}, {self.rate / 1e6:.1f} MB/s{left}"
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """How far the transfer of the current phase is: a download of the host's, or files that are sent there."""
+
+    what: str
+    """What is transferred: `packages`, `weights`, `the parcel`."""
+    done: int
+    """Bytes transferred."""
+    total: int | None = None
+    """Bytes in all; None while nobody knows."""
+    rate: float = 0.0
+    """Bytes a second of late; 0 while nobody can say."""
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the end, at this rate; None while nobody can say."""
+        return max(0, self.total - self.done) / self.rate if self.total and self.rate else None
+
+    def describe(self) -> str:
+        """Return the transfer as a line of text."""
+        size = (
+            f"{self.done / 1e6:.0f} MB" if self.total is None else f"{self.done / 1e6:.0f} of {format_size(self.total)}"
+        )
+        rate = f", {self.rate / 1e6:.1f} MB/s" if self.rate else ""
+        left = "" if self.left is None else f", {format_seconds(self.left)} left"
+        return f"{self.what}: {size}{rate}{left}"
+
+
+def format_size(size: float) -> str:
+    """Return a number of bytes for people, in MB or GB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration for people, in seconds or minutes."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
 class Reporter(Protocol):
     """Shows the phases of a connection as they happen."""
 
@@ -62,6 +100,9 @@ class Reporter(Protocol):
 
     def update(self, text: str) -> None:
         """Show what the current phase is doing."""
+
+    def transfer(self, transfer: Transfer) -> None:
+        """Show how far the transfer of the current phase is; called about twice a second, from any thread."""
 
     def done(self, phase: str, text: str, seconds: float) -> None:
         """Show that a phase has succeeded; `text` is its result."""
@@ -83,6 +124,9 @@ class Silent:
         """Do nothing."""
 
     def update(self, text: str) -> None:
+        """Do nothing."""
+
+    def transfer(self, transfer: Transfer) -> None:
         """Do nothing."""
 
     def done(self, phase: str, text: str, seconds: float) -> None:
@@ -124,6 +168,11 @@ class Phase:
     def update(self, text: str) -> None:
         """Show what the phase is doing."""
         self.reporter.update(text)
+
+    def transfer(self, transfer: Transfer) -> None:
+        """Show how far the phase's transfer is."""
+        show = getattr(self.reporter, "transfer", None)  # reporters of earlier programs have none
+        (show or Silent().transfer)(transfer)
 
 
 @dataclass
