@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dls.errors import (
+    ClosedHostError,
     ConnectError,
     DlsError,
     EngineError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ClosedHostError",
     "ClusterOptions",
     "ConnectError",
     "DlsError",
