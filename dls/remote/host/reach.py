@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dls.errors import LinkError
+from dls.remote.host.install import InstallPlan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
 from dls.remote.host.scripts import read_reach_out, render
-from dls.remote.ssh.shell import ScriptRunner
+from dls.remote.ssh.connection import Connection
 
 LIMIT_SECONDS = 3
 """Seconds that a host without Python has for each question; reach_out.py has limits of its own."""
@@ -29,6 +30,10 @@ HELP_SECONDS = 3.0
 """Seconds that uv may take here to print its help."""
 BUILT_IN = re.compile(r"by\s+default:\s+<?(https?://[^\s>)\]]+)")
 """How uv's help names its built-in index."""
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,252}")
+"""A name of a host, with a port where it has one."""
 
 
 class Verdict(Enum):
@@ -50,7 +55,7 @@ class Reach:
     packages: Verdict = Verdict.NOT_ASKED
     weights: Verdict = Verdict.NOT_ASKED
     index: str = ""
-    """The names of the package indexes, separated by spaces."""
+    """The names of the package indexes, separated by commas."""
     hub: str = ""
 
     @property
@@ -58,10 +63,13 @@ class Reach:
         """Whether something is needed that the host can't get by itself."""
         return Verdict.CLOSED in (self.packages, self.weights)
 
-    @property
-    def wants_weights(self) -> bool:
-        """Whether the host needs weights and has none."""
-        return self.weights in (Verdict.OPEN, Verdict.CLOSED, Verdict.UNKNOWN)
+    def describe(self, target: str) -> str:
+        """Return what the host said, as a sentence."""
+        if self.is_closed:
+            return f"{target} does not reach {self.missing}"
+        if Verdict.UNKNOWN in (self.packages, self.weights):
+            return f"{target} does not say whether it reaches what it needs"
+        return f"{target} reaches what it needs"
 
     @property
     def missing(self) -> str:
@@ -77,16 +85,17 @@ def may_need_weights(options: ServerOptions) -> bool:
     return options.engine == "nninteractive" and options.network and not is_folder
 
 
-def reach_script(report: HostReport, options: ServerOptions, *, packages: bool, default_index: str = "") -> str:
-    """Return the script that asks; `packages` says whether packages are needed."""
+def reach_script(report: HostReport, plan: InstallPlan, options: ServerOptions, default_index: str = "") -> str:
+    """Return the script that asks."""
     # A pip tells where packages come from, and which proxy leads there.
     pythons = sorted(report.pythons, key=lambda python: (not python.has_pip, not python.has_venv))
+    paths = [python.path for python in pythons] if plan.make_environment else [plan.interpreter]
     return render(
         "reach_out",
         "paths",
-        WITH_PACKAGES="1" if packages else "",
+        WITH_PACKAGES="1" if plan.make_environment else "",
         WITH_WEIGHTS="1" if may_need_weights(options) else "",
-        PYTHON=pythons[0].path if pythons else "",
+        PYTHON=paths[0] if paths else "",
         UV=report.uv,
         DEFAULT_INDEX=default_index,
         MODELS_PATH=options.models_path or "",
@@ -98,8 +107,8 @@ def reach_script(report: HostReport, options: ServerOptions, *, packages: bool, 
 
 def parse(text: str) -> Reach:
     """Read what the script printed; what it does not tell is unknown."""
-    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in text.splitlines() if line.count("\t") == 2}
-    found = {name: (_verdict(row[0]), row[1]) for name, row in rows.items()}
+    rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == 2]
+    found = {name: (_verdict(word), _names(asked)) for name, word, asked in rows}
     nothing = (Verdict.NOT_ASKED, "")
     packages, index = found.get("packages", nothing)
     weights, hub = found.get("weights", nothing)
@@ -112,18 +121,27 @@ def _verdict(word: str) -> Verdict:
     return Verdict.UNKNOWN
 
 
-def ask(connection: ScriptRunner, report: HostReport, options: ServerOptions, *, packages: bool) -> Reach:
-    """Ask the host, over the connection; a host that says nothing in time may be an open one."""
-    if not (packages or may_need_weights(options)):
+def _names(text: str) -> str:
+    """Return the names of hosts; nothing for a text that could be anything else in a question to the user."""
+    names = [word.removeprefix("https://").partition("/")[0] for word in text.split()]
+    return ", ".join(name for name in names if NAME.fullmatch(name))
+
+
+def ask(connection: Connection, report: HostReport, plan: InstallPlan, options: ServerOptions) -> Reach:
+    """Ask the host what the plan needs, over the connection; a host that says nothing in time may be an open one.
+
+    A host that needs nothing is not asked.
+    """
+    if not (plan.make_environment or may_need_weights(options)):
         return Reach()
-    has_pip = any(python.has_pip or python.has_venv for python in report.pythons)
-    default = "" if report.uv or has_pip or not packages else default_index()
-    script = reach_script(report, options, packages=packages, default_index=default)
+    knows_index = report.uv or any(python.has_pip or python.has_venv for python in report.pythons)
+    default = default_index() if plan.make_environment and not knows_index else ""
     try:
+        script = reach_script(report, plan, options, default)
         return parse(connection.run(script, timeout=SILENCE_SECONDS).stdout)
     except LinkError:
-        if getattr(connection, "is_active", lambda: False)():
-            return Reach(Verdict.UNKNOWN if packages else Verdict.NOT_ASKED)
+        if connection.is_active():
+            return Reach(Verdict.UNKNOWN if plan.make_environment else Verdict.NOT_ASKED)
         raise
 
 
