@@ -17,8 +17,8 @@ from dls.remote.cluster.options import ClusterOptions
 from dls.remote.host import install, launch, probe, push_model, stored_sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
-from dls.remote.host.push_model import ModelFile
 from dls.remote.host.scripts import render
+from dls.remote.host.send_files import SentFile
 
 PLAN = install.InstallPlan(
     environment="/h/env/e", code="/h/code/c", make_environment=True, send_code=True,
@@ -28,7 +28,7 @@ STATE = ServerState(
     pid=7, secret="s", code="c", request="r", socket="/s", port=None, engine="region", device="cpu", log="/l",
     run_dir="/h/run/k",
 )  # fmt: skip
-FILES = [ModelFile("it's.pth", 3, "0" * 64)]
+FILES = [SentFile("it's.pth", 3, "0" * 64)]
 SCRIPTS = {
     "begin_push": push_model.begin_script("~/models", "my model", FILES),
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
@@ -62,7 +62,7 @@ SCRIPTS = {
 }
 """Every script as it goes to a host."""
 LIBRARIES = {
-    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "slurm",
+    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "sizes", "slurm",
     "slurm_jobs", "sshd", "storage", "temporary", "trusted",
 }  # fmt: skip
 OF_THE_HOST = {
