@@ -56,7 +56,7 @@ def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None
         if as_json:
             write_event("packed", path=str(output), size=output.expanduser().stat().st_size, key=manifest.key)
     if not as_json:
-        write_line(output)
+        write_line(str(output))
 
 
 def _choose_model(options: dict[str, Any]) -> ModelSpec | None:

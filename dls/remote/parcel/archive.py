@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dls.errors import TargetError
+from dls.remote.host.send_files import SentFile
 from dls.remote.parcel.format import AGAIN, MANIFEST, MAX_MANIFEST, MODEL, Manifest, PackedFile, damaged
 
 CHUNK_BYTES = 1 << 20
@@ -39,7 +40,7 @@ class Parcel:
             raise TargetError(f"The parcel {path} can't be read: {error.strerror or error}.", AGAIN) from None
         return cls(path, manifest, offsets)
 
-    def read(self, file: PackedFile, offset: int = 0) -> Iterator[bytes]:
+    def read(self, file: SentFile, offset: int = 0) -> Iterator[bytes]:
         """Yield the file's bytes from the offset on; raises TargetError where the file is not the one that was packed.
 
         Those before it are read too, for the digest.
@@ -75,7 +76,7 @@ class PackedModel:
         named = [PackedFile(file.base.partition("/")[2], file.size, file.sha256) for file in packed]
         return tuple(sorted(named, key=lambda file: file.size))
 
-    def read(self, file: PackedFile, offset: int) -> Iterator[bytes]:
+    def read(self, file: SentFile, offset: int) -> Iterator[bytes]:
         """Yield the file's bytes from the offset on."""
         return self.parcel.read(PackedFile(f"{MODEL}/{self.name}/{file.name}", file.size, file.sha256), offset)
 
@@ -116,13 +117,15 @@ def write(
     """
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as stream:
-            with tarfile.open(fileobj=stream, mode="w:", format=tarfile.GNU_FORMAT) as archive:
-                text = manifest.to_json().encode()
-                archive.addfile(_member(MANIFEST, len(text)), io.BytesIO(text))
-                for file in manifest.files:
-                    with locate(file).open("rb") as content:
-                        archive.addfile(_member(file.name, file.size), _Shown(content, show))
+        with (
+            part.open("wb") as stream,
+            tarfile.open(fileobj=stream, mode="w:", format=tarfile.GNU_FORMAT) as archive,
+        ):
+            text = manifest.to_json().encode()
+            archive.addfile(_member(MANIFEST, len(text)), io.BytesIO(text))
+            for file in manifest.files:
+                with locate(file).open("rb") as content:
+                    archive.addfile(_member(file.name, file.size), _Shown(content, show))
         part.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -156,7 +156,7 @@ def _without_user(url: str) -> str:
 
 
 def _authorization(url: str, environment: Mapping[str, str]) -> str:
-    """Return the value of the header for a URL: the user and the password in it, in an index of its host, or in netrc."""
+    """Return the header's value: the user and the password in the URL, in an index of its host, or in netrc."""
     host = urlsplit(url).hostname
     indexes = [word for name in INDEX_VARIABLES for word in environment.get(name, "").split()]
     for place in (url, *(index.rpartition("=")[2] if "=http" in index else index for index in indexes)):

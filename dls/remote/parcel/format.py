@@ -1,7 +1,7 @@
 """What a parcel says of itself: the format of parcel.json, its checks, and the lock file that follows from it.
 
-Pure: no files, sockets, clocks or processes. A parcel is trusted like software that its user installs; the checks keep a
-damaged or a foreign one from being written anywhere but into its own folder.
+Pure: no files, sockets, clocks or processes. A parcel is trusted like software that its user installs; the checks keep
+a damaged or a foreign one from being written anywhere but into its own folder.
 """
 
 from __future__ import annotations

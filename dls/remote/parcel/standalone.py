@@ -1,4 +1,4 @@
-"""The Python that a parcel brings to a host without a fitting one: the standalone build that uv itself would install."""
+"""The Python that a parcel brings to a host without a fitting one: the build that uv itself would install."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The uv of this computer, with which parcels are made: found on the PATH or as the package `uv`; and what it is told."""
+"""The uv of this computer, with which parcels are made: found on the PATH, or as the package `uv`."""
 
 from __future__ import annotations
 
