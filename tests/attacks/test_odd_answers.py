@@ -13,9 +13,9 @@ from dls.contract import ServerState
 from dls.errors import HostError
 from dls.remote.host import probe as probing
 from dls.remote.host import send_files, stored_sessions
-from dls.remote.host.install import constrain_torch
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import Depth, HostReport, parse
+from dls.remote.host.torch_builds import constrain_torch
 from dls.remote.ssh.connection import Connection
 
 BASE = "system\tLinux\nmachine\tx86_64\nhostname\tgpu1\nhome\t/h\nuid\t1000\nroot\t/h/.dls\nfree\t2097152\n"

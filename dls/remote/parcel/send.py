@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dls.errors import HostError, TargetError
-from dls.remote.host import install, push_model
+from dls.remote.host import push_model
 from dls.remote.host.install import InstallPlan, Tool
-from dls.remote.host.packages import Code, Requirements
+from dls.remote.host.packages import Requirements
 from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.refusals import raise_refusal
 from dls.remote.host.scripts import render
@@ -132,31 +132,15 @@ def adapt(plan: InstallPlan, parcel: Parcel, report: HostReport, arrived: Arrive
             "Pack a Python too: `dls pack` with --with-python.",
         )
     tool = Tool.UV if arrived.uv else Tool.PIP
-    return replace(plan, tool=tool, uv=arrived.uv, python=python, lock=manifest.lock, parcel=arrived.folder)
+    return replace(
+        plan, tool=tool, uv=arrived.uv, python=python, lock=manifest.lock, parcel=arrived.folder, download_bytes=None
+    )
 
 
-def install_from(
-    connection: ScriptRunner,
-    plan: InstallPlan,
-    parcel: Parcel,
-    report: HostReport,
-    code: Code,
-    phase: Phase,
-    *,
-    own_caches: bool,
-) -> str:
-    """Send the parcel and install from it where the environment is missing; returns what was installed.
-
-    The parcel's files are removed there after that. Raises what `send` and `install.install` raise.
-    """
-    arrived = None
-    if plan.make_environment:
-        arrived = send(connection, parcel, report, plan.requirements, phase)
-        plan = adapt(plan, parcel, report, arrived)
-    result = install.install(connection, plan, code, phase, own_caches=own_caches)
-    if arrived:
-        connection.run(render("remove_parcel", "trusted", ROOT=report.root, FOLDER=arrived.folder), timeout=60)
-    return result
+def remove(connection: ScriptRunner, report: HostReport, arrived: Arrived) -> None:
+    """Remove the parcel's files from the host; raises HostError for a folder that another user can change."""
+    script = render("remove_parcel", "trusted", ROOT=report.root, FOLDER=arrived.folder)
+    raise_refusal(connection.target.label, connection.run(script, timeout=60), report.run_dir)
 
 
 def push_weights(connection: Connection, parcel: Parcel, models_path: str | None, phase: Phase) -> str:
