@@ -18,6 +18,8 @@ from dls.remote.host.provision import Provision
 from dls.remote.host.reach import Reach, Verdict, ask, may_need_weights
 from dls.remote.host.supply import Supply, Way, choose
 from dls.remote.login import LoginOptions
+from dls.remote.parcel.archive import Parcel
+from dls.remote.parcel.supply import supply_from
 from dls.remote.progress import Phase, Phases
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter, Prompter
@@ -39,6 +41,7 @@ class SessionSupplier:
         self._network = network
         self._prompter = prompter
         self._may_ask = may_ask
+        self._parcel = Parcel.open(network.parcel) if network.parcel else None
 
     @contextlib.contextmanager
     def open(
@@ -52,10 +55,14 @@ class SessionSupplier:
         may_ask: bool,
     ) -> Iterator[Supply | None]:
         """Ask the host what it reaches, and open what it needs, as `Supplier` says."""
+        if self._parcel is not None:
+            with supply_from(self._parcel, connection, report, options) as supply:
+                yield supply
+            return
         if not (plan.make_environment or may_need_weights(options)):
             yield None
             return
-        reach = Reach() if self._network.parcel else self._ask_host(connection, report, plan, options, phases)
+        reach = self._ask_host(connection, report, plan, options, phases)
         refusal = closed_error(self._login, self._target, report, plan, options, reach)
         way, terms = choose(reach, self._network), None
         if way is Way.REFUSE or (way is Way.ASK and not (may_ask and self._may_ask)):

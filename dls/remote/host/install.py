@@ -39,6 +39,9 @@ RESULTS = {
     "there": "Installed our code; another dls made the environment meanwhile",
 }
 """What the installer's last line means to the user."""
+FROM_PARCEL = "Installed the packages of the parcel and our code"
+NO_ROOM = "Does the host have room on its disk?"
+NO_NETWORK = "Does the host have internet access, and room on its disk?"
 NO_LOCK_FITS = "Installed the packages (the newest that fit: no lock fits this host) and our code"
 
 
@@ -77,6 +80,8 @@ class InstallPlan:
     """Build of torch that uv installs: `auto` for the host's driver, or `cpu`; empty where no torch is needed."""
     lock: str = ""
     """Text of the lock file that fits the host; empty where none does."""
+    parcel: str = ""
+    """Folder on the host with the packages of a parcel, all that `lock` names; empty where the host fetches them."""
     download_bytes: int | None = None
     """Bytes that the installer fetches for the lock file, before what its caches hold; None where nobody can say."""
     replace_code: bool = False
@@ -210,6 +215,7 @@ def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
         PIP_WORKS="1" if plan.base and plan.base.has_venv else "",
         TORCH_BACKEND=plan.torch_backend,
         PACKAGES_LOCK=plan.lock,
+        PARCEL=plan.parcel,
         UV_LOCK=lock_files.read("uv") if plan.tool is Tool.FETCH_UV else "",
         COMPLETE=json.dumps(
             {
@@ -306,10 +312,12 @@ def _make_environment(
     if completed.status:
         raise InstallError(
             f"The packages could not be installed on {connection.target.label}. {provision.explain()}".rstrip(),
-            "The installer's last lines are above. Does the host have internet access, and room on its disk?",
+            f"The installer's last lines are above. {NO_ROOM if plan.parcel else NO_NETWORK}",
             detail="\n".join(lines) or provision.redact(completed.stderr),
         )
     installed = lines[-1] if lines else ""
+    if plan.parcel and installed == "locked":
+        return FROM_PARCEL
     return NO_LOCK_FITS if installed == "ranges" and not plan.lock else RESULTS.get(installed, RESULTS["ranges"])
 
 
