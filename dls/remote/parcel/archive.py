@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,13 @@ class PackedModel:
         return self.parcel.read(PackedFile(f"{MODEL}/{self.name}/{file.name}", file.size, file.sha256), offset)
 
 
+def find_model(parcel: Parcel) -> PackedModel:
+    """Return the weights in the parcel; raises TargetError for a parcel without."""
+    if not parcel.manifest.model:
+        raise TargetError(f"The parcel {parcel.path} holds no weights.", "Make it without --no-weights.")
+    return PackedModel(parcel)
+
+
 def _read_manifest(archive: tarfile.TarFile) -> Manifest:
     first = archive.next()
     if first is None or first.name != MANIFEST or first.type != tarfile.REGTYPE or first.size > MAX_MANIFEST:
@@ -153,11 +160,3 @@ class _Shown(io.RawIOBase):
         data = self._stream.read(size)
         self._show(len(data))
         return data
-
-
-def digest_of(pieces: Iterable[bytes]) -> str:
-    """Return the SHA-256 of the pieces put together."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
