@@ -47,15 +47,24 @@ class Parcel:
         """
         digest = hashlib.sha256()
         place = 0
-        with self.path.open("rb") as stream:
-            stream.seek(self.offsets[file.name])
-            while place < file.size and (chunk := stream.read(min(CHUNK_BYTES, file.size - place))):
-                digest.update(chunk)
-                if place + len(chunk) > offset:
-                    yield chunk[max(0, offset - place) :]
-                place += len(chunk)
+        for chunk in self._read_all(file):
+            digest.update(chunk)
+            if place + len(chunk) > offset:
+                yield chunk[max(0, offset - place) :]
+            place += len(chunk)
         if digest.hexdigest() != file.sha256:
             raise damaged(f"{file.name} is not the file that was packed")
+
+    def _read_all(self, file: SentFile) -> Iterator[bytes]:
+        left = file.size
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self.offsets[file.name])
+                while left and (chunk := stream.read(min(CHUNK_BYTES, left))):
+                    yield chunk
+                    left -= len(chunk)
+        except OSError as error:
+            raise TargetError(f"The parcel {self.path} can't be read: {error.strerror or error}.", AGAIN) from None
 
 
 @dataclass(frozen=True)
