@@ -22,8 +22,8 @@ from pathlib import Path
 
 from dls.demo.sshd import _write_key, find_sshd
 from tests.closed import names, web_proxy
-from tests.closed.authority import Authority
 from tests.closed.nodes import Node, make_switch, plug
+from tests.support.authority import Authority
 from tests.support.source import ROOT
 
 PREFIX = "dls-closed-"
@@ -75,10 +75,8 @@ class Lab:
         self.table = dict.fromkeys(public_names, INDEX) | dict.fromkeys(HUB_NAMES, HUB)
         """Names and their addresses, as the internet's name server knows them."""
         self.table |= {MIRROR_NAME: MIRROR, OFF_LIST: ELSEWHERE}
-        self.public = Authority(folder, "Public authority")
-        """The authority that all computers of the lab trust."""
-        self.hospital = Authority(folder, "Hospital authority")
-        """The authority that only the laptop `ward` knows."""
+        self.public, self.hospital = (self._make_authority(name) for name in ("public", "hospital"))
+        """The authority that all computers of the lab trust, and the one that only the laptop `ward` knows."""
         self.hosts: dict[str, Node] = {}
         self.laptops: dict[str, Node] = {}
         self._resources = contextlib.ExitStack()
@@ -103,6 +101,10 @@ class Lab:
             finally:
                 lab._resources.close()
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _make_authority(self, name: str) -> Authority:
+        (self.folder / name).mkdir()
+        return Authority(self.folder / name, f"Authority of the {name}")
 
     def _node(self, name: str, mounts: Mapping[str, Path | None] | None = None, *, own_processes: bool = False) -> Node:
         node = Node(name, self.folder, mounts, own_processes=own_processes)

@@ -63,7 +63,7 @@ class Node:
             what = f"--bind '{source}'" if source else "-t tmpfs -o mode=1777 tmpfs"
             lines.append(f"mount {what} '{place}'")
         # The first process of a process namespace has to reap the others.
-        lines += [f"echo >{ready}", "while :; do sleep 1000 & wait $!; done"]
+        lines += [f"echo >{ready}", "while :; do sleep 1000 & wait $!; done" if self._own_processes else "exec sleep inf"]
         script.write_text("set -e\n" + "\n".join(lines) + "\n")
         words = ["unshare", "-n", "-u", "-m"]
         words += ["-p", "-f", "--mount-proc", "--kill-child=KILL"] if self._own_processes else []
