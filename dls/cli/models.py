@@ -92,6 +92,6 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
         host(target, build_login_options(options), prompter, reporter) as (connection, _report),
         Phases(reporter)("push", f"Sending {source.name}") as phase,
     ):
-        destination = push_model.push(connection, source, models_path, phase)
+        destination = push_model.push(connection, push_model.ModelFolder(source), models_path, phase)
         phase.result = f"The model is on {connection.target.label} in {destination}"
     write_line(destination)

@@ -135,12 +135,14 @@ class Connection:
         *,
         on_line: Callable[[str], None] | None = None,
         timeout: float | None = None,
+        last_moved: Callable[[], float] | None = None,
     ) -> Completed:
         """Run a POSIX shell script on the host, whatever the login shell is and prints.
 
         The script goes over standard input to `sh`; only the text between two random markers is taken as its output
         (a login shell may be csh or fish, or print a greeting). `on_line` is called with each line of output when it
-        comes. `timeout` is the longest silence in seconds; LinkError is raised after it, and HostError for output
+        comes. `timeout` is the longest silence in seconds, with nothing heard from `last_moved` either (when bytes
+        moved for the script elsewhere, by `time.monotonic`); LinkError is raised after it, and HostError for output
         without end. A script that fails is returned, not raised.
         """
         marker = secrets.token_hex(12)
@@ -152,7 +154,7 @@ class Connection:
         with session_errors, contextlib.closing(_open_session(self.transport)) as channel:
             channel.exec_command(shell_command(marker))
             execution = Execution(self.target.label, channel, collector, text, self.is_active, self._is_alive)
-            status, stderr = execution.run(timeout)
+            status, stderr = execution.run(timeout, last_moved or (lambda: 0.0))
         if collector.status is None and not self.is_active():
             raise session_error(self.target, self.is_active, EOFError("it was closed"), is_first=not self._has_run)
         if collector.status is None and is_password_expired(stderr):

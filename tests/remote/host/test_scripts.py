@@ -17,8 +17,10 @@ from dls.remote.cluster.options import ClusterOptions
 from dls.remote.host import install, launch, probe, push_model, stored_sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
-from dls.remote.host.push_model import ModelFile
 from dls.remote.host.scripts import render
+from dls.remote.host.send_files import SentFile
+from dls.remote.parcel import send
+from dls.remote.parcel.format import Manifest, PackedFile
 
 PLAN = install.InstallPlan(
     environment="/h/env/e", code="/h/code/c", make_environment=True, send_code=True,
@@ -28,8 +30,10 @@ STATE = ServerState(
     pid=7, secret="s", code="c", request="r", socket="/s", port=None, engine="region", device="cpu", log="/l",
     run_dir="/h/run/k",
 )  # fmt: skip
-FILES = [ModelFile("it's.pth", 3, "0" * 64)]
+FILES = [SentFile("it's.pth", 3, "0" * 64)]
+PARCEL = Manifest("1", "region", "k", "linux-x86_64", "3.11", "", 17, 1, (PackedFile("uv/uv.gz", 3, "0" * 64),))
 SCRIPTS = {
+    "begin_parcel": send.begin_script("/r", "/r/parcels/k", PARCEL.files),
     "begin_push": push_model.begin_script("~/models", "my model", FILES),
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
     "inner_server": "READY=r\n" + render("inner_server", HOST_KEY="k", CLIENT_KEY="k", PYTHON="/p", PROGRAM="pass"),
@@ -40,6 +44,8 @@ SCRIPTS = {
         PLAN, launch.launch_file(ServerOptions(), PLAN, "c", "/l", STATE), Gpu(1, "A100", 1, 1, "550")
     ),
     "list_sessions": stored_sessions.list_script(["/a", "/b"]),
+    "open_parcel": send.open_script("/r", "/r/parcels/k", PARCEL, PARCEL.files),
+    "remove_parcel": render("remove_parcel", "trusted", ROOT="/r", FOLDER="/r/parcels/k"),
     "newest_log": render("newest_log", FOLDER="/h/log"),
     "log": launch.log_script("/l", 20, follow=True),
     "make_environment": install.environment_script(PLAN, own_caches=True),
@@ -62,7 +68,7 @@ SCRIPTS = {
 }
 """Every script as it goes to a host."""
 LIBRARIES = {
-    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "slurm",
+    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "sizes", "slurm",
     "slurm_jobs", "sshd", "storage", "temporary", "trusted",
 }  # fmt: skip
 OF_THE_HOST = {
