@@ -48,8 +48,8 @@ CLOSED = ("isolated", "dropping", "rejecting")
 LAPTOPS = {"plain": 2, "office": 3, "ward": 4}
 """The laptops, and the last number of their addresses."""
 INTERNET, GATE, PROXY_PORT = "10.215.1.1", "10.215.2.1", 3128
-INDEX, MIRROR, HUB, ELSEWHERE = (f"198.51.100.{number}" for number in (10, 11, 12, 13))
-"""Addresses of the web servers (RFC 5737)."""
+INDEX, HUB, ELSEWHERE, MIRROR = "198.51.101.10", "198.51.101.12", "198.51.101.13", "10.215.3.11"
+"""Addresses of the web servers: public ones, since private ones are lent to nobody; a mirror may have a private one."""
 MIRROR_NAME, OFF_LIST = "packages.hospital.test", "elsewhere.test"
 HUB_NAMES = ("huggingface.co",)
 
@@ -140,9 +140,10 @@ class Lab:
         self.bundle.write_text(system.read_text() + self.public.certificate.read_text())
         (self.folder / "empty").mkdir()
         for file, suffix in (("passwd", ":x:{0}:{0}::/home/{1}:/bin/sh"), ("group", ":x:{0}:"), ("shadow", ":*:1::::::")):
-            more = "".join(f"{name}{suffix.format(number, name)}\n" for name, number in ACCOUNTS.items())
+            lines = [line for line in Path("/etc", file).read_text().splitlines() if line.split(":")[0] not in ACCOUNTS]
+            lines += [f"{name}{suffix.format(number, name)}" for name, number in ACCOUNTS.items()]
             made = self.folder / file
-            made.write_text(Path("/etc", file).read_text() + more)
+            made.write_text("\n".join([*lines, ""]))
             made.chmod(0o600 if file == "shadow" else 0o644)
 
     def _make_firewall(self) -> None:
@@ -171,7 +172,7 @@ class Lab:
         plug(node, "near", self.internet, [f"10.215.1.{number}/24"])
         plug(node, "far", self.gate, [f"10.215.2.{number}/24"])
         node.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
-        for destination in {"plain": ["198.51.100.0/24"], "office": [], "ward": [f"{MIRROR}/32"]}[name]:
+        for destination in {"plain": ["198.51.101.0/24", f"{MIRROR}/32"], "office": [], "ward": [f"{MIRROR}/32"]}[name]:
             node.run("ip", "route", "add", destination, "via", INTERNET)
         (node.folder / "home").mkdir(mode=0o700)
         if name == "ward":
@@ -210,7 +211,7 @@ class Lab:
         plug(node, "eth0", self.gate, [f"{address}/24"])
         if name == "open":
             plug(node, "eth1", self.internet, ["10.215.1.14/24"])
-            node.run("ip", "route", "add", "198.51.100.0/24", "via", INTERNET)
+            node.run("ip", "route", "add", "198.51.101.0/24", "via", INTERNET)
         elif name != "isolated":
             node.run("ip", "route", "add", "default", "via", GATE)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -55,8 +58,19 @@ def model_files() -> dict[str, bytes]:
 
 
 def collect_packages() -> Path:
-    """Return a folder with all files that the region engine's installation takes from an index."""
-    return package_index.download("closed", lock_files.read("region") + lock_files.read("uv"))
+    """Return a folder with all files that an index needs for the region engine, and for a parcel with it.
+
+    A parcel brings the uv that is linked statically, which no pip of this machine chooses.
+    """
+    folder = package_index.download("closed", lock_files.read("region") + lock_files.read("uv"))
+    if not [*folder.glob("uv-*-musllinux_*.whl")]:
+        platform = f"musllinux_1_1_{os.uname().machine}"
+        words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        words += ["--platform", platform, "--require-hashes", "--dest", str(folder), "--requirement"]
+        locked = folder / "uv.txt"
+        locked.write_text(lock_files.read("uv"))
+        subprocess.run([*words, str(locked)], check=True, stdin=subprocess.DEVNULL)
+    return folder
 
 
 @contextlib.contextmanager
