@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import os
 import shutil
 import ssl
@@ -64,6 +65,15 @@ def why_impossible() -> str:
     script = "iptables -A FORWARD -j DROP && ip link add br0 type bridge"
     tried = subprocess.run(["unshare", "-n", "-m", "-u", "-p", "-f", "--mount-proc", "sh", "-c", script])
     return "" if tried.returncode == 0 else "The lab of closed hosts needs namespaces, which this machine forbids."
+
+
+def trust_stores() -> list[str]:
+    """Return the files with the certificates that this machine's programs trust."""
+    found = ["/etc/ssl/certs/ca-certificates.crt"]
+    for name in ("certifi", "pip._vendor.certifi"):
+        with contextlib.suppress(ImportError):
+            found.append(str(importlib.import_module(name).where()))
+    return found
 
 
 class Lab:
@@ -161,7 +171,7 @@ class Lab:
         (place / "hosts").write_text(f"127.0.0.1 localhost {name}\n")
         (place / "pip.conf").write_text("[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n")
         files: dict[str, Path | None] = {f"/etc/{file}": place / file for file in ("resolv.conf", "hosts", "pip.conf")}
-        files["/etc/ssl/certs/ca-certificates.crt"] = self.bundle
+        files |= dict.fromkeys(trust_stores(), self.bundle)
         files |= {path: self.folder / "empty" for path in ("/etc/xdg/pip", "/etc/xdg/uv", "/etc/uv")}
         return {path: source for path, source in files.items() if Path(path).exists() or path == "/etc/pip.conf"}
 

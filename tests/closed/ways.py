@@ -50,6 +50,7 @@ class Laptop:
     def __init__(self, lab: Lab, way: Way, folder: Path, *, user: str = USER) -> None:
         self.lab, self.way, self.folder = lab, way, folder
         self.node = lab.laptops[way.laptop]
+        self.node_of_host = lab.hosts[way.host]
         self.env = lab.environment(way.laptop)
         name = f"dls-{secrets.token_hex(4)}"
         self.remote_dir = f"/home/{user}/{name}"
@@ -95,9 +96,8 @@ class Laptop:
 
     def pack(self, file: Path, *options: object) -> None:
         """Make a parcel with the region engine for this lab's hosts on the laptop."""
-        host = self.lab.hosts[self.way.host]
-        version = host.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-        machine = host.run("uname", "-m").strip()
+        version = self.node_of_host.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+        machine = self.node_of_host.run("uname", "-m").strip()
         done = self.dls(
             "pack", "--engine", "region", "--platform", f"linux-{machine}", "--python", version, "-o", file, *options
         )

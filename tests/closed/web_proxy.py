@@ -8,6 +8,7 @@ import selectors
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -27,6 +28,31 @@ class WebProxy:
     """Host and port of each tunnel that was opened."""
     refused: int = 0
     """How many requests came without the right user and password."""
+    rate: float = 0.0
+    """Most bytes a second of a tunnel, towards the client; 0 for no limit."""
+    passage: threading.Event = field(default_factory=threading.Event)
+    """Tunnels are opened while this is set; others wait for it."""
+    waiting: int = 0
+    """How many tunnels wait."""
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Open no tunnel until the block ends."""
+        self.waiting = 0
+        self.passage.clear()
+        try:
+            yield
+        finally:
+            self.passage.set()
+
+    @contextlib.contextmanager
+    def slowed(self, rate: float) -> Iterator[None]:
+        """Let so many bytes a second through each tunnel until the block ends."""
+        self.rate = rate
+        try:
+            yield
+        finally:
+            self.rate = 0.0
 
     @property
     def url(self) -> str:
@@ -61,19 +87,21 @@ class Handler(socketserver.BaseRequestHandler):
             self._refuse("502 Bad Gateway")
             return
         self.proxy.asked.append(where)
+        self.proxy.waiting += not self.proxy.passage.is_set()
+        self.proxy.passage.wait()
         address = self.table[host]
         with self.node.call(lambda: socket.create_connection((address, int(port)), 10)) as far:
             self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             far.sendall(head.partition(b"\r\n\r\n")[2])
-            carry(self.request, far)
+            carry(self.request, far, self.proxy)
 
     def _refuse(self, status: str, fields: str = "") -> None:
         self.request.sendall(f"HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
 
-def carry(one: socket.socket, other: socket.socket) -> None:
+def carry(near: socket.socket, far: socket.socket, proxy: WebProxy) -> None:
     """Carry bytes both ways until one side has ended and the other has, too, or is gone."""
-    peers = {one: other, other: one}
+    peers = {near: far, far: near}
     with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
         for each in peers:
             each.settimeout(None)
@@ -84,6 +112,8 @@ def carry(one: socket.socket, other: socket.socket) -> None:
                 assert isinstance(source, socket.socket)
                 if data := source.recv(1 << 16):
                     peers[source].sendall(data)
+                    if proxy.rate and source is far:
+                        time.sleep(len(data) / proxy.rate)
                 else:
                     selector.unregister(source)
                     peers[source].shutdown(socket.SHUT_WR)
@@ -93,6 +123,7 @@ def carry(one: socket.socket, other: socket.socket) -> None:
 def proxying(node: Node, address: str, port: int, table: dict[str, str]) -> Iterator[WebProxy]:
     """Run the proxy on the node; it resolves the names of the table."""
     proxy = WebProxy(address, port)
+    proxy.passage.set()
     handler = type("Handler", (Handler,), {"proxy": proxy, "node": node, "table": table})
     server_class = type(
         "Server", (socketserver.ThreadingTCPServer,), {"allow_reuse_address": True, "daemon_threads": True}
