@@ -14,9 +14,10 @@ from dls.contract import ServerState
 from dls.gpus import Gpu
 from dls.remote.cluster import slurm
 from dls.remote.cluster.options import ClusterOptions
-from dls.remote.host import install, launch, probe, push_model, stored_sessions
+from dls.remote.host import install, launch, probe, push_model, reach, stored_sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
+from dls.remote.host.probe import HostReport
 from dls.remote.host.scripts import render
 from dls.remote.host.send_files import SentFile
 from dls.remote.parcel import send
@@ -29,6 +30,10 @@ PLAN = install.InstallPlan(
 STATE = ServerState(
     pid=7, secret="s", code="c", request="r", socket="/s", port=None, engine="region", device="cpu", log="/l",
     run_dir="/h/run/k",
+)  # fmt: skip
+REPORT = HostReport(
+    system="Linux", machine="x86_64", libc="", hostname="h", home="/h", uid=1, root="/h/.dls", run_dir="/h/run",
+    remote_key="k", filesystem="", free_mib=1,
 )  # fmt: skip
 FILES = [SentFile("it's.pth", 3, "0" * 64)]
 PARCEL = Manifest("1", "region", "k", "linux-x86_64", "3.11", "", 17, 1, (PackedFile("uv/uv.gz", 3, "0" * 64),))
@@ -51,7 +56,7 @@ SCRIPTS = {
     "make_environment": install.environment_script(PLAN, own_caches=True),
     "mark_incomplete": render("mark_incomplete", "trusted", ROOT="/r", ENVIRONMENT="/e", CODE="/c"),
     "offer_socket": render("offer_socket", PYTHON="/p", LIMIT=1),
-    "reach_index": render("reach_index", PYTHON="/p", LIMIT=1),
+    "reach_out": reach.reach_script(REPORT, PLAN, ServerOptions(engine="nninteractive"), "https://index/simple"),
     "prepare_uv": render("prepare_uv", "trusted", ROOT="/r"),
     "receive_uv": render("receive_uv", "trusted", ROOT="/r", PART="/r/uv/bin/p", ARCHIVE="eA==", DIGEST="0"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
@@ -77,10 +82,18 @@ OF_THE_HOST = {
     "SLURM_CONF",
     "SLURM_JOB_ID",
     "SLURMD_NODENAME",
+    "HF_ENDPOINT",
     "HOME",
     "NNINTERACTIVE_MODEL_DIR",
     "PATH",
     "TMPDIR",
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_INDEX",
+    "UV_INDEX_URL",
 }
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")
