@@ -14,7 +14,6 @@ import fcntl
 import importlib
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from dls.demo.sshd import _write_key, find_sshd
 from tests.closed import names, web_proxy
-from tests.closed.nodes import Node, make_switch, plug
+from tests.closed.nodes import Node, make_switch, plug, run
 from tests.support.authority import Authority
 from tests.support.source import ROOT
 
@@ -31,6 +30,7 @@ PREFIX = "dls-closed-"
 PLACE = Path("/srv")
 """Folder of the lab's folder: the hosts have a /tmp and a /var/tmp of their own."""
 LOCK = Path(tempfile.gettempdir()) / "dls-closed-lab.lock"
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PROGRAMS = ("ip", "iptables", "unshare", "nsenter", "setpriv", "sshd", "sysctl")
 USER, OTHER_USER = "ann", "eve"
 ACCOUNTS = {USER: 64001, OTHER_USER: 64002}
@@ -62,18 +62,20 @@ def why_impossible() -> str:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     if missing := [name for name in PROGRAMS if not shutil.which(name, path=path)]:
         return f"The lab of closed hosts needs namespaces, iptables and OpenSSH; missing here: {', '.join(missing)}."
+    if not SYSTEM_CERTIFICATES.is_file():
+        return f"The lab of closed hosts needs the certificates of a Debian system, {SYSTEM_CERTIFICATES}."
     script = "iptables -A FORWARD -j DROP && ip link add br0 type bridge"
     tried = subprocess.run(["unshare", "-n", "-m", "-u", "-p", "-f", "--mount-proc", "sh", "-c", script])
     return "" if tried.returncode == 0 else "The lab of closed hosts needs namespaces, which this machine forbids."
 
 
-def trust_stores() -> list[str]:
-    """Return the files with the certificates that this machine's programs trust."""
-    found = ["/etc/ssl/certs/ca-certificates.crt"]
+def other_certificates() -> list[str]:
+    """Return the files with the certificates that this machine's Python packages trust in place of the system's."""
+    found = []
     for name in ("certifi", "pip._vendor.certifi"):
         with contextlib.suppress(ImportError):
             found.append(str(importlib.import_module(name).where()))
-    return found
+    return [path for path in found if Path(path) != SYSTEM_CERTIFICATES]
 
 
 class Lab:
@@ -143,18 +145,16 @@ class Lab:
     def _write_files(self) -> None:
         key, self._host_key = (_write_key(self.folder / name) for name in ("id_ed25519", "host_key"))
         (self.folder / "authorized_keys").write_text(key + "\n")
-        system = Path(ssl.get_default_verify_paths().openssl_cafile)
-        if not system.is_file():
-            system = Path("/etc/ssl/certs/ca-certificates.crt")
         self.bundle = self.folder / "bundle.pem"
-        self.bundle.write_text(system.read_text() + self.public.certificate.read_text())
-        (self.folder / "empty").mkdir()
+        self.bundle.write_text(SYSTEM_CERTIFICATES.read_text() + self.public.certificate.read_text())
+        etc = self.folder / "etc"
+        run("cp", "-a", "/etc", etc)
+        for place in ("pip.conf", "xdg/pip", "xdg/uv", "uv"):  # this machine's own index, say
+            run("rm", "-rf", etc / place)
         for file, suffix in (("passwd", ":x:{0}:{0}::/home/{1}:/bin/sh"), ("group", ":x:{0}:"), ("shadow", ":*:1::::::")):
-            lines = [line for line in Path("/etc", file).read_text().splitlines() if line.split(":")[0] not in ACCOUNTS]
+            lines = [line for line in (etc / file).read_text().splitlines() if line.split(":")[0] not in ACCOUNTS]
             lines += [f"{name}{suffix.format(number, name)}" for name, number in ACCOUNTS.items()]
-            made = self.folder / file
-            made.write_text("\n".join([*lines, ""]))
-            made.chmod(0o600 if file == "shadow" else 0o644)
+            (etc / file).write_text("\n".join([*lines, ""]))
 
     def _make_firewall(self) -> None:
         self.gate.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
@@ -164,16 +164,24 @@ class Lab:
             self.gate.run("iptables", "-A", "FORWARD", "-s", HOSTS[name], "!", "-d", "10.215.2.0/24", *verdict)
 
     def _mounts(self, name: str, name_server: str) -> dict[str, Path | None]:
-        """Return what every computer of the lab sees elsewhere than this machine: nothing of pip's configuration here."""
+        """Return what every computer of the lab sees elsewhere than this machine: an /etc of its own.
+
+        A mount on one of its files would go with the file, whenever another program here replaces that by a new one.
+        """
         place = self.folder / f"etc-{name}"
-        place.mkdir()
-        (place / "resolv.conf").write_text(f"nameserver {name_server}\noptions timeout:1 attempts:2\n")
-        (place / "hosts").write_text(f"127.0.0.1 localhost {name}\n")
-        (place / "pip.conf").write_text("[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n")
-        files: dict[str, Path | None] = {f"/etc/{file}": place / file for file in ("resolv.conf", "hosts", "pip.conf")}
-        files |= dict.fromkeys(trust_stores(), self.bundle)
-        files |= {path: self.folder / "empty" for path in ("/etc/xdg/pip", "/etc/xdg/uv", "/etc/uv")}
-        return {path: source for path, source in files.items() if Path(path).exists() or path == "/etc/pip.conf"}
+        run("cp", "-al", self.folder / "etc", place)
+        self.write_etc(name, "resolv.conf", f"nameserver {name_server}\noptions timeout:1 attempts:2\n")
+        self.write_etc(name, "hosts", f"127.0.0.1 localhost {name}\n")
+        self.write_etc(name, "pip.conf", f"[global]\ncert = {SYSTEM_CERTIFICATES}\n")
+        self.write_etc(name, "ssl/certs/ca-certificates.crt", self.bundle.read_text())
+        return {"/etc": place} | dict.fromkeys(other_certificates(), self.bundle)
+
+    def write_etc(self, name: str, file: str, text: str) -> None:
+        """Give a computer of the lab a file in /etc."""
+        path = self.folder / f"etc-{name}" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # it is a link to what the others have
+        path.write_text(text)
 
     def _make_laptop(self, name: str) -> Node:
         number = LAPTOPS[name]
@@ -187,7 +195,7 @@ class Lab:
         (node.folder / "home").mkdir(mode=0o700)
         if name == "ward":
             text = f"[global]\nindex-url = https://{MIRROR_NAME}/simple\n"
-            (self.folder / f"etc-{name}" / "pip.conf").write_text(text)
+            self.write_etc(name, "pip.conf", text)
         return node
 
     def environment(self, name: str) -> dict[str, str]:
@@ -216,7 +224,6 @@ class Lab:
             os.chown(place / "home" / user, number, number)
         mounts = self._mounts(name, "192.0.2.53" if name == "isolated" else INTERNET if name == "open" else GATE)
         mounts |= {"/home": place / "home", "/tmp": place / "tmp", "/var/tmp": place / "vartmp", "/dev/shm": None}
-        mounts |= {f"/etc/{file}": self.folder / file for file in ("passwd", "group", "shadow")}
         node = self._node(name, mounts, own_processes=True)
         plug(node, "eth0", self.gate, [f"{address}/24"])
         if name == "open":
