@@ -41,6 +41,7 @@ SCRIPTS = {
     "begin_parcel": send.begin_script("/r", "/r/parcels/k", PARCEL.files),
     "begin_push": push_model.begin_script("~/models", "my model", FILES),
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
+    "fetch_model": render("fetch_model", "private", RUN="/h/run", PYTHON="/p", CODE="/c", PROGRAM="pass", SPEC="{}"),
     "inner_server": "READY=r\n" + render("inner_server", HOST_KEY="k", CLIENT_KEY="k", PYTHON="/p", PROGRAM="pass"),
     "inner_sshd": "READY=r\n" + render("inner_sshd", "sshd", HOST_KEY="k", CLIENT_KEY="k"),
     "job": slurm.batch_script("/h"),
@@ -68,6 +69,7 @@ SCRIPTS = {
     "job_in_use": slurm.in_use_script("/h", "7"),
     "slurm_submit": slurm.submit_script("/h", ClusterOptions(), "ssh-ed25519 AAAA"),
     "stop": launch.stop_script(STATE),
+    "use_loan": render("use_loan", arguments=["A"], LOAN_SET="A=1", LOAN_UNSET="B", LOAN_CERTIFICATES="PEM"),
     "use_slurm": render("use_slurm", "slurm"),
     "wake": launch.wake_script(STATE),
 }

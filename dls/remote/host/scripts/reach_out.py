@@ -229,12 +229,12 @@ def main(with_packages: str, uv: str, default: str, hub: str) -> None:
         trial.done.wait(max(0.0, deadline - time.monotonic()))
     if with_packages:
         found = [judge([trials[url, s.proxy].verdict for url in s.urls], s.has_files) for s in sources]
-        say("packages", judge(found), " ".join(sorted({trials[key].host for key in keys})))
+        report("packages", judge(found), " ".join(sorted({trials[key].host for key in keys})))
     if hub:
-        say("weights", trials[hub, ""].verdict, trials[hub, ""].host)
+        report("weights", trials[hub, ""].verdict, trials[hub, ""].host)
 
 
-def say(name: str, verdict: str, asked: str) -> None:
+def report(name: str, verdict: str, asked: str) -> None:
     """Print one line."""
     sys.stdout.write(f"{name}\t{verdict}\t{asked}\n")
     sys.stdout.flush()
