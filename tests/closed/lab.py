@@ -1,10 +1,11 @@
 """GPU hosts without internet, the laptops before them, and an internet of the lab's own, in network namespaces.
 
-    internet 10.215.1.1 ── plain, office, ward (10.215.1.2 to .4) ── gate 10.215.2.1 ── isolated, dropping, rejecting, open
+    internet 10.215.1.1 ── plain, office, ward ── gate 10.215.2.1 ── isolated, dropping, rejecting, open
 
-The laptops have a cable to each of the two switches, and pass nothing on. `plain` reaches the internet, `office` its web
-proxy only, `ward` a mirror of the package index only. The hosts' way out leads through the gate, which is a firewall;
-`isolated` has none, and `open` has the internet's cable. Needs root, iproute2, iptables, util-linux and OpenSSH's server.
+The laptops have a cable to each of the two switches, and pass nothing on. `plain` reaches the internet, `office` its
+web proxy only, `ward` a mirror of the package index only. The hosts' way out leads through the gate, which is a
+firewall; `isolated` has none, and `open` has a cable to the internet. Needs root, iproute2, iptables, util-linux and
+OpenSSH's server.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PROGRAMS = ("ip", "iptables", "unshare", "nsenter", "setpriv", "sshd", "sysctl")
 USER, OTHER_USER = "ann", "eve"
 ACCOUNTS = {USER: 64001, OTHER_USER: 64002}
+ACCOUNT_LINES = {"passwd": ":x:{0}:{0}::/home/{1}:/bin/sh", "group": ":x:{0}:", "shadow": ":*:1::::::"}
 
 FORWARDING = {
     "default": "",
@@ -133,9 +135,7 @@ class Lab:
         self._make_firewall()
         for node, address in ((self.internet, INTERNET), (self.gate, GATE)):
             self._resources.enter_context(names.answering(node, address, self.table))
-        self.proxy = self._resources.enter_context(
-            web_proxy.proxying(self.internet, INTERNET, PROXY_PORT, self.table)
-        )
+        self.proxy = self._resources.enter_context(web_proxy.proxying(self.internet, INTERNET, PROXY_PORT, self.table))
         for name in LAPTOPS:
             self.laptops[name] = self._make_laptop(name)
         for name, address in HOSTS.items():
@@ -151,7 +151,7 @@ class Lab:
         run("cp", "-a", "/etc", etc)
         for place in ("pip.conf", "xdg/pip", "xdg/uv", "uv"):  # this machine's own index, say
             run("rm", "-rf", etc / place)
-        for file, suffix in (("passwd", ":x:{0}:{0}::/home/{1}:/bin/sh"), ("group", ":x:{0}:"), ("shadow", ":*:1::::::")):
+        for file, suffix in ACCOUNT_LINES.items():
             lines = [line for line in (etc / file).read_text().splitlines() if line.split(":")[0] not in ACCOUNTS]
             lines += [f"{name}{suffix.format(number, name)}" for name, number in ACCOUNTS.items()]
             (etc / file).write_text("\n".join([*lines, ""]))
@@ -174,7 +174,7 @@ class Lab:
         self.write_etc(name, "hosts", f"127.0.0.1 localhost {name}\n")
         self.write_etc(name, "pip.conf", f"[global]\ncert = {SYSTEM_CERTIFICATES}\n")
         self.write_etc(name, "ssl/certs/ca-certificates.crt", self.bundle.read_text())
-        return {"/etc": place} | dict.fromkeys(other_certificates(), self.bundle)
+        return {"/etc": place, **dict.fromkeys(other_certificates(), self.bundle)}
 
     def write_etc(self, name: str, file: str, text: str) -> None:
         """Give a computer of the lab a file in /etc."""

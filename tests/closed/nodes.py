@@ -1,7 +1,7 @@
 """Computers of a lab: processes in network, mount and host name namespaces of their own, with cables between them.
 
-The namespaces have no names: they end with the process that holds them, and that one ends with the lab's, also when it is
-killed. Needs root, iproute2 and util-linux.
+The namespaces have no names: they end with the process that holds them, and that one ends with the lab's, also when it
+is killed. Needs root, iproute2 and util-linux.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def end_with_parent() -> None:
 class Node:
     """A computer with a network and a host name of its own.
 
-    `mounts` says where it sees which folder or file, None for an empty one in memory; with `own_processes` its processes
-    are numbered on their own, and end with it.
+    `mounts` says where it sees which folder or file, None for an empty one in memory; with `own_processes` its
+    processes are numbered on their own, and end with it.
     """
 
     def __init__(
@@ -63,13 +63,20 @@ class Node:
             what = f"--bind '{source}'" if source else "-t tmpfs -o mode=1777 tmpfs"
             lines.append(f"mount {what} '{place}'")
         # The first process of a process namespace has to reap the others.
-        lines += [f"echo >{ready}", "while :; do sleep 1000 & wait $!; done" if self._own_processes else "exec sleep inf"]
+        lines += [
+            f"echo >{ready}",
+            "while :; do sleep 1000 & wait $!; done" if self._own_processes else "exec sleep inf",
+        ]
         script.write_text("set -e\n" + "\n".join(lines) + "\n")
         words = ["unshare", "-n", "-u", "-m"]
         words += ["-p", "-f", "--mount-proc", "--kill-child=KILL"] if self._own_processes else []
         with (self.folder / "boot.log").open("w") as log:
             process = subprocess.Popen(
-                [*words, "sh", str(script)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=end_with_parent
+                [*words, "sh", str(script)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,
             )
 
         def is_ready() -> bool:

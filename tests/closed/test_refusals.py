@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from tests.closed.lab import CLOSED, Lab
 from tests.closed.ways import Laptop, Way
-from tests.closed.web import Web
+from tests.closed.web import Web, public_names
+from tests.support.connecting import click_once
 from tests.support.processes import free_port, interruptible
 
 WAYS_OUT = ("--lend-network", "dls pack", "--from")
@@ -35,7 +37,7 @@ def test_without_a_terminal(laptop: Laptop, web: Web) -> None:
         said = done.stdout + done.stderr
         assert done.returncode == 19, said
         assert all(words in " ".join(said.split()) for words in WAYS_OUT), said
-        assert "Traceback" not in said and "internet" in said
+        assert "Traceback" not in said and (r"\n" not in said or "--json" in options)
     assert web.bytes_sent == before
     assert not [*laptop.kept.glob("env/*"), *laptop.kept.glob("code/*")]
 
@@ -48,39 +50,58 @@ def test_doctor_says_it(laptop: Laptop) -> None:
     assert done.returncode and "--lend-network" in said and "--from" in said, said
 
 
-def on_terminal(
-    laptop: Laptop, answers: dict[str, str], then: Callable[[], object] | None = None
-) -> tuple[int, str]:
-    """Run `dls connect` on a terminal and answer its questions; returns its exit code and what it showed.
+def on_terminal(laptop: Laptop, answer: str, when_ready: Callable[[int], object]) -> tuple[int, str]:
+    """Run `dls connect` on a terminal and answer its question; returns its exit code and what it showed.
 
-    When it is ready, `then` is called and the command is ended as by Ctrl-C.
+    When the local port is open, `when_ready` is called with it, and then the command is ended as by Ctrl-C.
     """
     port = free_port()
     ours, theirs = pty.openpty()
     words = laptop.words("connect", *laptop.options, "--stop-server", "--local-port", port, laptop.way.target)
     process = subprocess.Popen(
-        words, stdin=theirs, stdout=theirs, stderr=theirs, cwd=laptop.folder, start_new_session=True,
-        preexec_fn=interruptible,
-    )  # fmt: skip
+        words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=interruptible
+    )
     os.close(theirs)
-    shown, left = "", dict(answers)
+    shown, is_asked, is_ready = "", False, False
     with contextlib.suppress(OSError):  # the terminal closes when the command ends
         while data := os.read(ours, 65536):
             shown += data.decode(errors="replace")
-            for question in [question for question in left if question in shown]:
-                os.write(ours, left.pop(question).encode() + b"\n")
-            if then is not None and f"{port}" in shown and "Server" in shown:
-                laptop.node.call(lambda: then(port))
-                then = None
-                process.send_signal(2)
+            if not is_asked and "(yes/no)" in shown:
+                is_asked = True
+                os.write(ours, answer.encode() + b"\n")
+            if not is_ready and f"Forwarding localhost:{port}" in shown:
+                is_ready = True
+                when_ready(port)
+                process.send_signal(signal.SIGINT)
     code = process.wait(60)
     os.close(ours)
+    assert is_asked, shown
     return code, shown
 
 
+def fail(port: int) -> None:
+    """Fail, since nothing was to be ready."""
+    pytest.fail("the local port was opened")
+
+
 def test_on_a_terminal_no_leads_to_the_message(laptop: Laptop, web: Web) -> None:
-    """The question says what would be lent; whoever says no reads the ways out, and nothing was lent."""
+    """The question names what would be lent; whoever says no reads the ways out, and nothing was lent."""
     before = web.bytes_sent
-    code, shown = on_terminal(laptop, {"?": "no"})
+    code, shown = on_terminal(laptop, "no", fail)
     assert code == 19 and all(words in " ".join(shown.split()) for words in WAYS_OUT), shown
+    assert all(name in shown for name in public_names()), shown
     assert web.bytes_sent - before < 1e6 and not list(laptop.kept.glob("env/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_on_a_terminal_yes_leads_to_a_click(laptop: Laptop, web: Web) -> None:
+    """Whoever says yes gets a server, and is asked once."""
+    clicked = []
+
+    def click(port: int) -> None:
+        laptop.node.call(lambda: click_once(port))
+        clicked.append(port)
+
+    _, shown = on_terminal(laptop, "yes", click)
+    assert clicked and shown.count("(yes/no)") == 1, shown

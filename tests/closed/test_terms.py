@@ -29,6 +29,7 @@ field = "Proxy-Authorization: Basic " + base64.b64encode(login.encode()).decode(
 link.sendall(f"{method} {target} HTTP/1.1\\r\\nHost: {target}\\r\\n{field}\\r\\n".encode())
 print(link.recv(65536).decode())
 """
+LOOKALIKES = ("localhost", "127.0.0.1", f"{public_names()[0]}.{OFF_LIST}", f"x{public_names()[0]}")
 LOOK = "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | sed -n 's/^https_proxy=//p'"
 
 
@@ -89,15 +90,14 @@ def test_what_a_loan_gives_away(laptop: Laptop, web: Web) -> None:
     laptop's own proxy never comes to the host.
     """
     lab, host = laptop.lab, laptop.way.host
-    [index, _] = public_names()
+    index = public_names()[0]
     visits = len(web.visits)
     with lent(laptop) as loan:
         assert listeners(lab, host) == {loan.port}
         for login in ("", "dls:guess", f"{loan.login}x", f":{loan.secret}"[:-1]):
             assert loan.ask(f"{index}:443", login, user=OTHER_USER) == "407", login
             assert loan.ask(f"{OFF_LIST}:443", login, user=OTHER_USER) == "407", login
-        others = (OFF_LIST, MIRROR_NAME, *HUB_NAMES, INTERNET, "localhost", "127.0.0.1", f"{index}.{OFF_LIST}", f"x{index}")
-        for name in others:
+        for name in (OFF_LIST, MIRROR_NAME, *HUB_NAMES, INTERNET, *LOOKALIKES):
             assert loan.ask(f"{name}:443", loan.login) == "403", name
         for port in (22, 80, 8443, 3128):
             assert loan.ask(f"{index}:{port}", loan.login) == "403", port

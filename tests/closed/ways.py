@@ -1,4 +1,4 @@
-"""What the tests of closed hosts share: `dls` on a laptop, a click there, and what a host has to hide or not to have."""
+"""What the tests of closed hosts share: the ways, `dls` on a laptop, and a click there."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ class Laptop:
         self.node_of_host = lab.hosts[way.host]
         self.env = lab.environment(way.laptop)
         name = f"dls-{secrets.token_hex(4)}"
-        self.remote_dir = f"/home/{user}/{name}"
-        self.kept = lab.home(way.host, user) / name
-        """Where the remote directory is on this machine."""
+        # The administrator's home is this machine's.
+        self.kept = (lab.folder if user == "root" else lab.home(way.host, user)) / name
+        """Where the directory is on this machine."""
+        self.remote_dir = str(self.kept) if user == "root" else f"/home/{user}/{name}"
         self.options = ["-F", str(lab.config), "--remote-dir", self.remote_dir]
         self.options += [] if user == USER else ["--user", user]
 
@@ -86,9 +87,7 @@ class Laptop:
     def start(self, *options: object, seconds: float = INSTALL_SECONDS) -> ConnectProcess:
         """Run `dls connect` and return when it is ready."""
         wrapper = self.node.words(env=self.env)
-        return ConnectProcess(
-            self.folder, *self.options, *options, self.way.target, wrapper=wrapper, seconds=seconds
-        )
+        return ConnectProcess(self.folder, *self.options, *options, self.way.target, wrapper=wrapper, seconds=seconds)
 
     def click(self, process: ConnectProcess) -> None:
         """Click on the laptop; fails unless the mask is right."""
