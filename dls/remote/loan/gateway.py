@@ -39,7 +39,8 @@ SHORT_TRIP = 0.002
 class Gateway:
     """Serves the connections of one loan, two threads each, until it is closed."""
 
-    def __init__(self, names: Names, way_out: WayOut, secret: str) -> None:
+    def __init__(self, names: Names, way_out: WayOut, secret: str, *, head_seconds: float = HEAD_SECONDS) -> None:
+        self._head_seconds = head_seconds
         self.traffic = Traffic()
         self._names = names
         self._way_out = way_out
@@ -95,7 +96,7 @@ class Gateway:
         except Refused as refusal:
             if refusal.asked:
                 self.traffic.refused(refusal.asked)
-            channel.settimeout(HEAD_SECONDS)
+            channel.settimeout(self._head_seconds)
             channel.sendall(refusal.answer())
             channel.shutdown_write()
             return
@@ -110,7 +111,7 @@ class Gateway:
         back.join()
 
     def _read(self, channel: paramiko.Channel) -> ConnectRequest:
-        channel.settimeout(HEAD_SECONDS)
+        channel.settimeout(self._head_seconds)
         reader = RequestReader(self._names, self._secret)
         while True:
             try:
