@@ -151,8 +151,8 @@ class LoanSupply:
         """Show how many bytes have come."""
         return self.loan.shown(phase, what, total)
 
-    def bring_weights(self, plan: InstallPlan, phase: Phase) -> str:
+    def bring_weights(self, plan: InstallPlan, phase: Phase) -> list[str]:
         """Let the host fetch the model."""
-        from dls.remote.loan.weights import fetch_weights
+        from dls.remote.loan.model import fetch_weights
 
-        return fetch_weights(self.connection, self.loan, plan, self.options, phase)
+        return fetch_weights(self.connection, plan, self.options, self.loan, phase)

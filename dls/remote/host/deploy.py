@@ -226,8 +226,12 @@ class Deployment:
         ) as supply:
             self._install(plan, supply)
             if supply is not None and supply.has_weights:
-                with self._phases("weights", f"Bringing the model to {self.connection.target.label}") as phase:
-                    phase.result = supply.bring_weights(plan, phase)
+                where = self.connection.target.label
+                with self._phases("weights", f"Bringing the model to {where}") as phase:
+                    notes = supply.bring_weights(plan, phase)
+                    phase.result = f"The model is on {where}"
+                for note in notes:
+                    self._phases.reporter.note(note)
 
     def _install(self, plan: install.InstallPlan, supply: Supply | None) -> None:
         if plan.nothing_to_do:

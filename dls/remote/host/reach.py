@@ -124,7 +124,7 @@ def _verdict(word: str) -> Verdict:
 def _names(text: str) -> str:
     """Return the names of hosts; nothing for a text that could be anything else in a question to the user."""
     names = [word.removeprefix("https://").partition("/")[0] for word in text.split()]
-    return ", ".join(name for name in names if NAME.fullmatch(name))
+    return ", ".join(names) if all(map(NAME.fullmatch, names)) else ""
 
 
 def ask(connection: Connection, report: HostReport, plan: InstallPlan, options: ServerOptions) -> Reach:

@@ -62,8 +62,8 @@ class Supply(Protocol):
     def watch(self, what: str, total: int | None, phase: Phase) -> AbstractContextManager[None]:
         """Show in the phase, as long as the context lasts, how many bytes have come; `what` names them."""
 
-    def bring_weights(self, plan: InstallPlan, phase: Phase) -> str:
-        """Bring the model to its place on the host, and return what to say of it; raises a DlsError."""
+    def bring_weights(self, plan: InstallPlan, phase: Phase) -> list[str]:
+        """Bring the model to its place on the host, and return what to tell the user of it; raises a DlsError."""
 
 
 class Supplier(Protocol):

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 HTTPS = 443
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""Addresses of IPv6 that stand for those of IPv4 (RFC 6052)."""
 
 
 @dataclass(frozen=True)
@@ -80,5 +82,9 @@ def is_address(host: str) -> bool:
 def is_public(address: str) -> bool:
     """Return whether an address belongs to the internet: not to a private network, this computer or a link."""
     found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return (mapped or found).is_global and not (mapped or found).is_multicast
+    inner: ipaddress.IPv4Address | ipaddress.IPv6Address = found
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour or found
+        if found in NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    return inner.is_global and not inner.is_multicast

@@ -52,10 +52,10 @@ class ParcelSupply:
         """Show nothing more: all has been sent."""
         return contextlib.nullcontext()
 
-    def bring_weights(self, plan: InstallPlan, phase: Phase) -> str:
-        """Send the model where it is not there yet."""
-        place = send.push_weights(self._connection, self._parcel, self._options.models_path, phase)
-        return f"The model is on {self._connection.target.label} in {place}"
+    def bring_weights(self, plan: InstallPlan, phase: Phase) -> list[str]:
+        """Send the model where it is not there yet; there is nothing to tell of it."""
+        send.push_weights(self._connection, self._parcel, self._options.models_path, phase)
+        return []
 
     def close(self) -> None:
         """Remove the parcel's packages from the host: they have been installed."""

@@ -50,5 +50,11 @@ def read_ssh_server() -> str:
 
 
 @functools.cache
+def read_model_fetcher() -> str:
+    """Return the text of fetch_model.py, which a script hands to the Python of an environment with our code."""
+    return resources.files(__name__).joinpath("fetch_model.py").read_text(encoding="utf-8")
+
+
+@functools.cache
 def _read(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.sh").read_text(encoding="utf-8")

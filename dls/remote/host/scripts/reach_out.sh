@@ -36,9 +36,14 @@ try() {
     ;;
   esac
   if command -v curl >/dev/null 2>&1; then
-    curl -s -o /dev/null --connect-timeout "$LIMIT" --max-time "$LIMIT" "$1"
-    # Its exit statuses: 5 and 6 no name, 7 no connection, 97 a proxy's no. What is not known to be closed may be open.
-    case $? in 0 | 60) echo open ;; 5 | 6 | 7 | 97) echo closed ;; 28) try_connection "$1" ;; *) echo unknown ;; esac
+    connected=$(curl -s -o /dev/null -w '%{time_connect}' --connect-timeout "$LIMIT" --max-time "$LIMIT" "$1")
+    # Its exit statuses: 5 and 6 no name, 7 no connection, 28 no time left, 60 an unknown certificate, 97 a proxy's no.
+    # What is not known to be closed may be open.
+    case "$? $connected" in
+      '0 '* | '60 '*) echo open ;;
+      '5 '* | '6 '* | '7 '* | '97 '* | '28 0'[.,]000*) echo closed ;;
+      *) echo unknown ;;
+    esac
   else
     try_connection "$1"
   fi
@@ -58,8 +63,8 @@ try_connection() {
   # shellcheck disable=SC2016
   if command -v bash >/dev/null 2>&1; then
     set -- bash -c ': 3<>"/dev/tcp/$0/$1"' "$host" "$port"
-  elif command -v nc >/dev/null 2>&1; then
-    set -- nc -w "$LIMIT" "$host" "$port"
+  elif nc -h 2>&1 | grep -q -e '-z'; then # else it could wait for what the other side says
+    set -- nc -z -w "$LIMIT" "$host" "$port"
   else
     echo unknown
     return

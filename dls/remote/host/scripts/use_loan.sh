@@ -19,7 +19,7 @@ if [ -n "$LOAN_CERTIFICATES" ]; then
   trap 'exit 130' INT
   trap 'exit 141' PIPE
   trap 'exit 143' TERM
-  printf '%s\n' "$LOAN_CERTIFICATES" >"$DLS_LOAN/certificates.pem" || exit 73
+  (umask 077; printf '%s\n' "$LOAN_CERTIFICATES" >"$DLS_LOAN/certificates.pem") || exit 73
   for loan_name in "$@"; do export "$loan_name=$DLS_LOAN/certificates.pem"; done
 fi
 unset LOAN_SET LOAN_UNSET LOAN_CERTIFICATES
