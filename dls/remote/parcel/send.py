@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dls.errors import HostError, TargetError
+from dls.errors import HostError
 from dls.remote.host import push_model
 from dls.remote.host.install import InstallPlan, Tool
 from dls.remote.host.packages import Requirements
@@ -13,7 +13,7 @@ from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.refusals import raise_refusal
 from dls.remote.host.scripts import render
 from dls.remote.host.send_files import SentFile, checksums, missing_bytes, read_sizes, send_files
-from dls.remote.parcel.archive import PackedModel, Parcel
+from dls.remote.parcel.archive import Parcel, find_model
 from dls.remote.parcel.fit import check_room, find_python, is_for_the_environment
 from dls.remote.parcel.format import PYTHON, UV, Manifest, PackedFile
 from dls.remote.progress import Phase
@@ -144,10 +144,5 @@ def remove(connection: ScriptRunner, report: HostReport, arrived: Arrived) -> No
 
 
 def push_weights(connection: Connection, parcel: Parcel, models_path: str | None, phase: Phase) -> str:
-    """Send the parcel's weights to where `dls models push` puts them, and return their folder; raises HostError.
-
-    Raises TargetError for a parcel without weights.
-    """
-    if not parcel.manifest.model:
-        raise TargetError(f"The parcel {parcel.path} holds no weights.", "Make it without --no-weights.")
-    return push_model.push(connection, PackedModel(parcel), models_path, phase)
+    """Send the parcel's weights to where `dls models push` puts them, and return their folder; raises HostError."""
+    return push_model.push(connection, find_model(parcel), models_path, phase)
