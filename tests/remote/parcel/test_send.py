@@ -109,6 +109,7 @@ def test_a_cut_transfer_goes_on(connection: Connection, report: HostReport, parc
     second.close()
 
 
+@pytest.mark.slow
 def test_a_host_without_sftp(report: HostReport, parcel: Parcel, short_folder: Path) -> None:
     """Such a host gets the parcel too."""
     with sshd.running(short_folder, options="Subsystem sftp /bin/false") as server:
@@ -178,7 +179,9 @@ def with_python(tmp_path: Path) -> Iterator[Parcel]:
 
 
 def test_a_python_of_the_parcel(connection: Connection, report: HostReport, with_python: Parcel) -> None:
-    """It is unpacked for its user alone, and used where the host has none of the version, or no uv runs there."""
+    """It is unpacked for its user alone where the host has none of the version, and not even sent where it has one."""
+    assert send.send(connection, with_python, report, NEEDED, Phase(Silent())).python == ""
+    report = replace(report, pythons=())
     arrived = send.send(connection, with_python, report, NEEDED, Phase(Silent()))
     assert arrived.python == f"{report.root}/python/cpython-3.11.9-linux-x86_64-gnu/bin/python3.11"
     found = Path(arrived.python).stat()
