@@ -20,7 +20,7 @@ from dls.remote.host.reach import Reach, Verdict, ask, may_need_weights
 from dls.remote.host.supply import Supply, Way, choose
 from dls.remote.login import LoginOptions
 from dls.remote.parcel.archive import Parcel
-from dls.remote.parcel.supply import supply_from
+from dls.remote.parcel.supply import ParcelSupply
 from dls.remote.progress import Phase, Phases
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import CannotAsk, NoPrompter, Prompter
@@ -57,8 +57,7 @@ class SessionSupplier:
     ) -> Iterator[Supply | None]:
         """Ask the host what it reaches, and open what it needs, as `Supplier` says."""
         if self._parcel is not None:
-            with supply_from(self._parcel, connection, report, options) as supply:
-                yield supply
+            yield ParcelSupply(self._parcel, connection, report, options)
             return
         reach, terms = Reach(), None
         if plan.make_environment or may_need_weights(options):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import shutil
+import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,3 +40,17 @@ def make_parcel(path: Path, files: Mapping[str, bytes], **fields: Any) -> Parcel
     manifest = replace(MANIFEST, files=tuple(packed(name, data) for name, data in everything.items()), **fields)
     archive.write(path, manifest, lambda file: folder / file.name)
     return Parcel.open(path)
+
+
+def python_archive(version: str) -> bytes:
+    """Return an archive as those of uv's Pythons; what is in it runs this machine's own Python of the version.
+
+    Its owner is somebody else, and others may write to it: neither may be so on the host.
+    """
+    buffer = io.BytesIO()
+    text = f'#!/bin/sh\nexec {shutil.which(f"python{version}")} "$@"\n'.encode()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        info = tarfile.TarInfo(f"python/bin/python{version}")
+        info.size, info.mode, info.uid = len(text), 0o777, 12345
+        archive.addfile(info, io.BytesIO(text))
+    return buffer.getvalue()

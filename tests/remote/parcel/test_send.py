@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
-import shutil
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +23,7 @@ from dls.remote.progress import Phase, Silent, Transfer
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support.logins import target_of
-from tests.support.parcels import UV, make_parcel
+from tests.support.parcels import UV, make_parcel, python_archive
 
 NEEDED = requirements("region")
 BIG = b"".join(hashlib.sha512(str(number).encode()).digest() for number in range(100_000))
@@ -109,6 +106,7 @@ def test_a_cut_transfer_goes_on(connection: Connection, report: HostReport, parc
     second.close()
 
 
+@pytest.mark.slow
 def test_a_host_without_sftp(report: HostReport, parcel: Parcel, short_folder: Path) -> None:
     """Such a host gets the parcel too."""
     with sshd.running(short_folder, options="Subsystem sftp /bin/false") as server:
@@ -159,26 +157,15 @@ def test_old_parcels_are_removed(connection: Connection, report: HostReport, par
     assert {path.name for path in parcels.iterdir()} == {"new", parcel.manifest.key}
 
 
-def python_archive(folder: Path) -> bytes:
-    """Return an archive as uv's Pythons come: `python/bin/python3.11`, here one that runs the machine's own."""
-    buffer = io.BytesIO()
-    text = f'#!/bin/sh\nexec {shutil.which("python3.11")} "$@"\n'.encode()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        info = tarfile.TarInfo("python/bin/python3.11")
-        info.size, info.mode, info.uid = len(text), 0o777, 12345
-        archive.addfile(info, io.BytesIO(text))
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def with_python(tmp_path: Path) -> Iterator[Parcel]:
-    yield make_parcel(
-        tmp_path / "p.parcel", {"python/cpython-3.11.9-linux-x86_64-gnu.tar.gz": python_archive(tmp_path)}
-    )
+    yield make_parcel(tmp_path / "p.parcel", {"python/cpython-3.11.9-linux-x86_64-gnu.tar.gz": python_archive("3.11")})
 
 
 def test_a_python_of_the_parcel(connection: Connection, report: HostReport, with_python: Parcel) -> None:
-    """It is unpacked for its user alone, and used where the host has none of the version, or no uv runs there."""
+    """It is unpacked for its user alone where the host has none of the version, and not even sent where it has one."""
+    assert send.send(connection, with_python, report, NEEDED, Phase(Silent())).python == ""
+    report = replace(report, pythons=())
     arrived = send.send(connection, with_python, report, NEEDED, Phase(Silent()))
     assert arrived.python == f"{report.root}/python/cpython-3.11.9-linux-x86_64-gnu/bin/python3.11"
     found = Path(arrived.python).stat()

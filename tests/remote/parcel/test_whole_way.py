@@ -18,14 +18,14 @@ import pytest
 
 import dls
 from dls.demo import sshd
-from dls.errors import HostError, InstallError, TargetError
+from dls.errors import HostError, InstallError, LinkError, TargetError
 from dls.remote.host import install, lock_files
 from dls.remote.host.network import NetworkOptions
 from dls.remote.host.packages import Code, Requirements, requirements
 from dls.remote.host.probe import Depth, probe
 from dls.remote.parcel import send
 from dls.remote.parcel.archive import Parcel
-from dls.remote.progress import Phase, Silent
+from dls.remote.progress import Phase, Silent, Transfer
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
 from tests.support import package_index
@@ -35,7 +35,7 @@ from tests.support.host_environment import lend_packages
 from tests.support.itksnap import ItkSnap
 from tests.support.logins import target_of
 from tests.support.package_index import Index
-from tests.support.parcels import make_parcel
+from tests.support.parcels import make_parcel, python_archive
 from tests.support.processes import free_port, until
 from tests.support.synthetic import dice, ellipsoid, noisy
 
@@ -149,6 +149,50 @@ def test_a_parcel_is_read_before_the_login(host: sshd.Server, tmp_path: Path) ->
         dls.connect("no-such-host.invalid", network=NetworkOptions(parcel=tmp_path / "x"))
 
 
+class Cutter(RecordingReporter):
+    """Ends the SSH connections of a server when a part of a transfer has been shown."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.shown: list[Transfer] = []
+        self._port = port
+
+    def transfer(self, transfer: Transfer) -> None:
+        self.shown.append(transfer)
+        if transfer.done > 20_000_000 and self._port:
+            subprocess.run(
+                ["ss", "-K", "state", "established", f"( sport = :{self._port} )"], stdout=subprocess.DEVNULL
+            )
+            self._port = 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("ss"), reason="only root can end connections with ss")
+def test_a_connect_whose_link_is_cut_goes_on(closed_host: sshd.Server, region: Path, short_folder: Path) -> None:
+    """The first connect ends in a sentence; the second one sends the rest, and leaves nothing of the parcel there."""
+
+    def connect(reporter: Cutter) -> dls.Session:
+        return dls.connect(
+            "dls-demo",
+            server=dls.ServerOptions(engine="region"),
+            login=dls.LoginOptions(ssh_config=closed_host.config, remote_dir=f"{short_folder}/host"),
+            network=NetworkOptions(parcel=region),
+            local_port=free_port(),
+            reporter=reporter,
+        )
+
+    first, second = Cutter(closed_host.port), Cutter(0)
+    with pytest.raises(LinkError, match="was lost") as caught:
+        connect(first)
+    assert "goes on" in caught.value.hint
+    with connect(second) as session:
+        click_once(session.port)
+        session.close(stop_server=True)
+    begun, ended = second.shown[0], second.shown[-1]
+    assert begun.done > 10_000_000 and ended.done == ended.total == first.shown[0].total
+    assert not (short_folder / "host" / "parcels").exists()
+
+
 def wheel_of(name: str, folder: Path) -> tuple[str, bytes]:
     path = package_index.tiny_wheel(folder, name, size=100_000)
     return f"wheels/{path.name}", path.read_bytes()
@@ -162,10 +206,14 @@ def tiny_parcel(folder: Path, uv: bytes) -> Parcel:
     return make_parcel(folder / "tiny.parcel", {"uv/uv.gz": gzip.compress(uv, 1), name: data}, python=PYTHON)
 
 
-def install_tiny(server: sshd.Server, parcel: Parcel, root: str) -> str:
-    """Install a parcel with one small package; returns what the environment's Python says of it."""
+def install_tiny(server: sshd.Server, parcel: Parcel, root: str, *, pythons: bool = True) -> str:
+    """Install a parcel with one small package; returns where the environment's Python has it.
+
+    Without `pythons`, the host's own ones count as missing.
+    """
     connection = Connection.open(target_of(server), NoPrompter())
     report = probe(connection, root, Depth.ALL)
+    report = report if pythons else replace(report, pythons=())
     plan = replace(install.plan(report, TINY, ""), send_code=False)
     arrived = send.send(connection, parcel, report, TINY, Phase(Silent()))
     plan = send.adapt(plan, parcel, report, arrived)
@@ -182,13 +230,31 @@ def test_pip_where_uv_does_not_run(closed_host: sshd.Server, tmp_path: Path, sho
     assert install_tiny(closed_host, parcel, f"{short_folder}/host").startswith(f"{short_folder}/host/env/")
 
 
+def real_uv() -> bytes:
+    with zipfile.ZipFile(static_uv()) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("/scripts/uv")))
+
+
+@pytest.mark.slow
+def test_a_python_from_the_parcel(closed_host: sshd.Server, tmp_path: Path, short_folder: Path) -> None:
+    """A host without a Python makes its environment from the one in the parcel."""
+    name, data = wheel_of("tiny", tmp_path)
+    files = {
+        "uv/uv.gz": gzip.compress(real_uv(), 1),
+        f"python/cpython-{PYTHON}.9-linux-x86_64-gnu.tar.gz": python_archive(PYTHON),
+        name: data,
+    }
+    parcel = make_parcel(tmp_path / "x.parcel", files, python=PYTHON)
+    root = f"{short_folder}/host"
+    assert install_tiny(closed_host, parcel, root, pythons=False).startswith(f"{root}/env/")
+    assert Path(root, "python", f"cpython-{PYTHON}.9-linux-x86_64-gnu", "bin", f"python{PYTHON}").exists()
+
+
 @pytest.mark.slow
 def test_a_package_that_is_missing_in_the_parcel(closed_host: sshd.Server, tmp_path: Path, short_folder: Path) -> None:
     """Nothing is fetched in its place: the installation fails, and says so."""
     wheel = package_index.tiny_wheel(tmp_path, "tiny", requires=["absent"])
-    with zipfile.ZipFile(static_uv()) as archive:
-        uv = archive.read(next(name for name in archive.namelist() if name.endswith("/scripts/uv")))
-    files = {"uv/uv.gz": gzip.compress(uv, 1), f"wheels/{wheel.name}": wheel.read_bytes()}
+    files = {"uv/uv.gz": gzip.compress(real_uv(), 1), f"wheels/{wheel.name}": wheel.read_bytes()}
     parcel = make_parcel(tmp_path / "x.parcel", files, python=PYTHON)
     with pytest.raises(InstallError, match="could not be installed") as caught:
         install_tiny(closed_host, parcel, f"{short_folder}/host")
@@ -196,6 +262,7 @@ def test_a_package_that_is_missing_in_the_parcel(closed_host: sshd.Server, tmp_p
     assert not list((short_folder / "host" / "env").iterdir())
 
 
+@pytest.mark.slow
 def test_a_host_that_can_do_nothing(closed_host: sshd.Server, tmp_path: Path, short_folder: Path) -> None:
     """Without a uv that runs, and with a Python that makes no environments, the way out is named."""
     connection = Connection.open(target_of(closed_host), NoPrompter())
