@@ -18,7 +18,7 @@ from dls.cli.options import (
     read_first_line,
     session_options,
 )
-from dls.cli.signals import interrupt_on_termination
+from dls.cli.signals import end_with_standard_input, interrupt_on_termination
 from dls.contract import DEFAULT_PORT, NOT_INSTALLED
 from dls.errors import HostError
 
@@ -60,7 +60,8 @@ if TYPE_CHECKING:
 @session_options
 @click.option("--use-colors", is_flag=True, help="Color the output even without a terminal.")
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
-def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **options: Any) -> None:
+@click.option("--end-with-input", is_flag=True, hidden=True)
+def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, end_with_input: bool, **options: Any) -> None:
     """Run the segmentation server on this computer."""
     from dls.server import spawn
     from dls.server.options import from_launch_file
@@ -91,6 +92,8 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
     # uvicorn shuts down on SIGTERM and then raises the signal again. Its default action would end this process before
     # the socket and the state file are removed, so both signals become KeyboardInterrupt.
     with interrupt_on_termination(), contextlib.suppress(KeyboardInterrupt):
+        if end_with_input:
+            end_with_standard_input()
         server.serve(chosen, announce, spawned)
 
 
