@@ -124,7 +124,7 @@ OPTIONS: list[Callable[..., Any]] = [
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 @click.pass_context
-def segment(context: click.Context, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+def segment(context: click.Context, /, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Segment image files without a viewer.
 
     IMAGE is a NIfTI, NRRD or MetaImage file, or a folder with a DICOM series. Coordinates are voxels, counted from 0
@@ -217,6 +217,7 @@ def _connect(
         server=build_server_options(options["gpu"], {**defaults, **options}),
         login=login,
         cluster=build_cluster_options(options),
+        local_port=0,  # any free one: nobody types it
         local_secret=True,
         prompter=prompter,
         reporter=reporter,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -38,7 +39,7 @@ def end_with_standard_input() -> None:
 
     def wait() -> None:
         with contextlib.suppress(OSError, ValueError):
-            while sys.stdin.buffer.raw.read(4096):  # type: ignore[attr-defined]
+            while os.read(sys.stdin.fileno(), 4096):
                 pass
         signal.raise_signal(signal.SIGTERM)
 

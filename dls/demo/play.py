@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from dls.cli.console import Console, show_session, show_table
 from dls.demo import picture, sample, sshd
-from dls.segment.http import Address
-from dls.segment.itksnap import ItkSnapClient
 from dls.errors import DlsError
 from dls.remote import session as sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.login import LoginOptions
 from dls.remote.progress import Reporter
+from dls.segment.http import Address
+from dls.segment.itksnap import ItkSnapClient
 
 
 @dataclass(frozen=True)

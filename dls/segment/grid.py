@@ -50,7 +50,8 @@ class Grid:
     def _matrix(self) -> np.ndarray:
         """The matrix from voxels to millimetres."""
         axes = len(self.size)
-        return np.array(self.direction).reshape(axes, axes) * np.array(self.spacing)
+        matrix: np.ndarray = np.array(self.direction).reshape(axes, axes) * np.array(self.spacing)
+        return matrix
 
     def to_voxel(self, at: Sequence[float], system: str, name: str) -> tuple[int, int, int]:
         """Return the voxel (z, y, x) nearest to a coordinate; `name` says in an error what the coordinate is of.

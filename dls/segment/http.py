@@ -17,6 +17,8 @@ from dls.errors import ConnectError, LinkError, SegmentError
 
 TIMEOUT = 600
 """Seconds to wait for a response: on a CPU a prompt can take minutes, and so can an image over a slow link."""
+END_SECONDS = 10
+"""Seconds to wait for the answer to the end of a session: the server ends it all the same, after a running prompt."""
 BLOCK_BYTES = 256 << 10
 """Bytes of a body that are sent at a time."""
 
@@ -55,19 +57,19 @@ class Address:
     def __str__(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}" if not self.uds else "this computer"
 
-    def open(self) -> http.client.HTTPConnection:
-        """Return a connection that is opened by its first request."""
+    def open(self, timeout: float) -> http.client.HTTPConnection:
+        """Return a connection that is not opened yet."""
         if self.uds:
-            return _UnixConnection(self.uds)
+            return _UnixConnection(self.uds, timeout)
         kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
-        return kind(self.host, self.port, timeout=TIMEOUT)
+        return kind(self.host, self.port, timeout=timeout)
 
 
 class _UnixConnection(http.client.HTTPConnection):
     """A connection to a Unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -102,12 +104,13 @@ def request(
     body: bytes = b"",
     headers: dict[str, str] | None = None,
     sent: ReportSent = lambda done, total: None,
+    timeout: float = TIMEOUT,
 ) -> Response:
     """Send one request; raises ConnectError or LinkError without an answer, and SegmentError for a refusal."""
     said = {"Accept": "*/*", **(headers or {})}
     if address.credentials:
         said["Authorization"] = "Basic " + base64.b64encode(address.credentials.encode()).decode()
-    connection = address.open()
+    connection = address.open(timeout)
     try:
         _connect(connection, address)
         status, response = _exchange(connection, method, path, body, said, sent)
@@ -126,6 +129,8 @@ def _connect(connection: http.client.HTTPConnection, address: Address) -> None:
     try:
         connection.connect()
     except OSError as error:
+        if address.uds:
+            raise ConnectError("The server on this computer has ended.", "Run the command again.") from error
         raise ConnectError(
             f"Nothing answers at {address} ({error.strerror or error}).",
             "Is `dls connect` or `dls serve` running, and is this its port?",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -112,18 +111,13 @@ def _check(image: Any, dimension: int, path: Path) -> Grid:
             f"The image {path} has {dimension} axes ({' x '.join(map(str, size))}).",
             "Save one time point or channel of it as an image of three axes.",
         )
-    if (components := image.GetNumberOfComponents()) != 1 or "complex" in _pixel_name(image):
-        what = f"{components} values a voxel (color, or a vector)" if components > 1 else "complex voxels"
-        raise SegmentError(f"The image {path} has {what}.", "Save one channel of it as an image.")
-    return Grid(size, tuple(image.GetSpacing()), tuple(image.GetOrigin()), tuple(image.GetDirection()))
-
-
-def _pixel_name(image: Any) -> str:
-    return str(
-        load_simpleitk().GetPixelIDValueAsString(
-            image.GetPixelIDValue() if hasattr(image, "GetPixelIDValue") else image.GetPixelID()
+    name = str(load_simpleitk().GetPixelIDValueAsString(image.GetPixelID())).lower()
+    if "vector" in name or "complex" in name:
+        raise SegmentError(
+            f"The image {path} has several values a voxel (color, a vector or complex numbers).",
+            "Save one channel of it as an image.",
         )
-    ).lower()
+    return Grid(size, tuple(image.GetSpacing()), tuple(image.GetOrigin()), tuple(image.GetDirection()))
 
 
 def ending(path: Path) -> str:
@@ -147,9 +141,8 @@ def write_mask(path: Path, mask: npt.NDArray[np.uint8], grid: Grid) -> None:
     with replacing(path, "mask") as unfinished:
         sitk.WriteImage(image, str(unfinished), ending(path) in COMPRESSED)
         # Not every writer says that the disk is full.
-        if not np.array_equal(
-            sitk.GetArrayViewFromImage(sitk.ReadImage(str(unfinished))), sitk.GetArrayViewFromImage(image)
-        ):
+        written = sitk.GetArrayFromImage(sitk.ReadImage(str(unfinished)))
+        if not np.array_equal(written.reshape(mask.shape), mask):
             raise OSError("what was written is not what was to be written")
 
 
@@ -164,7 +157,7 @@ def replacing(path: Path, what: str) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".dls-", dir=path.parent))
         yield folder / path.name
-        os.replace(folder / path.name, path)
+        (folder / path.name).replace(path)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         full = f" ({reason})" if reason else ""

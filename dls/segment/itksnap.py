@@ -58,12 +58,13 @@ class ItkSnapClient:
         path: str,
         form: tuple[bytes, str] = (b"", ""),
         sent: ReportSent = lambda done, total: None,
+        timeout: float = http.TIMEOUT,
     ) -> http.Response:
         """Send one request, and add its time and size to `times`."""
         started = time.monotonic()
         body, content_type = form
         headers = {"Content-Type": content_type} if content_type else {}
-        response = http.request(self.address, method, path, body, headers, sent)
+        response = http.request(self.address, method, path, body, headers, sent, timeout)
         self.times.append((name, time.monotonic() - started, len(response.data)))
         return response
 
@@ -117,7 +118,7 @@ class ItkSnapClient:
 
     def end(self) -> None:
         """End the session."""
-        self._measure("end session", "GET", f"/v2/end_session/{self.session}")
+        self._measure("end session", "GET", f"/v2/end_session/{self.session}", timeout=http.END_SECONDS)
 
     def _encode_form(self, values: npt.NDArray[Any]) -> tuple[bytes, str]:
         boundary = "-" * 24 + secrets.token_hex(8)
@@ -142,7 +143,7 @@ class ItkSnapClient:
 
 
 def _float_bytes(values: npt.NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(values, "<f4")).cast("B")
+    return memoryview(np.ascontiguousarray(values, "<f4").data).cast("B")
 
 
 def drawn_voxels(prompt: Scribble | Lasso) -> npt.NDArray[np.bool_]:

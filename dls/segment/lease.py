@@ -86,7 +86,7 @@ class LeaseClient:
 
     def end(self) -> None:
         """End the lease."""
-        self._post("release")
+        self._post("release", timeout=http.END_SECONDS)
 
     def _paste(self, response: http.Response) -> None:
         try:
@@ -103,6 +103,7 @@ class LeaseClient:
         body: dict[str, Any] | bytes | None = None,
         meta: dict[str, Any] | None = None,
         sent: ReportSent = lambda done, total: None,
+        timeout: float = http.TIMEOUT,
     ) -> http.Response:
         kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
         headers = {"Content-Type": kind}
@@ -111,7 +112,7 @@ class LeaseClient:
         if meta is not None:
             headers["X-Meta"] = json.dumps(meta)
         data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
-        return http.request(self.address, "POST", f"/{operation}", data, headers, sent)
+        return http.request(self.address, "POST", f"/{operation}", data, headers, sent, timeout)
 
 
 def _import_blosc2() -> Any:
@@ -128,7 +129,7 @@ def pack(array: npt.NDArray[Any]) -> bytes:
     """Pack an array as the protocol has it (the format is described in `dls/server/wire/nnia.py`)."""
     blosc2 = _import_blosc2()
     array = np.ascontiguousarray(array)
-    name, data = array.dtype.name.encode(), memoryview(array).cast("B")
+    name, data = array.dtype.name.encode(), memoryview(array.data).cast("B")
     parts = [
         _HEAD.pack(MAGIC, VERSION, ZSTD, array.ndim, len(name)),
         name,

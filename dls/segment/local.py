@@ -149,5 +149,5 @@ def _make_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="dls-segment-"))
     if os.name != "nt" and len(os.fsencode(folder)) > MAX_SOCKET_PATH:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="dls-segment-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it private
+        folder = Path(tempfile.mkdtemp(prefix="dls-segment-", dir="/tmp"))
     return folder

@@ -72,7 +72,7 @@ def _middle(mask: npt.NDArray[np.uint8], axis: int) -> int:
     others = tuple(other for other in range(3) if other != axis)
     area = mask.sum(axis=others, dtype=np.int64)
     if not area.any():
-        return mask.shape[axis] // 2
+        return int(mask.shape[axis]) // 2
     return int(np.searchsorted(np.cumsum(area), area.sum() / 2))
 
 

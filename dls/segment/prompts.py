@@ -65,35 +65,36 @@ def check(prompts: Sequence[Prompt], shape: Voxel) -> None:
     if not prompts:
         raise SegmentError("There is no prompt.", "Give one point at least.")
     for number, prompt in enumerate(prompts, 1):
-        name = f"prompt {number}"
-        if isinstance(prompt, Point):
-            _check_inside((prompt.z, prompt.y, prompt.x), shape, name)
-        elif isinstance(prompt, Box):
-            _check_inside(prompt.low, shape, name)
-            _check_inside(prompt.high, shape, name)
-        elif isinstance(prompt, Scribble | Lasso):
-            _check_drawing(prompt, shape, name)
-        else:
-            raise SegmentError(
-                f"A {type(prompt).__name__} is no prompt ({name}).", "Use Point, Scribble, Lasso or Box of dls."
-            )
+        check_prompt(prompt, shape, f"Prompt {number}")
+
+
+def check_prompt(prompt: Prompt, shape: Voxel, name: str) -> None:
+    """Raise SegmentError, in which the prompt has that name, unless it fits a volume of that shape."""
+    if isinstance(prompt, Point):
+        _check_inside((prompt.z, prompt.y, prompt.x), shape, name)
+    elif isinstance(prompt, Box):
+        _check_inside(prompt.low, shape, name)
+        _check_inside(prompt.high, shape, name)
+    elif isinstance(prompt, Scribble | Lasso):
+        _check_drawing(prompt, shape, name)
+    else:
+        raise SegmentError(f"{name} is a {type(prompt).__name__}.", "Use Point, Scribble, Lasso or Box of dls.")
 
 
 def _check_inside(voxel: Voxel, shape: Voxel, name: str) -> None:
     if len(voxel) != 3 or not all(0 <= at < side for at, side in zip(voxel, shape, strict=True)):
         ranges = ", ".join(f"{axis} from 0 to {side - 1}" for axis, side in zip("zyx", shape, strict=True))
-        raise SegmentError(f"The voxel {tuple(voxel)} of {name} lies outside the volume: {ranges}.")
+        raise SegmentError(f"{name} lies outside the volume: {tuple(voxel)}.", f"The volume has {ranges}.")
 
 
 def _check_drawing(prompt: Scribble | Lasso, shape: Voxel, name: str) -> None:
-    kind = type(prompt).__name__
     if tuple(prompt.voxels.shape) != shape:
-        raise SegmentError(f"The {kind} of {name} has the shape {tuple(prompt.voxels.shape)}, the volume {shape}.")
+        raise SegmentError(f"{name} has the shape {tuple(prompt.voxels.shape)}, the volume {shape}.")
     drawn = prompt.voxels.astype(bool)
     if not drawn.any():
-        raise SegmentError(f"The {kind} of {name} is empty: all its voxels are 0.")
+        raise SegmentError(f"{name} is empty: nothing is drawn.")
     if isinstance(prompt, Lasso) and flat_axis(drawn) is None:
-        raise SegmentError(f"The Lasso of {name} is drawn on several slices; a lasso lies on one.")
+        raise SegmentError(f"{name} is drawn on several slices.", "A lasso lies on one slice.")
 
 
 def flat_axis(drawn: npt.NDArray[Any]) -> int | None:
@@ -132,4 +133,5 @@ def _enclosed(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
         for to, come in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
             outside[to] |= outside[come] & free[to]
             outside[come] |= outside[to] & free[come]
-    return ~outside[1:-1, 1:-1] & ~plane
+    enclosed: npt.NDArray[Any] = ~outside[1:-1, 1:-1] & ~plane
+    return enclosed

@@ -1,4 +1,4 @@
-"""What prompts were asked for, on the command line or in a file, before they are fitted to an image; `fit` does that."""
+"""What prompts were asked for, on the command line or in a file, and how they fit an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from dls.errors import SegmentError
 from dls.segment import images
 from dls.segment.grid import SYSTEMS, VOXEL, Grid
-from dls.segment.prompts import Box, Lasso, Point, Prompt, Scribble
+from dls.segment.prompts import Box, Lasso, Point, Prompt, Scribble, check_prompt
 
 POINT, SCRIBBLE, LASSO, BOX = "point", "scribble", "lasso", "box"
 KINDS = (POINT, SCRIBBLE, LASSO, BOX)
@@ -66,12 +66,9 @@ def check_count(numbers: tuple[float, ...], kind: str) -> tuple[float, ...]:
 
 
 def check_fit(job: Job, grid: Grid) -> None:
-    """Raise SegmentError unless each prompt fits the image; drawings are judged by the head of their files."""
+    """Raise SegmentError unless each prompt fits the image."""
     for asked in job.asked:
-        if asked.file is None:
-            _voxels(asked, grid, job.system)
-        elif (drawn := images.read_grid(asked.file)) is not None:
-            _check_same(asked, grid, drawn)
+        check_prompt(_fit(asked, grid, job.system), grid.shape, asked.describe())
 
 
 def fit(job: Job, grid: Grid) -> list[Prompt]:

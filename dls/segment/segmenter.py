@@ -96,9 +96,8 @@ class Segmenter:
                 client.end()
 
     def close(self) -> None:
-        """End the session at the server, if there is one."""
-        with self._lock:
-            self._end()
+        """End the session at the server, if there is one, also while another thread waits for a mask."""
+        self._end()
 
     def __enter__(self) -> Segmenter:
         return self

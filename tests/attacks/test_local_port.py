@@ -24,11 +24,11 @@ from dls.cli import console
 from dls.contract import MAX_HEAD_BYTES
 from dls.credentials import server_field
 from dls.demo import sshd
-from dls.segment.http import Address
-from dls.segment.itksnap import ItkSnapClient
 from dls.remote.ssh.target import Target
 from dls.remote.tunnel import downstream, proxy
 from dls.remote.tunnel.body_memory import BodyMemory
+from dls.segment.http import Address
+from dls.segment.itksnap import ItkSnapClient
 from tests.support.connecting import command, connected, cut
 from tests.support.http_server import LiveServer
 from tests.support.itksnap import ItkSnap
