@@ -211,7 +211,7 @@ def _connect(
     from dls.remote.session import connect
     from dls.segment.http import Address
 
-    defaults = {str(each.name): each.get_default(context) for each in command.params}
+    defaults = command.make_context("connect", [target or "host"]).params
     with connect(
         target,
         server=build_server_options(options["gpu"], {**defaults, **options}),

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import USER, server_field
@@ -34,10 +34,7 @@ from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from dls.segment.prompts import Prompt
+    from dls.segment.prompts import Mask, Prompt, Volume
     from dls.segment.segmenter import Segmenter
 
 CLOSE_SECONDS = 2.0
@@ -121,11 +118,11 @@ class Session:
 
     def segment(
         self,
-        volume: npt.NDArray[Any],
+        volume: Volume,
         prompts: Sequence[Prompt],
         *,
         spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    ) -> npt.NDArray[np.uint8]:
+    ) -> Mask:
         """Segment a volume by prompts, applied in their order, and return the mask: uint8 with the values 0 and 1.
 
         Volume and mask are arrays of the shape (z, y, x), `spacing` is in mm in that order, and prompts are

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import locale
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -87,13 +88,25 @@ def _reading(path: Path) -> Iterator[None]:
     if not path.exists():
         raise SegmentError(f"There is no image {path}.")
     try:
-        yield
+        with keeping_locale():
+            yield
     except MemoryError as error:
         raise SegmentError(f"The image {path} does not fit into this computer's memory.") from error
     except (RuntimeError, OSError, ValueError) as error:
         reason = _last_line(str(error))
         hint = f"It can be {', '.join(READ_ENDINGS)}, or a folder with a DICOM series."
         raise SegmentError(f"The image {path} can't be read{reason}.", hint) from error
+
+
+@contextlib.contextmanager
+def keeping_locale() -> Iterator[None]:
+    """Restore the process's locale at the end: ITK's DICOM reader and writer set it to "C", and Python reads text by it."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_ALL, before)
 
 
 def _last_line(text: str) -> str:

@@ -9,7 +9,7 @@ import secrets
 import time
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ from dls.segment import http
 from dls.segment.http import Address, ReportSent
 from dls.segment.prompts import Box, Lasso, Point, Prompt, Scribble, fill_lasso
 
-Mask = npt.NDArray[np.uint8]
-"""A mask of shape (z, y, x), values 0 and 1."""
+if TYPE_CHECKING:
+    from dls.segment.prompts import Mask
 
 
 @dataclass

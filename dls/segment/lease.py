@@ -6,7 +6,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,11 @@ import numpy.typing as npt
 from dls.errors import SegmentError
 from dls.segment import http
 from dls.segment.http import Address, ReportSent
-from dls.segment.itksnap import Mask, drawn_voxels
+from dls.segment.itksnap import drawn_voxels
 from dls.segment.prompts import Box, Point, Prompt
+
+if TYPE_CHECKING:
+    from dls.segment.prompts import Mask
 
 CHUNK_BYTES = 1 << 30
 """Plain bytes of a chunk of a packed array; blosc2 takes less than 2 GiB at a time."""

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dls.errors import SegmentError
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
+
+    Volume: TypeAlias = npt.NDArray[Any]
+    """An array of numbers of the shape (z, y, x)."""
+    Mask: TypeAlias = npt.NDArray[np.uint8]
+    """An array of the shape (z, y, x) with the values 0 and 1."""
 
 Voxel = tuple[int, int, int]
 """Indices (z, y, x) of a voxel."""

@@ -6,16 +6,19 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from dls.errors import DlsError, SegmentError
 from dls.segment.http import Address, ReportSent
-from dls.segment.itksnap import ItkSnapClient, Mask
+from dls.segment.itksnap import ItkSnapClient
 from dls.segment.lease import LeaseClient
 from dls.segment.prompts import Box, Prompt, check
+
+if TYPE_CHECKING:
+    from dls.segment.prompts import Mask, Volume
 
 GONE = (404, 410)
 """Statuses with which the server says that it does not have the session any more."""
@@ -39,7 +42,7 @@ class Segmenter:
 
     def segment(
         self,
-        volume: npt.NDArray[Any],
+        volume: Volume,
         prompts: Sequence[Prompt],
         spacing: Spacing = (1.0, 1.0, 1.0),
         *,
@@ -114,7 +117,7 @@ def _apply(client: ItkSnapClient | LeaseClient, prompts: Sequence[Prompt], appli
     return np.array(mask)
 
 
-def _to_floats(volume: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _to_floats(volume: Volume) -> npt.NDArray[np.float32]:
     array = np.asarray(volume)
     if array.ndim != 3 or not array.size or array.dtype.kind not in "biuf":
         raise SegmentError(

@@ -22,7 +22,6 @@ from tests.support.connect_process import children_of
 from tests.support.http_server import LiveServer, serving
 from tests.support.image_files import (
     CENTER,
-    ORIGIN,
     TRUTH,
     VOXELS,
     assert_same_grid,
@@ -84,7 +83,7 @@ def test_on_this_computer(images: Path) -> None:
 def test_the_server_ends_with_the_command(images: Path) -> None:
     """Also where the command is killed, its server ends, and so does the engine's process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "dls", "segment", str(images / "a.nii.gz"), "--point", POINT, "-o", str(images / "m.mha")],
+        [sys.executable, "-m", "dls", "segment", images / "a.nii.gz", "--point", POINT, "-o", images / "m.mha"],
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     with contextlib.ExitStack() as stack:

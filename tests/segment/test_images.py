@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import locale
 import stat
 from pathlib import Path
 
@@ -36,7 +36,7 @@ GRID = Grid((36, 40, 24), SPACING, ORIGIN, tuple(rotation().ravel()))
 @pytest.mark.parametrize("name", ["image.nii", "image.nii.gz", "image.nrrd", "image.mha", "image.mhd", "image.nhdr"])
 @pytest.mark.parametrize("mask", ["mask.nii.gz", "mask.nii", "mask.nrrd", "mask.mha"])
 def test_the_geometry_is_kept(tmp_path: Path, name: str, mask: str) -> None:
-    """A mask of an oblique image has its size, spacing, origin and direction, to the last digits that its format has."""
+    """A mask of an oblique image has its size, spacing, origin and direction, as precisely as its format has them."""
     path = save(tmp_path / name)
     image = images.read(path)
     np.testing.assert_array_equal(image.voxels, VOXELS)
@@ -52,7 +52,9 @@ def test_the_geometry_is_kept(tmp_path: Path, name: str, mask: str) -> None:
 
 def test_a_dicom_series(tmp_path: Path) -> None:
     """The slices of a folder are put in the order of their places, whatever their names."""
+    before = locale.setlocale(locale.LC_ALL)
     image = images.read(save_series(tmp_path / "ct"))
+    assert locale.setlocale(locale.LC_ALL) == before  # ITK sets it to "C", in which no text of others can be read
     np.testing.assert_array_equal(image.voxels, VOXELS)
     assert not image.grid.differs(GRID)
     images.write_mask(tmp_path / "mask.nrrd", MASK, image.grid)
@@ -146,7 +148,7 @@ def test_a_mask_is_written_where_only_its_user_looks(tmp_path: Path) -> None:
         unfinished.write_bytes(b"mask")
         assert not (tmp_path / "new" / "mask.nii").exists()
     assert (tmp_path / "new" / "mask.nii").read_bytes() == b"mask"
-    assert os.listdir(tmp_path / "new") == ["mask.nii"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["mask.nii"]
 
 
 @pytest.mark.parametrize("name", ["mask", "mask.png", "mask.mhd", ".nii.gz", "mask.nii.gz.txt"])

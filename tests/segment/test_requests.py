@@ -73,7 +73,7 @@ def test_an_error_names_its_place(tmp_path: Path, value: object, place: str, exp
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """It is named, with the option that named it."""
-    with pytest.raises(SegmentError, match="nothing.json can't be read"):
+    with pytest.raises(SegmentError, match=r"nothing\.json can't be read"):
         read_jobs(tmp_path / "nothing.json")
 
 

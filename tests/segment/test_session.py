@@ -6,12 +6,14 @@ import doctest
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import dls
 from dls.demo import sshd
+from dls.segment.itksnap import ItkSnapClient
 from tests.support.command_line import run_dls
 from tests.support.connecting import connected
 from tests.support.image_files import CENTER, TRUTH, VOXELS, assert_same_grid, load, save, voxels_of
@@ -37,27 +39,29 @@ def test_a_volume_by_prompts(session: dls.Session) -> None:
     assert corner[1, 1, 1] == 1 and corner[CENTER] == 0
     stroke = np.zeros(VOXELS.shape, bool)
     stroke[Z, Y - 4 : Y + 4, X] = True
-    prompts = [dls.Scribble(stroke), dls.Lasso(TRUTH & (np.arange(len(TRUTH)) == Z)[:, None, None])]
+    prompts: list[Any] = [dls.Scribble(stroke), dls.Lasso(TRUTH & (np.arange(len(TRUTH)) == Z)[:, None, None])]
     assert dice(session.segment(VOXELS, [*prompts, dls.Point(1, 1, 1, False)]), TRUTH) > 0.85
     np.testing.assert_array_equal(session.segment(VOXELS, [dls.Point(Z, Y, X)], spacing=(2.5, 0.8, 0.9)), first)
 
 
+def requests(session: dls.Session) -> list[str]:
+    """Return the names of the requests of the current session at the server."""
+    client = session._segmenter and session._segmenter._client
+    assert isinstance(client, ItkSnapClient)
+    return [name for name, _, _ in client.times]
+
+
 def test_an_image_is_sent_once(host: sshd.Server, clean: str) -> None:
     """Calls with the same voxels send them once, also in another array; others are sent, and a changed array is."""
-    session, reporter = connected(host, clean)
+    session, _ = connected(host, clean)
     volume = np.random.default_rng(0).normal(size=(40, 160, 160)).astype(np.float32)
     with session:
-        client = session.segment(volume, [dls.Point(1, 2, 3)])
-        assert client[1, 2, 3] == 1
-        segmenter = session._segmenter
-        assert segmenter is not None
-        names = lambda: [name for name, _, _ in segmenter._client.times]  # type: ignore[union-attr]  # noqa: E731
+        assert session.segment(volume, [dls.Point(1, 2, 3)])[1, 2, 3] == 1
         session.segment(volume.copy(), [dls.Point(4, 5, 6), dls.Point(7, 8, 9, False)])
-        assert names().count("upload") == 1 and names().count("reset") == 1
+        assert requests(session) == ["models", "start session", "upload", "point", "reset", "point", "point"]
         volume[0, 0, 0] += 1
         session.segment(volume, [dls.Point(1, 2, 3)])
-        assert names() == ["models", "start session", "upload", "point"]
-    assert reporter.phases
+        assert requests(session) == ["models", "start session", "upload", "point"]
 
 
 def test_a_session_that_the_server_removed(session: dls.Session) -> None:
@@ -81,13 +85,14 @@ def test_closing_removes_the_image_from_the_host(host: sshd.Server, clean: str) 
 
 def test_what_does_not_fit(session: dls.Session) -> None:
     """It is refused before anything is sent, and a box by the region engine with what to do."""
-    for volume, prompts, sentence in (
+    wrong: list[tuple[Any, list[Any], str]] = [
         (VOXELS[0], [dls.Point(0, 0, 0)], "of the shape"),
         (VOXELS.astype(complex), [dls.Point(0, 0, 0)], "array of numbers"),
         (VOXELS, [dls.Point(24, 0, 0)], "outside the volume"),
         (VOXELS, [], "no prompt"),
         (VOXELS, [dls.Box((9, 9, 9), (9, 20, 20))], "takes no boxes"),
-    ):
+    ]
+    for volume, prompts, sentence in wrong:
         with pytest.raises(dls.SegmentError, match=sentence):
             session.segment(volume, prompts)
 

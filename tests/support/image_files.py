@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from dls.segment.images import keeping_locale
 from tests.support.synthetic import ellipsoid, noisy
 
 SHAPE, CENTER = (24, 40, 36), (11, 22, 15)
@@ -23,7 +24,8 @@ def rotation() -> np.ndarray:
     a, b = np.deg2rad(12), np.deg2rad(-7)
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    return about_z @ about_x
+    both: np.ndarray = about_z @ about_x
+    return both
 
 
 def on_grid(voxels: np.ndarray, like: Any = None) -> Any:
@@ -68,7 +70,8 @@ def save_series(folder: Path, uid: str = "1.2.826.0.1.3680043.2.1125.1") -> Path
         for tag, value in tags.items():
             piece.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{uid[-1]}-{(7 * z) % SHAPE[0]:02d}.dcm"))
-        writer.Execute(piece)
+        with keeping_locale():
+            writer.Execute(piece)
     return folder
 
 
