@@ -100,7 +100,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def keeping_locale() -> Iterator[None]:
-    """Restore the process's locale at the end: ITK's DICOM reader and writer set it to "C", and Python reads text by it."""
+    """Restore the locale at the end: ITK's DICOM reader sets it to "C", and Python reads and writes text by it."""
     before = locale.setlocale(locale.LC_ALL)
     try:
         yield

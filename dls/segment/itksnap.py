@@ -100,6 +100,7 @@ class ItkSnapClient:
             raise SegmentError(f"The server's model takes no {kind}.", f"It takes: {', '.join(self.interactions)}.")
         if isinstance(prompt, Point):
             return self.point(prompt.z, prompt.y, prompt.x, foreground=prompt.foreground)
+        assert isinstance(prompt, Scribble | Lasso)
         return self.draw(kind, drawn_voxels(prompt), foreground=prompt.foreground)
 
     def point(self, z: int, y: int, x: int, *, foreground: bool = True) -> Mask:

@@ -15,7 +15,7 @@ from dls.errors import SegmentError
 from dls.segment import http
 from dls.segment.http import Address, ReportSent
 from dls.segment.itksnap import drawn_voxels
-from dls.segment.prompts import Box, Point, Prompt
+from dls.segment.prompts import Box, Lasso, Point, Prompt, Scribble
 
 if TYPE_CHECKING:
     from dls.segment.prompts import Mask
@@ -70,6 +70,7 @@ class LeaseClient:
 
     def add(self, prompt: Prompt) -> Mask:
         """Send a prompt, and return the mask."""
+        assert isinstance(prompt, Point | Box | Scribble | Lasso)
         fields: dict[str, Any] = {"include_interaction": prompt.foreground}
         if isinstance(prompt, Point):
             fields["coordinates"] = [prompt.z, prompt.y, prompt.x]

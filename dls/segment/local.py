@@ -39,7 +39,8 @@ class LocalServer:
         self._socket = "" if with_port else str(folder / "s")
         self._lines: list[str] = []
         place = ["--port", "0"] if with_port else ["--uds", self._socket]
-        command = [sys.executable, "-m", "dls", "serve", "--end-with-input", "--session-dir", str(folder / "sessions")]
+        command = [sys.executable, "-m", "dls", "serve", "--temporary", str(folder)]
+        command += ["--session-dir", str(folder / "sessions")]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         environment.pop("DLS_SECRET", None)
         if with_port:

@@ -21,8 +21,12 @@ Voxel = tuple[int, int, int]
 """Indices (z, y, x) of a voxel."""
 
 
+class Prompt:
+    """What a segmentation is made from: a Point, a Scribble, a Lasso or a Box."""
+
+
 @dataclass(frozen=True)
-class Point:
+class Point(Prompt):
     """A click on the voxel [z, y, x] of the volume: `foreground` is true on the object and false beside it."""
 
     z: int
@@ -32,7 +36,7 @@ class Point:
 
 
 @dataclass(frozen=True, eq=False)
-class Scribble:
+class Scribble(Prompt):
     """A stroke: `voxels` is an array of the volume's shape (z, y, x) that is not zero where something was drawn."""
 
     voxels: npt.NDArray[Any]
@@ -40,7 +44,7 @@ class Scribble:
 
 
 @dataclass(frozen=True, eq=False)
-class Lasso:
+class Lasso(Prompt):
     """An outline on one slice: `voxels` is an array of the volume's shape (z, y, x) with a closed curve, or its inside.
 
     A closed curve is filled before it is sent, as ITK-SNAP does.
@@ -51,7 +55,7 @@ class Lasso:
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(Prompt):
     """A box of voxels between two corners (z, y, x), both of which belong to it.
 
     The official model of nnInteractive takes flat boxes: equal corners on one axis. The region engine takes none.
@@ -60,10 +64,6 @@ class Box:
     low: Voxel
     high: Voxel
     foreground: bool = True
-
-
-Prompt: TypeAlias = Point | Scribble | Lasso | Box
-"""What a segmentation is made from."""
 
 
 def check(prompts: Sequence[Prompt], shape: Voxel) -> None:

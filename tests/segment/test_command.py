@@ -16,9 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dls.errors import ConnectError
+from dls.remote.progress import Phases, Silent
+from dls.segment.local import serving as serving_here
+from dls.segment.prompts import Point
+from dls.segment.segmenter import Segmenter
 from dls.server.http.access import Policy
 from tests.support.command_line import run_dls
-from tests.support.connect_process import children_of
+from tests.support.connect_process import children_of, kill_all
 from tests.support.http_server import LiveServer, serving
 from tests.support.image_files import (
     CENTER,
@@ -32,6 +37,7 @@ from tests.support.image_files import (
     save_series,
     voxels_of,
 )
+from tests.support.itksnap import ItkSnap
 from tests.support.processes import is_gone, until
 from tests.support.synthetic import dice
 
@@ -81,7 +87,8 @@ def test_on_this_computer(images: Path) -> None:
 
 @pytest.mark.slow
 def test_the_server_ends_with_the_command(images: Path) -> None:
-    """Also where the command is killed, its server ends, and so does the engine's process."""
+    """Also where the command is killed, its server and the engine's process end, and the image is removed."""
+    before = set(Path("/tmp").glob("dls-segment-*"))
     process = subprocess.Popen(
         [sys.executable, "-m", "dls", "segment", images / "a.nii.gz", "--point", POINT, "-o", images / "m.mha"],
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -95,6 +102,7 @@ def test_the_server_ends_with_the_command(images: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     until(lambda: all(map(is_gone, [server, *engines])))
+    assert set(Path("/tmp").glob("dls-segment-*")) <= before
 
 
 def test_both_systems_of_coordinates(live: LiveServer, images: Path) -> None:
@@ -283,3 +291,30 @@ def live() -> Iterator[LiveServer]:
     """A live server with the region engine."""
     with serving() as server:
         yield server
+
+
+@pytest.mark.slow
+def test_a_server_of_ones_own_at_a_port() -> None:
+    """Where there are no Unix sockets, it listens on a loopback port that asks for a secret."""
+    with serving_here([], Phases(Silent()), with_port=True) as address:
+        assert address.port and address.credentials
+        assert ItkSnap(address.port).get("/v2/models").status == 401
+        with Segmenter(address) as segmenter:
+            assert dice(segmenter.segment(VOXELS, [Point(*CENTER)]), TRUTH) > 0.85
+    with pytest.raises(ConnectError):
+        Segmenter(address).segment(VOXELS, [Point(*CENTER)])
+
+
+@pytest.mark.slow
+def test_the_server_is_lost(images: Path) -> None:
+    """Where the server on this computer is killed, the command ends with a sentence, and leaves nothing behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dls", "segment", images / "a.nii.gz", "--point", POINT, "-o", images / "m.mha"],
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
+    )  # fmt: skip
+    until(lambda: children_of(process.pid))
+    [server] = children_of(process.pid)
+    kill_all([server])
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (11, 16, 18) and "ended" in said and "Traceback" not in said
+    assert not (images / "m.mha").exists()

@@ -45,7 +45,7 @@ def test_a_prompt_that_does_not_fit(prompts: list[Any], sentence: str) -> None:
 def test_prompts_that_fit() -> None:
     """Corners of the volume, and a lasso on a slice across any axis."""
     across = [drawing((1, 1, 1), (1, 2, 3)), drawing((0, 2, 0), (3, 2, 5)), drawing((0, 0, 4), (1, 4, 4))]
-    corners: list[Any] = [dls.Point(0, 0, 0), dls.Point(3, 4, 5, False), dls.Box((0, 0, 0), (3, 4, 5))]
+    corners = [dls.Point(0, 0, 0), dls.Point(3, 4, 5, False), dls.Box((0, 0, 0), (3, 4, 5))]
     check([*corners, *map(dls.Lasso, across), dls.Scribble(drawing((1, 1, 1)))], SHAPE)
 
 
