@@ -28,7 +28,7 @@ from dls.errors import (
 
 if TYPE_CHECKING:
     from dls.remote.progress import Reporter
-    from dls.remote.session import ClusterOptions, LoginOptions, ServerOptions, Session, connect
+    from dls.remote.session import ClusterOptions, LoginOptions, NetworkOptions, ServerOptions, Session, connect
     from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
     from dls.segment.prompts import Box, Lasso, Point, Scribble
 
@@ -49,6 +49,7 @@ __all__ = [
     "LinkError",
     "LoginError",
     "LoginOptions",
+    "NetworkOptions",
     "NewHostKey",
     "Point",
     "Prompter",
@@ -69,6 +70,7 @@ _LAZY = {
     "ClusterOptions": "dls.remote.session",
     "Lasso": "dls.segment.prompts",
     "LoginOptions": "dls.remote.session",
+    "NetworkOptions": "dls.remote.session",
     "NewHostKey": "dls.remote.ssh.prompts",
     "Point": "dls.segment.prompts",
     "Prompter": "dls.remote.ssh.prompts",

@@ -15,8 +15,10 @@ from click.core import ParameterSource
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
+    build_network_options,
     cluster_options,
     login_options_without_o,
+    network_options,
     start_reading_configuration,
 )
 from dls.cli.options import Command, add_options, engine_options, read_first_line
@@ -122,6 +124,7 @@ OPTIONS: list[Callable[..., Any]] = [
 @engine_options
 @login_options_without_o
 @cluster_options
+@network_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 @click.pass_context
 def segment(context: click.Context, /, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
@@ -217,6 +220,7 @@ def _connect(
         server=build_server_options(options["gpu"], {**defaults, **options}),
         login=login,
         cluster=build_cluster_options(options),
+        network=build_network_options(options),
         local_port=0,  # any free one: nobody types it
         local_secret=True,
         prompter=prompter,

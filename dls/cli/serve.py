@@ -105,8 +105,8 @@ def _serve_for_a_while(folder: Path, serve_all: Callable[[], None]) -> None:
 
     Also where that program is killed, nothing of its images stays.
     """
-    end_with_standard_input()
     try:
+        end_with_standard_input()
         serve_all()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
