@@ -77,6 +77,7 @@ def connect(
             cluster=build_cluster_options(options),
             local_port=local_port,
             local_secret=local_secret,
+            accept_licence=options["accept_licence"],
             prompter=prompter,
             reporter=reporter,
         )

@@ -70,6 +70,28 @@ class UnattendedPrompter(NoPrompter):
         self.told |= tell(self._reporter, text)
 
 
+class _StandardError:
+    """A screen without a spinner."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Write the line to standard error."""
+        sys.stderr.write(f"{printable(text)}\n")
+
+
+def is_interactive() -> bool:
+    """Return whether somebody can be asked: standard input and error are a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def choose_prompter(screen: Screen | None = None) -> TerminalPrompter | UnattendedPrompter:
+    """Return a prompter that asks at the terminal, or one that asks nothing where there is none."""
+    screen = screen or _StandardError()
+    return TerminalPrompter(screen) if is_interactive() else UnattendedPrompter(screen)
+
+
 def _describe_other_names(key: NewHostKey) -> str:
     if not key.other_names:
         return "This key is not known by any other names."

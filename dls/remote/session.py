@@ -6,19 +6,22 @@ import contextlib
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import server_field
+from dls.engine_choice import NNINTERACTIVE, REGION, Choice
 from dls.errors import LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
-from dls.remote.host import launch
+from dls.remote.host import automatic, launch
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
 from dls.remote.keychain import KeychainPrompter
+from dls.remote.licence import Licence
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
@@ -52,6 +55,7 @@ class Session:
         route: Route,
         local_secret: str | None = None,
         serves_viewers: bool = False,
+        choice: Choice = Choice(REGION),  # noqa: B008 - frozen
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -64,6 +68,8 @@ class Session:
         """The secret that the local port asks for; None where every user of this computer can use the port."""
         self.serves_viewers = serves_viewers
         """Whether napari, 3D Slicer and MITK can use the port too: their API key is then the secret."""
+        self.choice = choice
+        """The engine, and why it is that one."""
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
@@ -162,6 +168,7 @@ def connect(
     cluster: ClusterOptions = ClusterOptions(),  # noqa: B008
     local_port: int | None = None,
     local_secret: bool | str = False,
+    accept_licence: bool = False,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
@@ -171,14 +178,18 @@ def connect(
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
-    it. Questions of the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a
-    DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
+    it. Questions of the host go to `prompter`; without one they fail. So does the question whether the user agrees to
+    the licence of nnInteractive's weights, unless they did before; `accept_licence` answers it. `reporter` is told what
+    happens. Raises a DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
     """
     requirements(server.engine)
-    route = Route(cluster, login)
     secret = choose_secret(local_secret)
-    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
+    licence = Licence(prompter, phases.reporter.note, server.engine, server.model, accept=accept_licence)
+    server = automatic.settle_early(server)
+    licence.require(server.engine)
+    route = Route(cluster, login, partial(licence.require, NNINTERACTIVE))
+    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     _warn_of_web_proxy(phases.reporter)
     cache = CachingPrompter(keychain, keychain.login_accepted)
     questions = ThreadedPrompter(cache)
@@ -193,6 +204,8 @@ def connect(
         deployment = route.deploy(server, connection, phases)
         connection = deployment.connection
         cleanup.callback(connection.close)
+        server = replace(server, engine=deployment.choice.engine)
+        licence.require(server.engine)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
         listener = _open_port(connection, _make_proxy(link, secret, phases.reporter), local_port, phases)
@@ -205,7 +218,7 @@ def connect(
     session = Session(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
-        local_secret=secret, serves_viewers=server.serves_viewers,
+        local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice,
     )  # fmt: skip
     supervisor.start()
     return session

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dls.contract import RECORD_MINUTES
+from dls.engine_choice import OLDEST_DRIVER
 from dls.errors import HostError, InstallError
 from dls.remote.host import lock_files, send_uv
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
@@ -31,7 +32,7 @@ INSTALLER_FAILED = 74
 """Exit status of the installer when the packages can't be installed."""
 NO_WHEEL = "No matching distribution found for uv"
 """What a pip says that is too old to know the wheels of uv."""
-TORCH_BY_DRIVER = ((lock_files.OLDEST_DRIVER, ""), (525, ",<2.11"))
+TORCH_BY_DRIVER = ((lock_files.OLDEST_DRIVER, ""), (OLDEST_DRIVER, ",<2.11"))
 """Oldest major version of the driver and the bound on torch for it: torch's wheels from 2.11 on need CUDA 13."""
 RESULTS = {
     "locked": "Installed the locked packages and our code",

@@ -41,6 +41,7 @@ class QuestionKind(enum.Enum):
     PASSPHRASE = "the passphrase of a key on this computer"  # noqa: S105 - no secret
     PASSWORD = "the user's password on a host"  # noqa: S105
     HOST = "a question in the host's own words"
+    LICENCE = "agreement to the licence of a model, as `yes` or `no`"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 
 from dls.errors import HostError
 from dls.remote.cluster.durations import parse_duration
+from dls.remote.cluster.fit import check_fits
 from dls.remote.cluster.options import ClusterOptions
-from dls.remote.cluster.route import check_fits
 from dls.remote.cluster.scheduler import Entrance, JobState, Partition
 from dls.remote.cluster.slurm import find_impossible, has_gres, parse_look, sbatch_arguments
 from dls.remote.cluster.slurm_words import describe_reason
