@@ -39,18 +39,18 @@ class TerminalPrompter:
             f"{printable(key.key_type)} key fingerprint is {printable(key.fingerprint)}.\n"
             f"{_describe_other_names(key)}\n"
         )
-        answer = _read_line("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
+        answer = read_line("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
         while (accepted := key.read_answer(answer)) is None:
             if answer.startswith("SHA256:"):
                 sys.stderr.write("That is not the fingerprint of this key.\n")
-            answer = _read_line("Please type 'yes', 'no' or the fingerprint: ")
+            answer = read_line("Please type 'yes', 'no' or the fingerprint: ")
         return accepted
 
     def answer(self, question: Question) -> str:
         """Ask for a secret, without echo, or what the host wants to know (keyboard-interactive, RFC 4256)."""
         self._reporter.close()
         prompt = printable(question.prompt, lines=True)
-        return _read_line(prompt) if question.echo else _read_hidden(prompt)
+        return read_line(prompt) if question.echo else _read_hidden(prompt)
 
     def tell(self, text: str) -> None:
         """Show what the host says."""
@@ -109,7 +109,8 @@ def tell(reporter: Screen, text: str) -> set[str]:
     return set(lines)
 
 
-def _read_line(prompt: str) -> str:
+def read_line(prompt: str) -> str:
+    """Ask for a line at the terminal, and return it without the space around it; Ctrl-D is KeyboardInterrupt."""
     sys.stderr.write(prompt)
     sys.stderr.flush()
     line = sys.stdin.readline()

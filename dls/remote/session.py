@@ -56,6 +56,7 @@ class Session:
         local_secret: str | None = None,
         serves_viewers: bool = False,
         choice: Choice = Choice(REGION),  # noqa: B008 - frozen
+        models: tuple[str, ...] = (REGION,),
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -70,6 +71,8 @@ class Session:
         """Whether napari, 3D Slicer and MITK can use the port too: their API key is then the secret."""
         self.choice = choice
         """The engine, and why it is that one."""
+        self.models = models
+        """Names of the models that ITK-SNAP shows."""
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
@@ -218,7 +221,7 @@ def connect(
     session = Session(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
-        local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice,
+        local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice, models=server.models,
     )  # fmt: skip
     supervisor.start()
     return session

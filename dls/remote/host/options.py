@@ -87,6 +87,12 @@ class ServerOptions:
         """Whether the server speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
         return self.engine == "nninteractive" and self.native_api
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that ITK-SNAP shows: that of the engine, and the one that it stands in for."""
+        own = "nnInteractive" if self.engine == NNINTERACTIVE else self.engine
+        return (own, "nnInteractive") if self.stand_in and self.engine == REGION else (own,)
+
     def run_dir(self, base: str) -> str:
         """Return the run directory of a server with these options, in the host's directory for all of them."""
         return f"{base}/{self.key}"
