@@ -196,7 +196,7 @@ def show_session(console: Console, session: Session, *, has_steps: bool = True) 
     console.print()
     console.print(
         Panel(
-            Group(*_lines(engine), Text(), address, Text(), *_lines(todo), Text(), *viewers, facts),
+            Group(_folded(engine), Text(), address, Text(), _folded(todo), Text(), *viewers, facts),
             title=Text(printable(f"Ready on {target}")),
             border_style="green",
             padding=(1, 2),
@@ -205,8 +205,17 @@ def show_session(console: Console, session: Session, *, has_steps: bool = True) 
     )
 
 
-def _lines(lines: list[steps.Line]) -> list[Text]:
-    return [Text.assemble(*((printable(text), style) for text, style in line)) for line in lines]
+def _folded(rows: list[steps.Row]) -> Table:
+    """Return rows, each a mark and a line, as a table, which folds long lines beside the mark."""
+    has_marks = any(mark for mark, _ in rows)
+    table = Table.grid(padding=(0, 2))
+    if has_marks:
+        table.add_column(style="dim")
+    table.add_column()
+    for mark, line in rows:
+        text = Text.assemble(*((printable(part), style) for part, style in line))
+        table.add_row(*([mark] if has_marks else []), text)
+    return table
 
 
 def _viewers_line(session: Session) -> Group:

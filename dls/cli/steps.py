@@ -1,6 +1,6 @@
 """What the panel says first: which engine runs and why, and what to do in ITK-SNAP, step by step: pure.
 
-Each line is a list of parts, each a text and a style, so that this module needs no rich.
+A row is a mark, such as the number of a step, and a line: parts, each a text and a style. So this module needs no rich.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dls.engine_choice import Choice
 
 Part = tuple[str, str]
 Line = list[Part]
+Row = tuple[str, Line]
 
 KEY, NAME, QUIET, PLAIN = "bold green", "bold", "dim", ""
 """Styles: what is typed, what is looked for on the screen, what explains, and the rest."""
@@ -17,29 +18,28 @@ LASSO_NAME = "nnInteractive"
 PREFERENCES = "Preferences › AI Extensions › New…"  # noqa: RUF001 - as menus are written
 
 
-def engine_lines(choice: Choice, engine: str, device: str, command: str) -> list[Line]:
+def engine_lines(choice: Choice, engine: str, device: str, command: str) -> list[Row]:
     """Return which engine runs, and why; where it was chosen for the user, also how to have the other one.
 
     `engine` and `device` are what the server says of itself, `command` is the command line that began all this.
     """
     if not choice.reason:
-        return [[(engine, NAME), (f" on {device}", PLAIN)]]
+        return [("", [(engine, NAME), (f" on {device}", PLAIN)])]
     other = command.replace("dls connect", f"dls connect --engine {choice.other}", 1)
     return [
-        [(engine, NAME), (choice.reason.removeprefix(engine), PLAIN)],
-        [("The other engine: ", QUIET), (other, QUIET)],
+        ("", [(engine, NAME), (choice.reason.removeprefix(engine), PLAIN)]),
+        ("", [(f"The other engine: {other}", QUIET)]),
     ]
 
 
-def brief(models: tuple[str, ...]) -> list[Line]:
+def brief(models: tuple[str, ...]) -> list[Row]:
     """Return the steps in one line, for who knows them."""
     model = choose_model(models)
-    return [
-        [("In ITK-SNAP: paintbrush, ", PLAIN), ("AI", NAME), (", model ", PLAIN), (model, NAME), (", draw.", PLAIN)]
-    ]
+    line = [("In ITK-SNAP: paintbrush, ", PLAIN), ("AI", NAME), (", model ", PLAIN), (model, NAME), (", draw.", PLAIN)]
+    return [("", [*line, (" --steps says more.", QUIET)])]
 
 
-def whole(models: tuple[str, ...]) -> list[Line]:
+def whole(models: tuple[str, ...]) -> list[Row]:
     """Return all steps in ITK-SNAP for a server with these models, by the names that ITK-SNAP shows."""
     steps: list[Line] = [
         [("Open an image, choose the ", PLAIN), ("paintbrush", NAME), (" and press its ", PLAIN), ("AI", NAME),
@@ -50,7 +50,7 @@ def whole(models: tuple[str, ...]) -> list[Line]:
          (" one removes.", PLAIN)],
         _lasso(models),
     ]  # fmt: skip
-    return [[(f"{number}  ", QUIET), *step] for number, step in enumerate(steps, 1)]
+    return [(str(number), step) for number, step in enumerate(steps, 1)]
 
 
 def choose_model(models: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from dls import weights
@@ -11,13 +12,15 @@ from dls.remote.ssh.prompts import CannotAsk, NoPrompter, Prompter, Question, Qu
 from dls.remote.user import memory
 
 NAME = weights.DEFAULT_LICENSE
+WIDTH = 76
+"""Columns of the text, so that it is not broken within words on the narrowest usual terminal."""
 TEXT = (
-    f"The weights of nnInteractive are under {NAME}: share and adapt them under the same terms, name the authors, "
-    "no commercial use.\n"
+    f"nnInteractive's weights are under {NAME}: use, share and adapt them under\n"
+    "the same terms, naming the authors, and not for commercial purposes.\n"
     f"{weights.LICENSE_URL}\n"
-    f"Please cite: {weights.CITATION}\n"
+    f"{textwrap.fill('Please cite: ' + weights.CITATION, WIDTH)}\n"
 )
-QUESTION = "Do you agree to this licence? It is asked once on this computer (yes/no): "
+QUESTION = "Do you agree? This is asked once on this computer (yes/no): "
 AGAIN = "Please type 'yes' or 'no': "
 MOST_QUESTIONS = 3
 """Times that is said; a program that answers every question alike would be asked without end."""
