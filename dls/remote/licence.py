@@ -15,8 +15,8 @@ NAME = weights.DEFAULT_LICENSE
 WIDTH = 76
 """Columns of the text, so that it is not broken within words on the narrowest usual terminal."""
 TEXT = (
-    f"nnInteractive's weights are under {NAME}: use, share and adapt them under\n"
-    "the same terms, naming the authors, and not for commercial purposes.\n"
+    f"nnInteractive's weights are under {NAME}: use, share and adapt them\n"
+    "under the same terms, naming the authors, and not for commercial purposes.\n"
     f"{weights.LICENSE_URL}\n"
     f"{textwrap.fill('Please cite: ' + weights.CITATION, WIDTH)}\n"
 )

@@ -79,4 +79,6 @@ def cut(session: dls.Session) -> None:
 
 
 def command(host: sshd.Server, remote_dir: str, verb: str, *more: str) -> list[str]:
-    return [sys.executable, "-m", "dls", verb, "-F", str(host.config), "--remote-dir", remote_dir, *more, "dls-demo"]
+    engine = ["--engine", "region"] if verb == "connect" else []  # whatever GPU this machine has
+    words = [sys.executable, "-m", "dls", verb, *engine, "-F", str(host.config), "--remote-dir", remote_dir]
+    return [*words, *more, "dls-demo"]

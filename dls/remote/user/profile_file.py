@@ -56,7 +56,7 @@ class ProfileFile:
             found = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             where = WHERE.search(str(error))
-            number = int(where[1]) if where and where[1] else len(text.splitlines())
+            number = int(where[1]) if where and where[1] else len(_split(text))
             raise TargetError(
                 f"{path}, line {number}: this is not TOML: {WHERE.sub('', str(error))}.",
                 'A table for each host, and its options: ["ann@gpuhost"], then engine = "region" on a line of its own.',
@@ -78,7 +78,7 @@ class ProfileFile:
     def _lines(self) -> Iterator[tuple[str, str]]:
         """Yield the host to whose table each line belongs, and the line; the head is the first line of its table."""
         table = ""
-        for line in self.text.splitlines():
+        for line in _split(self.text):
             table = _table_of(line, table)
             yield table, line
 
@@ -114,7 +114,7 @@ class ProfileFile:
         numbers = [number for number, (table, _) in enumerate(self._lines()) if table == host]
         if not numbers:
             raise self._too_hard(host)
-        lines = self.text.splitlines()
+        lines = _split(self.text)
         last = max(
             n for n in numbers if n == numbers[0] or (lines[n].strip() and not lines[n].lstrip().startswith("#"))
         )
@@ -149,6 +149,11 @@ def render(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(render, value))}]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _split(text: str) -> list[str]:
+    """Return the lines as TOML has them; `splitlines` would end one at other characters too."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _flatten(tables: Mapping[str, object], name: str = "") -> Iterator[tuple[str, dict[str, object]]]:
