@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from dls.errors import TargetError
 
 MOST = 15
 """Hosts that are listed; a long SSH configuration would push those used last off the screen."""
+
+LINE = re.compile(r"([a-z]+)(?:\s*=\s*|\s+)(.+)", re.IGNORECASE)
+"""A line of an SSH configuration: a keyword, and after a space or an equals sign its arguments."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,13 @@ def list_aliases(text: str) -> list[str]:
 
 def _split(line: str) -> list[str]:
     """Return the words of a line: `Host a b`, `Host=a`, `host "a"`; none for a comment."""
-    if line.startswith("#"):
+    found = LINE.match(line)
+    if found is None:
         return []
-    head = line.replace("=", " ", 1) if "=" in line.split('"')[0] else line
     try:
-        return shlex.split(head)
+        return [found[1], *shlex.split(found[2])]
     except ValueError:  # a quote without its end
-        return head.split()
+        return [found[1], *found[2].split()]
 
 
 def choose(known: list[Known]) -> str:

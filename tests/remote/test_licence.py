@@ -111,6 +111,7 @@ def gpu_host(folder: Path) -> Iterator[sshd.Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_auto_on_a_host_with_a_gpu(short_folder: Path, own_user_folder: Path) -> None:
     """It neither hangs nor installs: without a terminal it names both options, at one it asks; the library too."""
     with gpu_host(short_folder) as server:
