@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tests.remote.host.test_odd_hosts import program
 from tests.support.connecting import RecordingReporter, click_once, connected, cut
 from tests.support.host_environment import lend_packages
 from tests.support.itksnap import ItkSnap
-from tests.support.processes import until
+from tests.support.processes import free_port, until
 from tests.support.synthetic import dice, ellipsoid, noisy
 
 MODEL = Path(__file__).parents[1] / "tiny_model" / "model"
@@ -86,12 +87,18 @@ def test_a_host_with_a_gpu_gets_nninteractive(gpu_host: sshd.Server, short_folde
     shutil.copytree(MODEL, short_folder / "models" / "models" / "tiny")
     remote_dir = f"{short_folder}/host"
     lend_packages(remote_dir)
-    options = {"engine": "auto", "models_path": f"{short_folder}/models", "network": False}
+    options: dict[str, Any] = {"engine": "auto", "models_path": f"{short_folder}/models", "network": False}
+    options["session_dir"] = f"{short_folder}/sessions"
     login = dls.LoginOptions(ssh_config=gpu_host.config, remote_dir=remote_dir)
     reporter = RecordingReporter()
     first = dls.connect(
-        "dls-demo", login=login, server=dls.ServerOptions(**options), accept_licence=True, reporter=reporter
-    )  # fmt: skip
+        "dls-demo",
+        login=login,
+        server=dls.ServerOptions(**options),
+        local_port=free_port(),
+        accept_licence=True,
+        reporter=reporter,
+    )
     with first:
         assert first.choice.reason == "nnInteractive on NVIDIA A100" and first.state.engine == "nnInteractive"
         assert first.serves_viewers and memory.has_agreed(licence.NAME)

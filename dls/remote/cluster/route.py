@@ -92,8 +92,10 @@ class Route:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_abandoned: bool = False
     """Whether nothing more is submitted, because the session ends."""
+    _is_for_auto: bool = False
+    """Whether the engine is chosen in the job."""
     _can_do_without: bool = False
-    """Whether the job is one for `auto`, which takes a GPU where there is one."""
+    """Whether a GPU is taken where there is one, and none where there is none."""
     _besides: str = ""
     """The job whose successor was submitted last."""
     _fruitless: int = 0
@@ -179,7 +181,8 @@ class Route:
         from dls.remote.cluster.entrance import NoWayIn
         from dls.remote.cluster.slurm import Slurm
 
-        self._can_do_without = server.engine == AUTO and self.options.gres is None
+        self._is_for_auto = server.engine == AUTO
+        self._can_do_without = self._is_for_auto and self.options.gres is None
         # A GPU that the engine does not use would be held for nothing, and is refused where there is none.
         self.options = self.options.filled(server.needs_gpus and server.device != "cpu")
         scheduler = Slurm(report.root)
@@ -238,7 +241,7 @@ class Route:
             raise JobEnded(f"{what}: {seen.last_end}." if seen.last_end else f"{what}.")
         needed = not self._can_do_without
         self.options = fit.with_possible_gpu(scheduler, self.options, seen.partitions, is_needed=needed)
-        if self._can_do_without and self.options.gres != "none":
+        if self._is_for_auto and self.options.gres != "none":
             self.before_gpu()
         if self._fruitless >= MOST_FRUITLESS:
             self._fruitless = 0
