@@ -26,7 +26,7 @@ def test_nobody_waits_in_the_queue_for_a_question(idle: Cluster, own_user_folder
 
 
 def test_the_engine_is_chosen_in_the_job(idle: Cluster, own_user_folder: Path) -> None:
-    """The lab's GPUs are device files that nvidia-smi does not show: so region. Its job is found again by its server."""
+    """The lab's GPUs are device files that nvidia-smi does not show: so region. Its job is found again."""
     login, server = login_options(idle), dls.ServerOptions()
     reporter = QueueReporter()
     session = dls.connect(
