@@ -9,8 +9,10 @@ import click
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
+    build_network_options,
     cluster_options,
     login_options,
+    network_options,
     offered_target_argument,
     start_reading_configuration,
 )
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     help="Let the port ask for a secret, which keeps other users of this computer out.",
 )
 @session_options
+@network_options
 @click.option(
     "--idle",
     metavar="MINUTES",
@@ -82,6 +85,7 @@ def connect(
             server=build_server_options(gpu, options),
             login=login,
             cluster=build_cluster_options(options),
+            network=build_network_options(options),
             local_port=local_port,
             local_secret=local_secret,
             accept_licence=options["accept_licence"],

@@ -21,9 +21,6 @@ TEXT = (
     f"{textwrap.fill('Please cite: ' + weights.CITATION, WIDTH)}\n"
 )
 QUESTION = "Do you agree? This is asked once on this computer (yes/no): "
-AGAIN = "Please type 'yes' or 'no': "
-MOST_QUESTIONS = 3
-"""Times that is said; a program that answers every question alike would be asked without end."""
 
 
 def needs_agreement(engine: str, model: str | None) -> bool:
@@ -69,12 +66,9 @@ class Licence:
             self._note("The agreement can't be written down on this computer: it will be asked for again.")
 
     def _ask(self) -> bool:
+        question = Question(QuestionKind.CONSENT, "", TEXT + QUESTION, echo=True)
         try:
-            answer = self._answer(TEXT + QUESTION)
-            for _ in range(MOST_QUESTIONS):
-                if answer in ("yes", "y", "no", "n", ""):
-                    break
-                answer = self._answer(AGAIN)
+            answer = self._prompter.answer(question)
         except CannotAsk as error:
             otherwise = f"; --engine {REGION} needs no weights"
             raise TargetError(
@@ -82,8 +76,4 @@ class Licence:
                 f"Agree once at a terminal, or with --accept-licence{otherwise if self._asked_for == AUTO else ''}.",
                 TEXT.rstrip(),
             ) from error
-        return answer in ("yes", "y")
-
-    def _answer(self, prompt: str) -> str:
-        question = Question(QuestionKind.LICENCE, "", prompt, echo=True)
-        return self._prompter.answer(question).strip().lower()
+        return answer.strip().lower() in ("yes", "y")

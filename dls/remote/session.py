@@ -17,6 +17,7 @@ from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
 from dls.remote.host import automatic, launch
+from dls.remote.host.network import NetworkOptions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
@@ -27,6 +28,7 @@ from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
+from dls.remote.supplier import SessionSupplier, can_answer
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
@@ -169,6 +171,7 @@ def connect(
     server: ServerOptions = ServerOptions(),  # noqa: B008 - frozen, as are the login options
     login: LoginOptions = LoginOptions(),  # noqa: B008
     cluster: ClusterOptions = ClusterOptions(),  # noqa: B008
+    network: NetworkOptions = NetworkOptions(),  # noqa: B008
     local_port: int | None = None,
     local_secret: bool | str = False,
     accept_licence: bool = False,
@@ -177,7 +180,8 @@ def connect(
 ) -> Session:
     """Start a segmentation server on the host, or find the one that runs, and open a local port that leads to it.
 
-    On a login node of a cluster, the server runs in a job, which has what `cluster` asks for.
+    On a login node of a cluster, the server runs in a job, which has what `cluster` asks for. `network` says where a
+    host gets the packages that reaches no internet.
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
@@ -188,14 +192,13 @@ def connect(
     requirements(server.engine)
     secret = choose_secret(local_secret)
     phases = Phases(reporter or Silent())
+    cache, questions = _make_prompters(prompter, login)
+    supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
     licence = Licence(prompter, phases.reporter.note, server.engine, server.model, accept=accept_licence)
-    server = automatic.settle_early(server)
+    server = automatic.settle_early(server, supplier.packed_engine)
     licence.require(server.engine)
-    route = Route(cluster, login, partial(licence.require, NNINTERACTIVE))
-    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
+    route = Route(cluster, login, supplier, partial(licence.require, NNINTERACTIVE))
     _warn_of_web_proxy(phases.reporter)
-    cache = CachingPrompter(keychain, keychain.login_accepted)
-    questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
@@ -227,6 +230,13 @@ def connect(
     return session
 
 
+def _make_prompters(prompter: Prompter | None, login: LoginOptions) -> tuple[CachingPrompter, ThreadedPrompter]:
+    """Return what remembers the answers of a login, and what asks in the foreground for the thread that reconnects."""
+    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
+    cache = CachingPrompter(keychain, keychain.login_accepted)
+    return cache, ThreadedPrompter(cache)
+
+
 def _abandon_job(route: Route, reporter: Reporter) -> None:
     """Cancel the job that was submitted for a connection that failed: nobody else would use it."""
     if id := route.abandon():
@@ -252,4 +262,4 @@ def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, pha
     return listener
 
 
-__all__ = ["ClusterOptions", "LoginOptions", "ServerOptions", "Session", "connect"]
+__all__ = ["ClusterOptions", "LoginOptions", "NetworkOptions", "ServerOptions", "Session", "connect"]

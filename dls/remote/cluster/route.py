@@ -19,9 +19,11 @@ from dls.remote.cluster import fit, queue
 from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
-from dls.remote.host.deploy import Deployment, look
+from dls.remote.host.deploy import Deployment
+from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
+from dls.remote.host.supply import OwnInternet, Supplier
 from dls.remote.progress import Phase, Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.options import LoginOptions
@@ -80,6 +82,8 @@ class Route:
 
     options: ClusterOptions
     login: LoginOptions
+    supplier: Supplier = field(default_factory=OwnInternet)
+    """What stands in for the internet on a host that reaches none."""
     before_gpu: Callable[[], None] = lambda: None
     """Called before a job is submitted in which `auto` may mean nnInteractive; raises what forbids that."""
     placed: Placed | None = None
@@ -147,8 +151,9 @@ class Route:
             report = fit.without_gpus_of_others(report, server, self.placed.job if self.placed else None)
             server = fit.in_job(server, report.root)
         deployment = Deployment.probe(
-            self.login, server, connection, phases, reconnecting=reconnecting, node=node, report=report
-        )
+            self.login, server, connection, phases,
+            supplier=self.supplier, reconnecting=reconnecting, node=node, report=report,
+        )  # fmt: skip
         if self._can_do_without and deployment.choice.engine == REGION:
             self.options = replace(self.options, gres="none")  # for the jobs that follow
         return deployment

@@ -34,9 +34,11 @@ def choose_engine(report: HostReport, options: ServerOptions) -> Choice | None:
     return choose(machine, _wishes(options))
 
 
-def settle_early(options: ServerOptions) -> ServerOptions:
-    """Return the options with the engine that they decide by themselves, if they do."""
-    decided = choose_by_wishes(_wishes(options)) if options.engine == AUTO else None
+def settle_early(options: ServerOptions, packed: str | None = None) -> ServerOptions:
+    """Return the options with the engine that they, or a parcel with the `packed` one, decide by themselves, if any."""
+    if options.engine != AUTO:
+        return options
+    decided = Choice(packed) if packed else choose_by_wishes(_wishes(options))
     return replace(options, engine=decided.engine) if decided else options
 
 
@@ -48,7 +50,8 @@ def settle(
     if choice is None:
         report = look_at_gpus()
         choice = choose_engine(report, options) or Choice(REGION, "region: the host's GPUs are not known")
-    if options.engine == AUTO and report.storage == "full" and report.free_mib >= requirements(choice.engine).disk_mib:
+    space = requirements(choice.engine).disk_on(bool(report.gpus))
+    if options.engine == AUTO and report.storage == "full" and report.free_mib >= space:
         # The probe looked for the room that the larger engine needs.
         report = replace(report, storage="", places=())
     return replace(options, engine=choice.engine), choice, report
