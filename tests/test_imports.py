@@ -24,11 +24,14 @@ from tests.support.source import (
 )
 
 LAYERS = {
-    "progress": 0, "web_proxy": 0, "ssh": 1, "host": 2, "parcel": 2, "carriers": 3, "login": 4, "keychain": 4,
-    "loan": 4, "cluster": 4, "supplier": 5, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
+    "progress": 0, "web_proxy": 0, "user": 0, "ssh": 1, "host": 2, "parcel": 2, "carriers": 3, "licence": 3, "login": 4,
+    "keychain": 4, "loan": 4, "cluster": 4, "supplier": 5, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
-SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.images", "dls.weights"}
+SHARED = {
+    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.gpus", "dls.images",
+    "dls.weights",
+}  # fmt: skip
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
 CLIENT_PACKAGES = {"paramiko", "sshtunnel", "rich"}

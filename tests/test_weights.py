@@ -109,9 +109,10 @@ def test_an_untrusted_certificate(hub: model_hub.Hub, tmp_path: Path) -> None:
         assert "Certificates are not checked" in insecure.stderr
 
 
-def test_without_network_or_hub(hub: model_hub.Hub, tmp_path: Path) -> None:
+def test_without_network_or_hub(hub: model_hub.Hub, tmp_path: Path, own_user_folder: Path) -> None:
     """With --no-network no request is sent; an unreachable hub and an unknown model are errors."""
-    offline = dls(hub, "serve", "--engine", "nninteractive", "--no-network", "-m", str(tmp_path / "none"))
+    options = ("--engine", "nninteractive", "--accept-licence", "--no-network", "-m", str(tmp_path / "none"))
+    offline = dls(hub, "serve", *options)
     assert offline.returncode == 21 and str(tmp_path / "none") in offline.stderr and hub.requests == []
     gone = dls(None, "models", "pull", "-m", str(tmp_path / "none"))
     assert gone.returncode == 21 and "can't be fetched" in gone.stderr

@@ -13,8 +13,8 @@ from dls.cli.login_options import (
     cluster_options,
     login_options,
     network_options,
+    offered_target_argument,
     start_reading_configuration,
-    target_argument,
 )
 from dls.cli.options import INSECURE_NOTE, engine_options, session_options
 from dls.cli.signals import interrupt_on_termination
@@ -23,11 +23,12 @@ from dls.errors import DlsError
 
 if TYPE_CHECKING:
     from dls.remote.host.options import ServerOptions
+    from dls.remote.progress import Reporter
     from dls.remote.session import Session
 
 
 @click.command()
-@target_argument
+@offered_target_argument
 @login_options
 @engine_options
 @cluster_options
@@ -53,6 +54,10 @@ if TYPE_CHECKING:
     help="End the server after this many minutes without a request and without a client; 0 for never.",
 )
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
+@click.option("--save", is_flag=True, help="Keep these options for the host; `dls hosts` lists what is kept.")
+@click.option(
+    "--steps/--no-steps", default=None, help="Say what to do in ITK-SNAP step by step; by default for a new host only."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
     target: str,
@@ -60,6 +65,8 @@ def connect(
     local_port: int | None,
     local_secret: bool,
     stop_server: bool,
+    save: bool,
+    steps: bool | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -81,14 +88,16 @@ def connect(
             network=build_network_options(options),
             local_port=local_port,
             local_secret=local_secret,
+            accept_licence=options["accept_licence"],
             prompter=prompter,
             reporter=reporter,
         )
         try:
+            is_new = remember(target, reporter, click.get_current_context() if save else None)
             if as_json:
                 write_event("ready", **ready_fields(session))
             else:
-                show_session(console, session)
+                show_session(console, session, has_steps=is_new if steps is None else steps)
             session.wait()
         except KeyboardInterrupt:
             reporter.note(_describe_end(session, stop_server))
@@ -100,6 +109,30 @@ def connect(
             raise
         finally:
             session.close(stop_server=stop_server)
+
+
+def remember(target: str, reporter: Reporter, saving: click.Context | None) -> bool:
+    """Remember that the host was used, and return whether it is new; with `saving`, keep what that command line says.
+
+    A profile that can't be written is a note: the connection stands.
+    """
+    from dls.cli import profiles
+    from dls.remote.user import memory
+
+    is_new = target not in {host.target for host in memory.used_before()}
+    if not target:
+        if saving is not None:
+            reporter.note("Nothing was kept: --save needs a name for the host, before or after --via.")
+        return is_new
+    memory.remember(target)
+    if saving is not None:
+        try:
+            path, keys = profiles.save(target, saving.meta[profiles.GIVEN])
+        except DlsError as error:
+            reporter.note(f"{error.message} {error.hint}")
+        else:
+            reporter.note(f"Kept for {target} in {path}: {', '.join(keys) or 'nothing but its name'}.")
+    return is_new
 
 
 def _describe_end(session: Session, stop_server: bool) -> str:

@@ -34,6 +34,7 @@ COMMANDS = {
     "demo": Entry("dls.cli.demo", "Try everything on this computer, without a host."),
     "doctor": Entry("dls.cli.doctor", "Look at the way to HOST from end to end, and change nothing."),
     "forget": Entry("dls.cli.host", "Remove the password of HOST from this computer's keychain."),
+    "hosts": Entry("dls.cli.hosts", "List the known hosts, show what is kept for one, or forget it."),
     "logs": Entry("dls.cli.host", "Print the log of the server on HOST."),
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
     "pack": Entry("dls.cli.pack", "Put all that a host without internet needs into one file."),

@@ -7,21 +7,24 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import USER, server_field
+from dls.engine_choice import NNINTERACTIVE, REGION, Choice
 from dls.errors import LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
-from dls.remote.host import launch
+from dls.remote.host import automatic, launch
 from dls.remote.host.network import NetworkOptions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
 from dls.remote.keychain import KeychainPrompter
+from dls.remote.licence import Licence
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
@@ -60,6 +63,8 @@ class Session:
         route: Route,
         local_secret: str | None = None,
         serves_viewers: bool = False,
+        choice: Choice = Choice(REGION),  # noqa: B008 - frozen
+        models: tuple[str, ...] = (REGION,),
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -72,6 +77,10 @@ class Session:
         """The secret that the local port asks for; None where every user of this computer can use the port."""
         self.serves_viewers = serves_viewers
         """Whether napari, 3D Slicer and MITK can use the port too: their API key is then the secret."""
+        self.choice = choice
+        """The engine, and why it is that one."""
+        self.models = models
+        """Names of the models that ITK-SNAP shows."""
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
@@ -198,6 +207,7 @@ def connect(
     network: NetworkOptions = NetworkOptions(),  # noqa: B008
     local_port: int | None = None,
     local_secret: bool | str = False,
+    accept_licence: bool = False,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
@@ -208,18 +218,20 @@ def connect(
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
-    it. Questions of the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a
-    DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
+    it. Questions of the host go to `prompter`; without one they fail. So does the question whether the user agrees to
+    the licence of nnInteractive's weights, unless they did before; `accept_licence` answers it. `reporter` is told what
+    happens. Raises a DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
     """
     requirements(server.engine)
-    route = Route(cluster, login)
     secret = choose_secret(local_secret)
-    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
+    cache, questions = _make_prompters(prompter, login)
+    supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
+    licence = Licence(prompter, phases.reporter.note, server.engine, server.model, accept=accept_licence)
+    server = automatic.settle_early(server, supplier.packed_engine)
+    licence.require(server.engine)
+    route = Route(cluster, login, supplier, partial(licence.require, NNINTERACTIVE))
     _warn_of_web_proxy(phases.reporter)
-    cache = CachingPrompter(keychain, keychain.login_accepted)
-    questions = ThreadedPrompter(cache)
-    route.supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
@@ -231,6 +243,8 @@ def connect(
         deployment = route.deploy(server, connection, phases)
         connection = deployment.connection
         cleanup.callback(connection.close)
+        server = replace(server, engine=deployment.choice.engine)
+        licence.require(server.engine)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
         listener = _open_port(connection, _make_proxy(link, secret, phases.reporter), local_port, phases)
@@ -243,10 +257,17 @@ def connect(
     session = Session(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
-        local_secret=secret, serves_viewers=server.serves_viewers,
+        local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice, models=server.models,
     )  # fmt: skip
     supervisor.start()
     return session
+
+
+def _make_prompters(prompter: Prompter | None, login: LoginOptions) -> tuple[CachingPrompter, ThreadedPrompter]:
+    """Return what remembers the answers of a login, and what asks in the foreground for the thread that reconnects."""
+    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
+    cache = CachingPrompter(keychain, keychain.login_accepted)
+    return cache, ThreadedPrompter(cache)
 
 
 def _abandon_job(route: Route, reporter: Reporter) -> None:

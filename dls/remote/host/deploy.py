@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
+from dls.engine_choice import Choice
 from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
-from dls.remote.host import install, landing, launch, status
+from dls.remote.host import automatic, install, landing, launch, status
 from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
@@ -48,6 +50,8 @@ class Deployment:
     ) -> None:
         self._login = login
         self._options = options
+        self.choice = Choice(options.engine)
+        """The engine, and why it is that one."""
         self.connection = connection
         """The connection to the host with the server: another one where the login landed elsewhere."""
         self._phases = phases
@@ -85,9 +89,12 @@ class Deployment:
         deployment = cls(
             login, options, connection, phases, Code.installed(), report, supplier=supplier, reconnecting=reconnecting
         )
-        keys = set() if report.job else {accepted.key for accepted in deployment._accepted}
+        keys = set() if report.job else {accepted.key for accepted in options.accepted}
         if there := landing.find_node(report, keys, connection.target.host, node):
             deployment._go_to(there)
+        look_again = partial(look, deployment.connection, login, options, phases, Depth.GPUS)
+        settled = automatic.settle(options, deployment.report, look_again)
+        deployment._options, deployment.choice, deployment.report = settled
         return deployment
 
     def _go_to(self, node: str) -> None:
@@ -117,13 +124,8 @@ class Deployment:
     @property
     def ended_on_purpose(self) -> bool:
         """Whether no server with these options runs, and the last one was ended on purpose."""
-        ours = {options.run_dir(self.report.run_dir) for options in self._accepted}
+        ours = {options.run_dir(self.report.run_dir) for options in self._options.accepted}
         return bool(ours & self.report.ended) and not any(s.run_dir in ours for s in self.report.servers)
-
-    @property
-    def _accepted(self) -> tuple[ServerOptions, ...]:
-        """The options that are accepted of a server: ours, without and with a loopback port."""
-        return tuple(replace(self._options, tcp=tcp) for tcp in (False, True))
 
     def find_or_start(self) -> ServerState:
         """Find the running server or set one up; with a port and a secret where its socket can't be forwarded.
@@ -143,7 +145,7 @@ class Deployment:
         return self._set_up(replace(self._options, tcp=True))
 
     def _find(self) -> ServerState | None:
-        keys = {options.key for options in self._accepted}
+        keys = {options.key for options in self._options.accepted}
         for state in self.report.servers:
             if state.request in keys and self._accepts_code(state):
                 try:
