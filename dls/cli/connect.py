@@ -14,7 +14,7 @@ from dls.cli.login_options import (
     start_reading_configuration,
     target_argument,
 )
-from dls.cli.options import INSECURE_NOTE, engine_options, session_options
+from dls.cli.options import INSECURE_NOTE, engine_options, page_option, session_options
 from dls.cli.signals import interrupt_on_termination
 from dls.contract import DEFAULT_IDLE
 from dls.errors import DlsError
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     help="End the server after this many minutes without a request and without a client; 0 for never.",
 )
+@page_option
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
@@ -77,6 +78,7 @@ def connect(
             cluster=build_cluster_options(options),
             local_port=local_port,
             local_secret=local_secret,
+            page=not options["no_page"],
             prompter=prompter,
             reporter=reporter,
         )
