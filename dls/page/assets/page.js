@@ -47,7 +47,7 @@ function age(seconds) {
 }
 
 const now = () => Date.now() / 1000 + skew;
-const ago = (at) => `${age(now() - at)} ago`;
+const ago = (at) => (now() - at < 1.5 ? "just now" : `${age(now() - at)} ago`);
 const clock = (at) => new Date((at - skew) * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const seconds = (value) => (typeof value === "number" ? (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(0)} s`) : "");
 const several = (count, one, more) => `${count} ${count === 1 ? one : more}`;
@@ -281,7 +281,8 @@ class Card {
     this.image.width = 576;
     this.image.height = 192;
     this.missing = make("p", "", "The picture is on its way.");
-    this.name = make("strong", "mono", id);
+    this.name = make("strong", "", "Session ");
+    this.name.append(make("span", "mono", id));
     this.badge = make("span", "badge right");
     this.facts = make("span", "quiet");
     this.used = make("span", "quiet right");

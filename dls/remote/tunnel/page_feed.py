@@ -25,6 +25,8 @@ SETTLE_SECONDS = 0.1
 """Least seconds between two questions: several requests may pass at once."""
 ANSWER_SECONDS = 10.0
 """Seconds that an answer may take."""
+SKEW_SECONDS = 2.0
+"""Seconds by which two clocks may differ without anybody noticing."""
 MAX_PICTURES = 24
 """Pictures that are kept for a page that is loaded again while the link is lost; each has at most 1 MiB."""
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -40,6 +42,7 @@ class PageFeed:
         self.as_of = 0.0
         """When it said that."""
         self._pictures: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._skew = 0.0
         self._readers = 0
         self._is_running = False
         self._changed = threading.Condition()
@@ -87,11 +90,18 @@ class PageFeed:
             said = json.loads(body)
             if not isinstance(said, dict):
                 return
-            now, then = time.time(), said.get("now")
-            overview = clean_overview(said, now - then if isinstance(then, int | float) else 0.0)
+            now = time.time()
+            overview = clean_overview(said, self._measure_skew(now, said.get("now")))
             with self._changed:
                 self.overview, self.as_of = overview, now
                 self._changed.notify_all()
+
+    def _measure_skew(self, now: float, said: object) -> float:
+        """Return how far this clock is ahead of the host's; what the link's delay changes in it is no change."""
+        skew = now - said if isinstance(said, int | float) else 0.0
+        if abs(skew - self._skew) > SKEW_SECONDS:
+            self._skew = skew
+        return self._skew
 
     def picture(self, name: str, version: str) -> bytes | None:
         """Return the picture of a session; None where there is none, or no way to ask for it."""

@@ -92,7 +92,7 @@ class PageMiddleware:
         )
         if decision is None:
             await self._app(scope, receive, send)
-        elif self._policy.secret is not None and not is_authorized:
+        elif self._policy.secret is not None and not is_authorized and not _is_forbidden(decision):
             challenge = {"WWW-Authenticate": 'Basic realm="dls"'}
             await refuse(f"The page asks for the secret. {HOW_TO_AUTHORIZE}", 401, challenge)(scope, receive, send)
         else:
@@ -123,6 +123,10 @@ class PageMiddleware:
                     await asyncio.wait_for(page.ended.wait(), LOOK_SECONDS)
         finally:
             page.streams[is_private] -= 1
+
+
+def _is_forbidden(decision: object) -> bool:
+    return isinstance(decision, routes.Reply) and decision.status == 403
 
 
 def _response(reply: routes.Reply) -> Response:

@@ -53,8 +53,8 @@ class RecentRequests:
                 "session": session[:8],
                 "foreground": None if foreground is None else foreground.lower() in ("true", "1"),
                 "status": status,
-                "seconds": round(seconds, 3),
-                "engine": round(self._engine_seconds(session), 3) if has_engine else None,
+                "seconds": round(seconds, 4),
+                "engine": round(self._engine_seconds(session), 4) if has_engine else None,
             }
         )
 

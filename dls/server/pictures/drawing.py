@@ -15,11 +15,13 @@ from dls.server.volume import Geometry, Mask
 
 TILE = 192
 """Height and width in pixels of one slice; a picture has three side by side."""
+MARGIN = 6
+"""Least pixels between a slice and the border of its tile."""
 OUTLINE = GREYS + 1
 """Palette entry of the mask's outline; below it are the grey levels, above it the same under the mask."""
 COLOR = (255, 106, 77)
 """Red, green and blue of the mask."""
-SHARE = 0.38
+SHARE = 0.45
 """Share of the mask's color in a voxel under it."""
 
 Values = npt.NDArray[np.float32]
@@ -49,7 +51,7 @@ def orient(values: Mask, geometry: Geometry) -> Small:
 
 def draw(image: Small, mask: Small | None) -> bytes:
     """Return a PNG of the axial, coronal and sagittal slice: where the mask is largest, or the middle ones."""
-    scale = TILE / max(image.millimetres)
+    scale = (TILE - 2 * MARGIN) / max(image.millimetres)
     sheet = np.zeros((TILE, 3 * TILE), np.uint8)
     for axis in range(3):
         place = _choose_slice(image, mask, axis)

@@ -116,7 +116,10 @@ class SessionStore:
     def list_with_images(self, limit: int) -> list[StoredManifest]:
         """Return the sessions that have an image, those that were changed last first; nothing is locked or changed."""
         found: list[StoredManifest] = []
-        for changed, folder in sorted(((_changed(folder), folder) for folder in self._list()), reverse=True):
+        folders: list[tuple[float, Path]] = []
+        with contextlib.suppress(OSError):  # the sessions' folder was removed while the server runs
+            folders = sorted(((_changed(folder), folder) for folder in self._list()), reverse=True)
+        for changed, folder in folders:
             with contextlib.suppress(OSError, DamagedFile):
                 manifest = journal.decode_manifest((folder / MANIFEST_FILE).read_bytes())
                 if manifest.image is not None and manifest.id == folder.name:
