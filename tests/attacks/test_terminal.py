@@ -111,6 +111,7 @@ def session() -> Any:
         report=SimpleNamespace(gpus=(Gpu(0, HOSTILE, 1, 1, ""),)),
         login=SimpleNamespace(command=lambda *words: HOSTILE), job=None,
         seconds={}, target=HOSTILE, server_field="localhost", port=1, url="", local_secret=None, serves_viewers=True,
+        page_url=HOSTILE,
     )  # fmt: skip
 
 

@@ -43,10 +43,15 @@ class Gate:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.server))
-                self._open += [client, server]
-                for source, target in ((client, server), (server, client)):
-                    threading.Thread(target=_carry, args=(source, target), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.server)) as server:
+            self._open += [client, server]
+            back = threading.Thread(target=_carry, args=(server, client), daemon=True)
+            back.start()
+            _carry(client, server)
+            back.join()
 
 
 def _carry(source: socket.socket, target: socket.socket) -> None:

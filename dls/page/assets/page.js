@@ -303,7 +303,7 @@ class Card {
     this.facts.title = `Spacing ${product(session.spacing)} mm`;
     if (this.used.firstChild?.dataset.at !== String(session.used)) this.used.replaceChildren(timeNode(session.used, "ago"));
     this.image.alt = `Axial, coronal and sagittal slice of session ${session.id}, ${session.prompts ? "with its mask" : "without a mask"}`;
-    if (!session.picture) text(this.missing, "No picture: this viewer sends its image in a form that only the engine reads.");
+    if (!session.picture) text(this.missing, "No mask yet. Of this viewer’s image only the engine sees anything.");
     else if (session.picture !== this.picture) this.load(session.picture);
   }
 

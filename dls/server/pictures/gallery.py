@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from dls.errors import RequestError
 from dls.server.executors import Executors
 from dls.server.pictures import drawing, samples
@@ -17,6 +19,8 @@ from dls.server.volume import Mask
 
 T = TypeVar("T")
 
+UNKNOWN_GREY = 16
+"""Grey level of an image that is not read."""
 MAX_IMAGES = 8
 """Small images that are kept: at most 3 MB each."""
 MAX_PICTURES = 32
@@ -48,8 +52,13 @@ def version_of(manifest: Manifest) -> str:
 
 
 def can_be_drawn(manifest: Manifest) -> bool:
-    """Return whether there is a picture: an official client's image is packed in a way that only its engine reads."""
-    return manifest.image is not None and manifest.image.geometry.components == 1 and manifest.carried is None
+    """Return whether there is a picture.
+
+    An official client's image is unpacked in the engine's process alone, so its session shows the mask without it.
+    """
+    if manifest.image is None or manifest.image.geometry.components != 1:
+        return False
+    return manifest.carried is None or bool(manifest.mask)
 
 
 class Gallery:
@@ -76,7 +85,11 @@ class Gallery:
     def _make(self, manifest: Manifest, folder: Path) -> bytes:
         assert manifest.image is not None
         path, geometry = Path(manifest.image.path), manifest.image.geometry
-        image = self._images.fetch(str(path), lambda: samples.read_image(path, geometry.shape))
         mask = samples.read_mask(folder / manifest.mask, geometry.shape) if manifest.mask else None
+        if manifest.carried is None:
+            image = self._images.fetch(str(path), lambda: samples.read_image(path, geometry.shape))
+        else:
+            assert mask is not None
+            image = np.full_like(mask, UNKNOWN_GREY)
         over = None if mask is None else drawing.orient(mask, geometry)
         return drawing.draw(drawing.orient(image, geometry), over)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from dls.errors import BadRequest
 from dls.server.volume import Float32, Mask
 from dls.server.wire.upload import Inflater, Sink
 
@@ -76,8 +77,8 @@ class ImageSampler(Sampler):
 class MaskSampler(Sampler):
     """Keeps a voxel wherever any voxel of its block is set, so that a thin mask does not vanish."""
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__(shape, "u1")
+    def __init__(self, shape: tuple[int, int, int], item_bytes: int = 1) -> None:
+        super().__init__(shape, f"u{item_bytes}")
 
     def _take(self, index: int, place: int, plane: npt.NDArray[np.generic]) -> None:
         if plane.any():
@@ -92,10 +93,24 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Mask:
 
 
 def read_mask(path: Path, shape: tuple[int, int, int]) -> Mask:
-    """Return a small volume of 0 and 1 of the mask in a file; raises OSError or RequestError."""
-    sampler = MaskSampler(shape)
-    _inflate(path, sampler, int(np.prod(shape)))
+    """Return a small volume of 0 and 1 of the mask in a file; raises OSError or RequestError.
+
+    A mask of ITK-SNAP has one byte a voxel; the buffer of an official client has what its client wanted.
+    """
+    voxels = int(np.prod(shape))
+    item_bytes = _inflated_bytes(path) // voxels
+    if item_bytes not in (1, 2, 4, 8):
+        raise BadRequest("The mask has not the size of the image.")
+    sampler = MaskSampler(shape, item_bytes)
+    _inflate(path, sampler, item_bytes * voxels)
     return (sampler.small > 0).astype(np.uint8)
+
+
+def _inflated_bytes(path: Path) -> int:
+    """Return the length of the data in a gzip member, as its trailer says it (RFC 1952): modulo 4 GiB."""
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(4), "little")
 
 
 def _inflate(path: Path, sink: Sink, size: int) -> None:
@@ -113,6 +128,3 @@ def _to_greys(values: Float32) -> Mask:
         low, high = float(values.min()), float(values.max())
     scaled = (values - low) * (GREYS / (high - low)) if high > low else np.zeros_like(values)
     return np.clip(np.rint(scaled), 0, GREYS).astype(np.uint8)
-
-
-Read = Callable[[Path, tuple[int, int, int]], Mask]

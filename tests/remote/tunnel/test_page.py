@@ -77,8 +77,7 @@ def test_nobody_asks_the_server_while_no_page_is_open(server: ProxiedServer) -> 
     """Without an open page nothing but the client's own requests crosses the link."""
     with client_of(server).events() as states:
         next(state for state in states if state["engine"].get("state") == "ready")
-    threads = lambda: [each for each in threading.enumerate() if each.name == "dls-page"]  # noqa: E731
-    until(lambda: not threads())
+    until(lambda: "dls-page" not in {thread.name for thread in threading.enumerate()})
     before = len(server.endpoint.channels)
     begun(server)
     sent = [channel.sent.split(b" ", 2)[1] for channel in server.endpoint.channels[before:]]
