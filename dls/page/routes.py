@@ -98,9 +98,9 @@ def refusal(status: int, sentence: str) -> Reply:
 
 
 def picture(data: bytes | None) -> Reply:
-    """Return the answer with a picture, or the one for a picture that is not there (any more)."""
+    """Return the answer with a picture, or one without content where it is not there now: that is no error."""
     if data is None:
-        return refusal(404, "There is no such picture now.")
+        return Reply(204, access.HEADERS, b"")
     return Reply(200, (("Content-Type", "image/png"), *access.HEADERS), data)
 
 

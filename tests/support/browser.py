@@ -35,7 +35,8 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """Return the text that is shown of an element; empty where there is no such element, or none to be seen."""
-        found = self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+        script = "const n = document.querySelector(arguments[0]); return n && n.checkVisibility() ? n.innerText : ''"
+        found = self.run(script, selector)
         return str(found)
 
     def until(self, condition: Callable[[], Any]) -> Any:

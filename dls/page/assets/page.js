@@ -84,6 +84,9 @@ function useKey(key) {
   restart();
 }
 
+// Without the credentials that the page's own address may have: fetch takes none there.
+const here = (path) => location.origin + path;
+
 // ---- the stream: server-sent events, read with fetch, because EventSource sends no header
 
 function restart() {
@@ -107,7 +110,7 @@ async function follow() {
 }
 
 async function read(signal) {
-  const response = await fetch(STREAM, { headers: headers(), signal, cache: "no-store" });
+  const response = await fetch(here(STREAM), { headers: headers(), signal, cache: "no-store" });
   if (response.status === 403 && sessionStorage.getItem(STORED)) {
     sessionStorage.removeItem(STORED);
     text($("wrong"), "This key is not that of the running dls.");
@@ -310,8 +313,8 @@ class Card {
   async load(address) {
     this.picture = address;
     try {
-      const response = await fetch(address, { headers: headers(), cache: "no-store" });
-      if (!response.ok) throw new Error(String(response.status));
+      const response = await fetch(here(address), { headers: headers(), cache: "no-store" });
+      if (response.status !== 200) throw new Error(String(response.status)); // 204: it is not there now
       const source = URL.createObjectURL(await response.blob());
       if (this.picture !== address) { URL.revokeObjectURL(source); return; }
       this.release();

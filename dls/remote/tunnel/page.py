@@ -141,5 +141,6 @@ class Page:
 
 
 def _encode(reply: routes.Reply) -> Answer:
-    headers = [*reply.headers, ("Content-Length", str(len(reply.body)))]
+    length = [] if reply.status == 204 else [("Content-Length", str(len(reply.body)))]  # RFC 9110, section 8.6
+    headers = [*reply.headers, *length]
     return h11.Response(status_code=reply.status, headers=headers), reply.body
