@@ -166,7 +166,7 @@ def test_after_the_end(browser: Browser, session: dls.Session) -> None:
     opened(browser, session)
     session.close()
     browser.until(lambda: browser.text("#state") in ("Closed", "No contact with dls"))
-    assert "closed" in browser.text("#notice").lower() or "ended" in browser.text("#notice")
+    assert "Start it again" in browser.text("#notice") or "ended" in browser.text("#notice")
     browser.open("about:blank")
     browser.complaints()  # of a port that nobody listens on
 

@@ -172,8 +172,9 @@ function showLink(state) {
   text($("target"), state.target);
   text($("eyebrow"), link.state === "local" ? "Segmentation server on this computer" : "Segmentation on");
   text($("link-name"), link.state === "local" ? "Server" : "Link");
-  const titles = { lost: "The link is lost", asleep: "The server has ended", closed: "The connection is closed" };
-  showNotice(link.state, titles[link.state], link.reason);
+  const titles = { lost: "The link is lost", asleep: "The server has ended", closed: link.reason || "Closed" };
+  const reason = link.state === "closed" ? "This dls connect is over. Start it again to go on; its key will be another one." : link.reason;
+  showNotice(link.state, titles[link.state], reason);
   document.body.classList.toggle("stale", link.state !== "open" && link.state !== "local");
 }
 
@@ -354,7 +355,8 @@ function requestRow(request) {
   const when = make("td");
   when.append(timeNode(request.at, "ago"));
   const isFine = request.status === 200;
-  const total = make("td", isFine ? "number" : "number failed", isFine ? seconds(request.seconds) : `refused (${request.status})`);
+  const total = make("td", isFine ? "number" : "number failed", isFine ? seconds(request.seconds) : "refused");
+  if (!isFine) total.title = `Status ${request.status}: the viewer or the server's log says why`;
   row.append(when, what, make("td", "mono", request.session), make("td", "number", seconds(request.engine)), total);
   return row;
 }
