@@ -27,7 +27,7 @@ from dls.errors import (
 
 if TYPE_CHECKING:
     from dls.remote.progress import Reporter
-    from dls.remote.session import ClusterOptions, LoginOptions, ServerOptions, Session, connect
+    from dls.remote.session import ClusterOptions, LoginOptions, NetworkOptions, ServerOptions, Session, connect
     from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
 
 __version__ = "0.1.0"
@@ -45,6 +45,7 @@ __all__ = [
     "LinkError",
     "LoginError",
     "LoginOptions",
+    "NetworkOptions",
     "NewHostKey",
     "Prompter",
     "Question",
@@ -60,6 +61,7 @@ __all__ = [
 _LAZY = {
     "ClusterOptions": "dls.remote.session",
     "LoginOptions": "dls.remote.session",
+    "NetworkOptions": "dls.remote.session",
     "NewHostKey": "dls.remote.ssh.prompts",
     "Prompter": "dls.remote.ssh.prompts",
     "Question": "dls.remote.ssh.prompts",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -17,19 +16,13 @@ from dls.weights import ModelSpec, list_local, list_missing, locate
 from tests.support import model_hub
 from tests.support.processes import until
 
-MODEL = Path(__file__).parent / "tiny_model" / "model"
-NAME = "nnInteractive_tiny"
+MODEL, NAME = model_hub.TINY, model_hub.TINY_NAME
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[model_hub.Hub]:
     pytest.importorskip("nnInteractive", reason="nninteractive is not installed: scripts/test installs it")
-    manifest = {"schema_version": 1, "models": [{"id": NAME, "display_name": "Tiny", "path": NAME, "default": True}]}
-    files = {"models.json": json.dumps(manifest).encode()}
-    for path in MODEL.rglob("*"):
-        if path.is_file():
-            files[f"{NAME}/{path.relative_to(MODEL).as_posix()}"] = path.read_bytes()
-    with model_hub.running(tmp_path, files) as hub:
+    with model_hub.running(tmp_path, model_hub.tiny_files()) as hub:
         yield hub
 
 

@@ -9,8 +9,10 @@ import click
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
+    build_network_options,
     cluster_options,
     login_options,
+    network_options,
     start_reading_configuration,
     target_argument,
 )
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     help="Let the port ask for a secret, which keeps other users of this computer out.",
 )
 @session_options
+@network_options
 @click.option(
     "--idle",
     metavar="MINUTES",
@@ -76,6 +79,7 @@ def connect(
             server=build_server_options(gpu, options),
             login=login,
             cluster=build_cluster_options(options),
+            network=build_network_options(options),
             local_port=local_port,
             local_secret=local_secret,
             page=not options["no_page"],

@@ -21,6 +21,7 @@ from dls.remote.ssh.options import CARRIERS, LoginOptions
 
 if TYPE_CHECKING:
     from dls.remote.cluster.options import ClusterOptions
+    from dls.remote.host.network import NetworkOptions
 
 SAME_NAMES = (
     "ssh_options",
@@ -165,6 +166,34 @@ def build_cluster_options(options: dict[str, Any]) -> ClusterOptions:
 
     names = ("time", "partition", "account", "qos", "gres", "cpus", "mem", "constraint", "sbatch_options", "renew")
     return ClusterOptions(mode=options["mode"] or "auto", **{name: options[name] for name in names})
+
+
+def network_options(command: Command) -> Command:
+    """Add the options of what a host gets that reaches no internet."""
+    options = [
+        click.option(
+            "--lend-network/--no-lend-network",
+            "lend",
+            default=None,
+            help="Let a host that reaches no internet use this computer's network until the installation is done; by "
+            "default you are asked.",
+        ),
+        click.option(
+            "--from",
+            "parcel",
+            metavar="FILE",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Install from a file that `dls pack` made: neither the host nor this computer needs internet.",
+        ),
+    ]
+    return add_options(command, options)
+
+
+def build_network_options(options: dict[str, Any]) -> NetworkOptions:
+    """Return the values of the options that `network_options` adds."""
+    from dls.remote.host.network import NetworkOptions
+
+    return NetworkOptions(options["lend"], options["parcel"])
 
 
 class _Formatter(logging.Formatter):

@@ -36,6 +36,7 @@ COMMANDS = {
     "forget": Entry("dls.cli.host", "Remove the password of HOST from this computer's keychain."),
     "logs": Entry("dls.cli.host", "Print the log of the server on HOST."),
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
+    "pack": Entry("dls.cli.pack", "Put all that a host without internet needs into one file."),
     "serve": Entry("dls.cli.serve", "Run the segmentation server on this computer."),
     "sessions": Entry("dls.cli.host", "List the sessions stored on HOST, or remove them."),
     "stop": Entry("dls.cli.host", "Stop the server on HOST."),

@@ -7,7 +7,7 @@ import sys
 from typing import Protocol
 
 from dls.cli.text import printable
-from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Question
+from dls.remote.ssh.prompts import NewHostKey, NoPrompter, Question, QuestionKind
 
 MAX_OTHER_NAMES = 8
 """Maximum number of a host key's other names that are shown, as in OpenSSH."""
@@ -47,9 +47,11 @@ class TerminalPrompter:
         return accepted
 
     def answer(self, question: Question) -> str:
-        """Ask for a secret, without echo, or what the host wants to know (keyboard-interactive, RFC 4256)."""
+        """Ask for a secret, without echo, for what the host wants to know (RFC 4256), or for yes or no."""
         self._reporter.close()
         prompt = printable(question.prompt, lines=True)
+        if question.kind is QuestionKind.CONSENT:
+            return _read_yes_or_no(prompt)
         return _read_line(prompt) if question.echo else _read_hidden(prompt)
 
     def tell(self, text: str) -> None:
@@ -94,6 +96,13 @@ def _read_line(prompt: str) -> str:
     if not line:  # Ctrl-D
         raise KeyboardInterrupt
     return line.strip()
+
+
+def _read_yes_or_no(prompt: str) -> str:
+    answer = _read_line(prompt).lower()
+    while answer not in ("yes", "y", "no", "n", ""):
+        answer = _read_line("Please type 'yes' or 'no': ").lower()
+    return "yes" if answer.startswith("y") else "no"
 
 
 def _read_hidden(prompt: str) -> str:

@@ -15,6 +15,7 @@ from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
 from dls.remote.host import launch
+from dls.remote.host.network import NetworkOptions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
@@ -24,6 +25,7 @@ from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
+from dls.remote.supplier import SessionSupplier, can_answer
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
@@ -168,6 +170,7 @@ def connect(
     server: ServerOptions = ServerOptions(),  # noqa: B008 - frozen, as are the login options
     login: LoginOptions = LoginOptions(),  # noqa: B008
     cluster: ClusterOptions = ClusterOptions(),  # noqa: B008
+    network: NetworkOptions = NetworkOptions(),  # noqa: B008
     local_port: int | None = None,
     local_secret: bool | str = False,
     page: bool = True,
@@ -176,7 +179,8 @@ def connect(
 ) -> Session:
     """Start a segmentation server on the host, or find the one that runs, and open a local port that leads to it.
 
-    On a login node of a cluster, the server runs in a job, which has what `cluster` asks for.
+    On a login node of a cluster, the server runs in a job, which has what `cluster` asks for. `network` says where a
+    host gets the packages that reaches no internet.
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
@@ -192,6 +196,7 @@ def connect(
     _warn_of_web_proxy(phases.reporter)
     cache = CachingPrompter(keychain, keychain.login_accepted)
     questions = ThreadedPrompter(cache)
+    route.supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
@@ -249,4 +254,4 @@ def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, pha
     return listener
 
 
-__all__ = ["ClusterOptions", "LoginOptions", "ServerOptions", "Session", "connect"]
+__all__ = ["ClusterOptions", "LoginOptions", "NetworkOptions", "ServerOptions", "Session", "connect"]

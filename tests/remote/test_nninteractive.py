@@ -12,9 +12,10 @@ import pytest
 from dls.demo import sshd
 from dls.errors import EngineError, HostError, LaunchError
 from dls.gpus import Gpu
-from dls.remote.host.install import constrain_torch, plan, torch_backend
+from dls.remote.host.install import plan
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
+from dls.remote.host.torch_builds import constrain_torch, torch_backend
 from dls.remote.session import LoginOptions, ServerOptions, Session, connect
 from tests.remote.host.test_install import REPORT, python
 from tests.support.itksnap import ItkSnap

@@ -21,6 +21,18 @@ from cryptography.x509.oid import NameOID
 
 REPOSITORY = "MIC-DKFZ/nnInteractive"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TINY = Path(__file__).parents[1] / "tiny_model" / "model"
+TINY_NAME = "nnInteractive_tiny"
+
+
+def tiny_files() -> dict[str, bytes]:
+    """Return the files of a repository whose default model is the tiny one."""
+    entry = {"id": TINY_NAME, "display_name": "Tiny", "path": TINY_NAME, "default": True}
+    files = {"models.json": json.dumps({"schema_version": 1, "models": [entry]}).encode()}
+    for path in TINY.rglob("*"):
+        if path.is_file():
+            files[f"{TINY_NAME}/{path.relative_to(TINY).as_posix()}"] = path.read_bytes()
+    return files
 
 
 @dataclass

@@ -18,10 +18,12 @@ from dls.remote.cluster import queue
 from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
-from dls.remote.host.deploy import Deployment, look
+from dls.remote.host.deploy import Deployment
+from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
 from dls.remote.host.stored_sessions import job_session_dir
+from dls.remote.host.supply import OwnInternet, Supplier
 from dls.remote.progress import Phase, Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.options import LoginOptions
@@ -80,6 +82,8 @@ class Route:
 
     options: ClusterOptions
     login: LoginOptions
+    supplier: Supplier = field(default_factory=OwnInternet)
+    """What stands in for the internet on a host that reaches none."""
     placed: Placed | None = None
     submitted: tuple[Scheduler, Connection, str] | None = None
     """A job that was submitted and in which no server was seen yet; its id is empty while `sbatch` runs."""
@@ -140,8 +144,9 @@ class Route:
         if report.job:
             server = in_job(server, report.root)
         return Deployment.probe(
-            self.login, server, connection, phases, reconnecting=reconnecting, node=node, report=report
-        )
+            self.login, server, connection, phases,
+            supplier=self.supplier, reconnecting=reconnecting, node=node, report=report,
+        )  # fmt: skip
 
     def _wants_job(self, report: HostReport, connection: Connection) -> bool:
         if report.job or self.options.mode == "here":

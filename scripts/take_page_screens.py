@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Make the pictures of the page under docs/pictures/, of a real run in a real Chromium.
 
-    .venv/bin/python scripts/screens_page [FOLDER]
+    .venv/bin/python scripts/take_page_screens.py [FOLDER]
 
-Needs chromium and chromedriver (on Debian: apt install chromium chromium-driver) and the extra `test`. The SSH server,
+`scripts/screens` runs this too. It needs chromium and chromedriver (on Debian: chromium, chromium-driver). The SSH server,
 the server behind it and the sessions are on this computer and gone afterwards; the image is the demo's.
 """
 
@@ -51,7 +51,8 @@ def picture(browser: Browser, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     browser.screenshot(str(path))
     with Image.open(path) as image:
-        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+        few = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} KB")
 
 

@@ -1,0 +1,158 @@
+"""The proxy of a loan: its connections are channels that come back over the SSH connection, and it listens nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+import paramiko
+
+from dls.remote.loan.connect_request import ESTABLISHED, ConnectRequest, Refused, RequestReader
+from dls.remote.loan.names import Names
+from dls.remote.loan.traffic import Traffic
+from dls.remote.loan.way_out import NotPublic, Unreachable, WayOut
+from dls.remote.ssh.exceptions import SSH_EXCEPTIONS
+
+PIECE = 32 << 10
+"""Bytes that are sent at a time: what one SSH packet of OpenSSH's holds."""
+HEAD_SECONDS = 20.0
+"""Seconds that a client may take to send its request."""
+MAX_CONNECTIONS = 256
+"""Connections that may be open at once: uv opens 50, the hub's client some 10."""
+POLL_SECONDS = 0.5
+
+
+class Gateway:
+    """Serves the connections of one loan, two threads each, until it is closed."""
+
+    def __init__(self, names: Names, way_out: WayOut, secret: str) -> None:
+        self.traffic = Traffic()
+        self._names = names
+        self._way_out = way_out
+        self._secret = secret
+        self._turn = threading.Lock()
+        self._open: set[paramiko.Channel | socket.socket] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def accept(self, channel: paramiko.Channel, _origin: object = None, _server: object = None) -> None:
+        """Serve a channel that the host has opened; called in the thread that reads the connection, so it returns."""
+        threading.Thread(target=self._serve, args=(channel,), name="dls-loan", daemon=True).start()
+
+    def close(self) -> None:
+        """End every connection, and serve no further one."""
+        with self._lock:
+            self._is_closed = True
+            open_ones = list(self._open)
+        for each in open_ones:
+            _end(each)
+
+    def _keep(self, each: paramiko.Channel | socket.socket) -> None:
+        """Remember what `close` has to end; raises EOFError where it has run."""
+        with self._lock:
+            if not self._is_closed:
+                self._open.add(each)
+                return
+        _end(each)
+        raise EOFError
+
+    def _serve(self, channel: paramiko.Channel) -> None:
+        self.traffic.opened(1)
+        ends: list[paramiko.Channel | socket.socket] = [channel]
+        try:
+            with contextlib.suppress(*SSH_EXCEPTIONS):
+                self._keep(channel)
+                self._answer(channel, ends)
+        finally:
+            self.traffic.opened(-1)
+            with self._lock:
+                self._open.difference_update(ends)
+            for each in ends:
+                _end(each)
+
+    def _answer(self, channel: paramiko.Channel, ends: list[paramiko.Channel | socket.socket]) -> None:
+        try:
+            if self.traffic.connections > MAX_CONNECTIONS:
+                raise Refused(503, "Too many connections are open.")
+            request = self._read(channel)
+            upstream, early = self._open_upstream(request)
+        except Refused as refusal:
+            if refusal.asked:
+                self.traffic.refused(refusal.asked)
+            channel.settimeout(HEAD_SECONDS)
+            channel.sendall(refusal.answer())
+            channel.shutdown_write()
+            return
+        ends.append(upstream)
+        self._keep(upstream)
+        channel.settimeout(None)
+        channel.sendall(ESTABLISHED + early)
+        upstream.sendall(request.early)
+        back = threading.Thread(target=self._copy_back, args=(channel, upstream, request), daemon=True)
+        back.start()
+        self._copy_there(upstream, channel, str(request.name))
+        back.join()
+
+    def _read(self, channel: paramiko.Channel) -> ConnectRequest:
+        channel.settimeout(HEAD_SECONDS)
+        reader = RequestReader(self._names, self._secret)
+        while True:
+            try:
+                data = channel.recv(4096)
+            except TimeoutError:
+                raise Refused(408, "The request did not come in time.") from None
+            if not data:
+                raise EOFError
+            if request := reader.feed(data):
+                return request
+
+    def _open_upstream(self, request: ConnectRequest) -> tuple[socket.socket, bytes]:
+        try:
+            return self._way_out.open(request.host, request.port, may_be_private=request.name.is_own)
+        except NotPublic as error:
+            raise Refused(403, str(error), f"{request.host}:{request.port}") from error
+        except Unreachable as error:
+            self.traffic.unreachable(request.host, str(error))
+            raise Refused(502, str(error)) from error
+
+    def _copy_there(self, upstream: socket.socket, channel: paramiko.Channel, name: str) -> None:
+        """Copy what comes from the name to the host, until its end."""
+        buffer = memoryview(bytearray(PIECE))
+        while size := upstream.recv_into(buffer):
+            start = 0
+            while start < size:
+                _wait_for_window(channel)
+                # One packet of a loan at a time waits for the connection: what else is sent over it waits for one
+                # packet at most, and not for one of each download.
+                with self._turn:
+                    start += channel.send(buffer[start:size])  # type: ignore[arg-type]
+            self.traffic.moved(name, size)
+        channel.shutdown_write()
+
+    def _copy_back(self, channel: paramiko.Channel, upstream: socket.socket, request: ConnectRequest) -> None:
+        """Copy what the host sends to the name, until its end."""
+        with contextlib.suppress(*SSH_EXCEPTIONS):
+            while data := channel.recv(PIECE):
+                upstream.sendall(data)
+                self.traffic.moved(str(request.name))
+        with contextlib.suppress(OSError):
+            # A channel that was closed altogether ends the other direction too.
+            upstream.shutdown(socket.SHUT_RDWR if channel.closed else socket.SHUT_WR)
+
+
+def _wait_for_window(channel: paramiko.Channel) -> None:
+    """Wait until the host takes more of the channel's data; raises EOFError where the channel is closed."""
+    with channel.lock:
+        while channel.out_window_size == 0 and not (channel.closed or channel.eof_sent):
+            channel.out_buffer_cv.wait(POLL_SECONDS)
+        if channel.closed or channel.eof_sent:
+            raise EOFError
+
+
+def _end(each: paramiko.Channel | socket.socket) -> None:
+    with contextlib.suppress(*SSH_EXCEPTIONS):
+        if isinstance(each, socket.socket):
+            each.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(*SSH_EXCEPTIONS):
+        each.close()
