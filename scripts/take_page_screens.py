@@ -3,8 +3,8 @@
 
     .venv/bin/python scripts/take_page_screens.py [FOLDER]
 
-`scripts/screens` runs this too. It needs chromium and chromedriver (on Debian: chromium, chromium-driver). The SSH server,
-the server behind it and the sessions are on this computer and gone afterwards; the image is the demo's.
+`scripts/screens` runs this too. It needs chromium and chromedriver (on Debian: chromium, chromium-driver). The SSH
+server, the server behind it and the sessions are on this computer and gone afterwards; the image is the demo's.
 """
 
 from __future__ import annotations
