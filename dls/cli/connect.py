@@ -16,7 +16,7 @@ from dls.cli.login_options import (
     offered_target_argument,
     start_reading_configuration,
 )
-from dls.cli.options import INSECURE_NOTE, engine_options, session_options
+from dls.cli.options import INSECURE_NOTE, engine_options, page_option, session_options
 from dls.cli.signals import interrupt_on_termination
 from dls.contract import DEFAULT_IDLE
 from dls.errors import DlsError
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     help="End the server after this many minutes without a request and without a client; 0 for never.",
 )
+@page_option
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
 @click.option("--save", is_flag=True, help="Keep these options for the host; `dls hosts` lists what is kept.")
 @click.option(
@@ -89,6 +90,7 @@ def connect(
             local_port=local_port,
             local_secret=local_secret,
             accept_licence=options["accept_licence"],
+            page=not options["no_page"],
             prompter=prompter,
             reporter=reporter,
         )

@@ -35,6 +35,7 @@ from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener
 from dls.remote.tunnel.local_secret import choose_secret
+from dls.remote.tunnel.page import Page, PageFacts
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
@@ -65,6 +66,7 @@ class Session:
         serves_viewers: bool = False,
         choice: Choice = Choice(REGION),  # noqa: B008 - frozen
         models: tuple[str, ...] = (REGION,),
+        page: Page | None = None,
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -81,6 +83,7 @@ class Session:
         """The engine, and why it is that one."""
         self.models = models
         """Names of the models that ITK-SNAP shows."""
+        self._page = page
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
@@ -151,6 +154,11 @@ class Session:
             self._segmenter = Segmenter(Address(self.port, credentials=credentials))
         return self._segmenter.segment(volume, prompts, spacing)
 
+    @property
+    def page_url(self) -> str | None:
+        """The address of the page that shows what the server does, for a browser; None where there is no page."""
+        return self._page.url(self.port) if self._page is not None else None
+
     def wait(self) -> None:
         """Wait until the session can't be kept open any longer, and raise the DlsError that says why.
 
@@ -208,6 +216,7 @@ def connect(
     local_port: int | None = None,
     local_secret: bool | str = False,
     accept_licence: bool = False,
+    page: bool = True,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
@@ -218,9 +227,10 @@ def connect(
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
-    it. Questions of the host go to `prompter`; without one they fail. So does the question whether the user agrees to
-    the licence of nnInteractive's weights, unless they did before; `accept_licence` answers it. `reporter` is told what
-    happens. Raises a DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
+    it. With `page` it serves a page for people too. Questions of the host go to `prompter`; without one they fail. So
+    does the question whether the user agrees to the licence of nnInteractive's weights, unless they did before;
+    `accept_licence` answers it. `reporter` is told what happens. Raises a DlsError that says what failed, a wrong
+    engine name before the login; nothing is left open then.
     """
     requirements(server.engine)
     secret = choose_secret(local_secret)
@@ -247,7 +257,9 @@ def connect(
         licence.require(server.engine)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        listener = _open_port(connection, _make_proxy(link, secret, phases.reporter), local_port, phases)
+        facts = PageFacts(str(connection.target), server.serves_viewers) if page else None
+        proxy = _make_proxy(link, secret, phases.reporter, facts)
+        listener = _open_port(connection, proxy, local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
@@ -258,6 +270,7 @@ def connect(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
         local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice, models=server.models,
+        page=proxy.page,
     )  # fmt: skip
     supervisor.start()
     return session
@@ -281,9 +294,10 @@ def _warn_of_web_proxy(reporter: Reporter) -> None:
         reporter.note(web_proxy.warning(variable))
 
 
-def _make_proxy(link: Link, secret: str | None, reporter: Reporter) -> Proxy:
+def _make_proxy(link: Link, secret: str | None, reporter: Reporter, facts: PageFacts | None) -> Proxy:
     show_upload = getattr(reporter, "upload", Silent().upload)  # reporters of earlier programs have none
-    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload)
+    page = None if facts is None else Page(link, facts, secret)
+    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload, page=page)
 
 
 def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, phases: Phases) -> Listener:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.command_line import run_dls
 from tests.support.ipv6 import has_ipv6
 from tests.support.itksnap import ItkSnap
+from tests.support.page_client import PageClient
 from tests.support.processes import until
 
 
@@ -158,3 +159,20 @@ def test_the_stand_in_and_other_options() -> None:
     ) as serving:
         assert "stands in for nnInteractive" in serving.banner and "not checked" in serving.banner
     assert run_dls("serve", "--setup-only").returncode == 0
+
+
+def test_the_page() -> None:
+    """The banner has the page's address with its key; an open page does not keep the server from ending; `--no-page`
+    and `--open` have none, and the banner does not speak of it."""
+    with ServeProcess("--engine", "region", "--port", "0") as server:
+        found = re.search(r"http://localhost:\d+/#key=\S+", server.banner)
+        assert found, server.banner
+        client = PageClient.at(found[0])
+        with client.events() as states:
+            state = next(states)
+            assert state["link"]["state"] == "local" and state["private"] and client.get().status == 200
+            server.process.terminate()
+            server.process.wait(20)  # uvicorn alone would wait for the page, for 30 s
+    for option in ("--no-page", "--open"):
+        with ServeProcess("--engine", "region", "--port", "0", option) as server:
+            assert "/#key=" not in server.banner and PageClient(server.port).get().status == 404

@@ -66,6 +66,8 @@ class Failed:
     """An attempt to reconnect failed."""
 
     reason: str
+    delay: float = 0.0
+    """Seconds until the next attempt."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,9 @@ class Link:
         self._endpoint = endpoint
         self._state = LinkState.OPEN
         self._reason = ""
+        self._since = time.time()
+        self._next_try: float | None = None
+        self._waiting = 0
         self._demand = False
         self._changed = threading.Condition()
 
@@ -169,6 +174,21 @@ class Link:
         return self._reason
 
     @property
+    def since(self) -> float:
+        """When the current state began, in seconds since 1970."""
+        return self._since
+
+    @property
+    def next_try(self) -> float | None:
+        """When the next attempt to reconnect begins, in seconds since 1970; None where none is waited for."""
+        return self._next_try
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for the link to be open."""
+        return self._waiting
+
+    @property
     def demand(self) -> bool:
         """Whether a real request (not `/status`) is waiting."""
         return self._demand
@@ -176,7 +196,10 @@ class Link:
     def handle(self, event: LinkEvent) -> None:
         """Change the state as `TRANSITIONS` says; raises LinkClosed once the link was closed."""
         with self._changed:
-            self._state = next_state(self._state, event)
+            before, self._state = self._state, next_state(self._state, event)
+            if self._state is not before:
+                self._since = time.time()
+            self._next_try = time.time() + event.delay if isinstance(event, Failed) and event.delay else None
             if isinstance(event, Connected | ServerStopped):
                 self._endpoint = event.endpoint
             if isinstance(event, Connected | ServerStopped):
@@ -207,13 +230,17 @@ class Link:
 
     def _wait_until_open(self, deadline: float, *, is_demand: bool) -> Endpoint:
         with self._changed:
-            while self._state is not LinkState.OPEN:
-                self._wake_supervisor(is_demand)
-                left = deadline - time.monotonic()
-                if self._state is LinkState.CLOSED or left <= 0:
-                    raise LinkError(self._reason)
-                self._changed.wait(min(left, 1.0))
-            return self._endpoint
+            self._waiting += is_demand
+            try:
+                while self._state is not LinkState.OPEN:
+                    self._wake_supervisor(is_demand)
+                    left = deadline - time.monotonic()
+                    if self._state is LinkState.CLOSED or left <= 0:
+                        raise LinkError(self._reason)
+                    self._changed.wait(min(left, 1.0))
+                return self._endpoint
+            finally:
+                self._waiting -= is_demand
 
     def _try_to_open(self, endpoint: Endpoint, *, is_demand: bool) -> Channel | None:
         try:

@@ -164,7 +164,10 @@ class OfficialWork:
             if operation.name in PROMPTS:
                 # Not on the engine's threads: an image that is prepared must not delay other sessions' prompts.
                 await self._executors.prepare(segmentation.prepare)
-            return await self._executors.engine(segmentation.do, operation)
+            started = time.monotonic()
+            outcome = await self._executors.engine(segmentation.do, operation)
+            self._session.engine_seconds = time.monotonic() - started
+            return outcome
 
     async def _recovering(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run the work, again where the engine is lost meanwhile; raises Delayed when that does not help."""
