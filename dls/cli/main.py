@@ -37,6 +37,7 @@ COMMANDS = {
     "logs": Entry("dls.cli.host", "Print the log of the server on HOST."),
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
     "pack": Entry("dls.cli.pack", "Put all that a host without internet needs into one file."),
+    "segment": Entry("dls.cli.segment", "Segment image files without a viewer."),
     "serve": Entry("dls.cli.serve", "Run the segmentation server on this computer."),
     "sessions": Entry("dls.cli.host", "List the sessions stored on HOST, or remove them."),
     "stop": Entry("dls.cli.host", "Stop the server on HOST."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from dls.cli.login_options import (
     target_argument,
 )
 from dls.cli.options import INSECURE_NOTE, build_model_spec, model_options
+
+if TYPE_CHECKING:
+    from dls.remote.host.send_files import FileSource
 
 
 @click.group()
@@ -72,26 +75,40 @@ def model_path(model: str | None, **options: Any) -> None:
 
 @models.command()
 @target_argument
-@click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True))
 @login_options
 @click.option("-m", "--models-path", help="Folder for models on the host.")
 def push(target: str, folder: Path | None, models_path: str | None, **options: Any) -> None:
-    """Copy the model in FOLDER, by default the official one, to HOST."""
-    from dls import weights
+    """Copy the model in FOLDER, by default the official one, to HOST.
+
+    FOLDER may be a file that `dls pack` made: its weights are copied then.
+    """
     from dls.cli.console import terminal, write_line
     from dls.remote.commands import host
     from dls.remote.host import push_model
     from dls.remote.progress import Phases
 
-    spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
-    source = weights.locate(spec)
-    if source is None:
-        raise weights.model_missing_error(spec)
+    source = _find_source(folder)
     with (
         terminal() as (_, reporter, prompter),
         host(target, build_login_options(options), prompter, reporter) as (connection, _report),
         Phases(reporter)("push", f"Sending {source.name}") as phase,
     ):
-        destination = push_model.push(connection, push_model.ModelFolder(source), models_path, phase)
+        destination = push_model.push(connection, source, models_path, phase)
         phase.result = f"The model is on {connection.target.label} in {destination}"
     write_line(destination)
+
+
+def _find_source(folder: Path | None) -> FileSource:
+    """Return the model in a folder or in a parcel, by default the one on this computer; raises a DlsError for none."""
+    from dls import weights
+    from dls.remote.host.push_model import ModelFolder
+    from dls.remote.parcel.archive import Parcel, find_model
+
+    if folder is not None and folder.is_file():
+        return find_model(Parcel.open(folder))
+    spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
+    found = weights.locate(spec)
+    if found is None:
+        raise weights.model_missing_error(spec)
+    return ModelFolder(found)

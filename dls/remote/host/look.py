@@ -21,7 +21,7 @@ def look(
 ) -> HostReport:
     """Run the phase "probe"; `with_scheduler` lets it stop early on a host from which the server goes into a job."""
     with phases("probe", f"Looking at {connection.target.label}") as phase:
-        gpus, mib = options.needs_gpus, requirements(options.engine).disk_mib
+        gpus, mib = options.needs_gpus, requirements(options.engine).disk_on(options.needs_gpus)
         report = probe(connection, login.remote_dir, depth, with_gpus=gpus, disk_mib=mib, with_scheduler=with_scheduler)
         phase.result = _describe(report)
     if report.gpus_hang:

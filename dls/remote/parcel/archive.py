@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,15 +47,24 @@ class Parcel:
         """
         digest = hashlib.sha256()
         place = 0
-        with self.path.open("rb") as stream:
-            stream.seek(self.offsets[file.name])
-            while place < file.size and (chunk := stream.read(min(CHUNK_BYTES, file.size - place))):
-                digest.update(chunk)
-                if place + len(chunk) > offset:
-                    yield chunk[max(0, offset - place) :]
-                place += len(chunk)
+        for chunk in self._read_all(file):
+            digest.update(chunk)
+            if place + len(chunk) > offset:
+                yield chunk[max(0, offset - place) :]
+            place += len(chunk)
         if digest.hexdigest() != file.sha256:
             raise damaged(f"{file.name} is not the file that was packed")
+
+    def _read_all(self, file: SentFile) -> Iterator[bytes]:
+        left = file.size
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self.offsets[file.name])
+                while left and (chunk := stream.read(min(CHUNK_BYTES, left))):
+                    yield chunk
+                    left -= len(chunk)
+        except OSError as error:
+            raise TargetError(f"The parcel {self.path} can't be read: {error.strerror or error}.", AGAIN) from None
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,13 @@ class PackedModel:
     def read(self, file: SentFile, offset: int) -> Iterator[bytes]:
         """Yield the file's bytes from the offset on."""
         return self.parcel.read(PackedFile(f"{MODEL}/{self.name}/{file.name}", file.size, file.sha256), offset)
+
+
+def find_model(parcel: Parcel) -> PackedModel:
+    """Return the weights in the parcel; raises TargetError for a parcel without."""
+    if not parcel.manifest.model:
+        raise TargetError(f"The parcel {parcel.path} holds no weights.", "Make it without --no-weights.")
+    return PackedModel(parcel)
 
 
 def _read_manifest(archive: tarfile.TarFile) -> Manifest:
@@ -153,11 +169,3 @@ class _Shown(io.RawIOBase):
         data = self._stream.read(size)
         self._show(len(data))
         return data
-
-
-def digest_of(pieces: Iterable[bytes]) -> str:
-    """Return the SHA-256 of the pieces put together."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()

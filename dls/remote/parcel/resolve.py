@@ -24,7 +24,7 @@ LOCKED_CUDA = (13, 0)
 """CUDA of the torch in the release's lock file, which the package index has."""
 BOUND_TO_TORCH = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*|pytorch-.*)==")
 """Packages whose version another build of torch decides."""
-CUDA_VERSION = re.compile(r"(\d{2})\.(\d{1,2})")
+CUDA_VERSION = re.compile(r"(\d{2})(?:\.(\d{1,2}))?")
 
 
 @dataclass(frozen=True)
@@ -105,21 +105,25 @@ def plan(target: Target, needed: Requirements) -> Wanted:
 
 
 def _choose_build(cuda: str) -> tuple[int, int] | None:
-    """Return the newest build of torch that a driver for this CUDA runs; None for the build without CUDA."""
+    """Return the newest build of torch that a driver for this CUDA runs; None for the build without CUDA.
+
+    A driver runs every minor version of the CUDA that it is made for, and all older ones. Of several builds for that
+    major version the newest one that it knows is taken.
+    """
     if cuda == NO_CUDA:
         return None
     if not cuda:
         return LOCKED_CUDA
     match = CUDA_VERSION.fullmatch(cuda)
-    wanted = (int(match[1]), int(match[2])) if match else (0, 0)
-    fitting = [build for build in TORCH_BUILDS if build[0] == wanted[0] and build <= wanted]
-    if not fitting:
+    wanted = (int(match[1]), int(match[2] or 99)) if match else (0, 0)
+    same = [build for build in TORCH_BUILDS if build[0] == wanted[0]] or [b for b in TORCH_BUILDS[-1:] if b < wanted]
+    if not same:
         builds = ", ".join(map(_dotted, TORCH_BUILDS))
         raise TargetError(
             f"There is no torch for CUDA {cuda!r}.",
             f"There are builds for {builds}; `nvidia-smi` names the newest one.",
         )
-    return fitting[-1]
+    return max((build for build in same if build <= wanted), default=same[0])
 
 
 def _dotted(version: tuple[int, int]) -> str:

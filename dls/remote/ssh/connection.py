@@ -18,7 +18,7 @@ import paramiko
 
 from dls.credentials import redact
 from dls.errors import ForwardError
-from dls.remote.ssh import host_keys, login_files
+from dls.remote.ssh import host_keys, login_files, sending
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.exceptions import (
@@ -26,7 +26,6 @@ from dls.remote.ssh.exceptions import (
     Prohibited,
     connection_error,
     session_error,
-    sftp_error,
     translate_errors,
 )
 from dls.remote.ssh.execution import Execution
@@ -176,27 +175,17 @@ class Connection:
         return answered.wait(ALIVE_SECONDS)
 
     def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
-        """Write pieces to a file on the host from an offset on, over SFTP; only its user can read the file.
+        """Write pieces to a file on the host from an offset on; only its user can read the file.
 
-        Raises HostError where the host has no SFTP or the file can't be written, LinkError when the link is lost.
+        It goes over SFTP, and through a command's input where the host has none. Raises HostError where the file can't
+        be written, LinkError when the link is lost or the host falls silent.
         """
-        with (
-            translate_errors(partial(sftp_error, self.target, path, self.is_active)),
-            contextlib.closing(paramiko.SFTPClient.from_transport(self.transport)) as sftp,  # type: ignore[type-var]
-            sftp.open(path, "r+b" if offset else "wb") as file,  # type: ignore[union-attr]
-        ):
-            file.chmod(0o600)
-            file.set_pipelined(True)
-            file.seek(offset)
-            for piece in pieces:
-                file.write(piece)
+        sending.append(self, path, offset, pieces, lambda: _open_shell(self.transport))
 
     def open_shell(self) -> Stream:
         """Run `sh` on the host and return its standard input and output as a stream."""
         with self._translate_errors():
-            channel = _open_session(self.transport)
-            channel.exec_command("exec sh")
-            return channel
+            return _open_shell(self.transport)
 
     def open_unix(self, path: str, timeout: float = 15.0) -> Channel:
         """Open a channel to a Unix socket on the host, or raise ForwardError.
@@ -261,6 +250,12 @@ def _log_in(
         except BaseException:
             transport.close()
             raise
+
+
+def _open_shell(transport: paramiko.Transport) -> paramiko.Channel:
+    channel = _open_session(transport)
+    channel.exec_command("exec sh")
+    return channel
 
 
 def _open_session(transport: paramiko.Transport) -> paramiko.Channel:

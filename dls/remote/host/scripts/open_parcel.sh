@@ -8,9 +8,10 @@
 set -u
 umask 077
 check_directories "$ROOT" "$ROOT/parcels" "$FOLDER"
-make_directories "$ROOT/uv" "$ROOT/uv/bin" "$ROOT/python"
+make_directories "$ROOT/uv" "$ROOT/uv/bin"
 check_files "$ROOT/uv/bin/uv"
-MADE=$ROOT/python/.making-$(uname -n)-$$
+# Beside the parcel: on the same disk, and removed with old parcels should this script be killed.
+MADE=$ROOT/parcels/.opening-$(uname -n)-$$
 trap 'rm -rf "$MADE"' EXIT
 mkdir "$MADE" && cd "$FOLDER" || exit 73
 if ! is_complete .; then
@@ -26,6 +27,7 @@ if "$MADE/uv" --version >/dev/null 2>&1; then
 fi
 [ -n "$PYTHON_FILE" ] || exit 0
 place=$ROOT/python/$PYTHON_NAME
+make_directories "$ROOT/python"
 check_directories "$place"
 python=$place/bin/python$PYTHON_VERSION
 if ! "$python" -c '' 2>/dev/null; then

@@ -1,8 +1,8 @@
-"""Say whether this host reaches what an installation would use: the package index of its uv or pip, and the model hub.
+"""Tell whether this host reaches what an installation would use: the package index of its uv or pip, and the model hub.
 
 It runs in the host's own Python, from 3.6 on (so annotations are texts), with the standard library and the host's pip
 alone. It asks uv and pip for the index and the proxies: nothing here names an index. Arguments: WITH_PACKAGES (1 or
-empty), UV (path, or empty), DEFAULT_INDEX (the built-in index of uv where neither uv nor pip is here to say it, or
+empty), UV (path, or empty), DEFAULT_INDEX (the built-in index of uv where neither uv nor pip here names it, or
 empty), HUB (URL of the model hub, or empty). Each line of the output is a name, a tab, one of `open`, `closed` and
 `unknown`, a tab, and the names of the hosts that were asked for.
 """
@@ -47,7 +47,7 @@ class Source:
     def __init__(self, places: "list[str]", proxy: str = "") -> None:
         self.urls = [place for place in places if is_page(place)]
         self.has_files = len(self.urls) < len(places)
-        """Whether it looks in files too, of which nobody can say what they lack."""
+        """Whether it looks in files too, of which nobody knows what they lack."""
         self.proxy = proxy
 
 
@@ -66,7 +66,7 @@ def find_pip() -> None:
 
 
 def read_pip() -> "Source | None":
-    """Return where pip looks, as its files and its environment have it; None without a pip that can say it."""
+    """Return where pip looks, as its files and its environment have it; None without a pip that can tell."""
     try:
         find_pip()
         commands: Any = importlib.import_module("pip._internal.commands")
@@ -76,7 +76,7 @@ def read_pip() -> "Source | None":
         options = command.parse_args(["pip"])[0]
         indexes = [] if options.no_index else [options.index_url, *(options.extra_index_urls or [])]
         return Source([*indexes, *(options.find_links or [])], options.proxy or "")
-    except (Exception, SystemExit):  # whatever this pip is, it is none to ask
+    except (Exception, SystemExit):  # whatever this pip is, it tells nothing
         return None
 
 
