@@ -16,6 +16,7 @@ from dls.demo import sshd
 from dls.remote.host import lock_files
 from dls.remote.progress import Transfer
 from dls.remote.ssh.transport import HostTransport
+from tests.cli.test_host import run_on_terminal
 from tests.support import package_index
 from tests.support.command_line import run_dls
 from tests.support.connecting import RecordingReporter, click_once
@@ -94,14 +95,13 @@ def test_without_a_decision_both_ways_out_are_named(closed: sshd.Server, short_f
 
 
 def test_what_doctor_says(closed: sshd.Server, short_folder: Path) -> None:
-    """`dls doctor` finds the same, with the same exit code and advice; of the hub too where weights are wanted."""
+    """`dls doctor` finds the same, of the packages and of the weights, with the same exit code and advice."""
     arguments = ["--json", "-F", str(closed.config), "--remote-dir", f"{short_folder}/host", "dls-demo"]
-    for options, expected in (([], 1), (["--engine", "nninteractive", "-m", f"{short_folder}/models"], 2)):
-        done = run_dls("doctor", *options, *arguments)
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        found = [row for row in rows if row["subject"] == "internet there"]
-        assert done.returncode == 19 and [row["verdict"] for row in found] == ["failed"] * expected
-        assert all("--lend-network" in row["advice"] and "dls pack" in row["advice"] for row in found)
+    done = run_dls("doctor", "--engine", "nninteractive", "-m", f"{short_folder}/models", *arguments)
+    found = [row for row in map(json.loads, done.stdout.splitlines()) if row["subject"] == "internet there"]
+    assert done.returncode == 19 and [row["verdict"] for row in found] == ["failed", "failed"]
+    assert "model hub" in found[1]["text"]
+    assert all("--lend-network" in row["advice"] and "dls pack" in row["advice"] for row in found)
 
 
 def test_a_user_who_says_no(closed: sshd.Server, short_folder: Path, index: Index) -> None:
@@ -112,6 +112,13 @@ def test_a_user_who_says_no(closed: sshd.Server, short_folder: Path, index: Inde
     [asked] = prompter.prompts
     assert f"localhost:{index.port}" in asked and "until the installation is done, one name" in asked
     assert not (short_folder / "host" / "env").exists()
+
+
+def test_the_question_at_a_terminal(closed: sshd.Server, short_folder: Path, index: Index) -> None:
+    """Another word than yes or no is told to be none; after a no, the command ends as it does without a terminal."""
+    command = ["connect", "-F", str(closed.config), "--remote-dir", f"{short_folder}/host", "dls-demo"]
+    code, shown = run_on_terminal(command, {f"{QUESTION} (yes/no)": "perhaps", "Please type 'yes' or 'no'": "no"})
+    assert code == 19 and f"localhost:{index.port}" in shown and "--from region.parcel" in shown
 
 
 @pytest.mark.slow

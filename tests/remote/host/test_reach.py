@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from dls.remote.host import install, reach
 from dls.remote.host.network import NetworkOptions
@@ -234,6 +235,17 @@ def test_a_host_without_python(tool: str, tmp_path: Path) -> None:
         assert packages(f"http://127.0.0.1:{port}/s") is closed
     with listening() as port:
         assert packages(f"http://127.0.0.1:{port}/s") is (OPEN if tool else UNKNOWN)
+
+
+def test_the_index_that_uv_has_built_in() -> None:
+    """Without a pip, the help of uv names it; without uv too, this computer's pip or uv does."""
+    dead = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    name = reach.default_index().split("/")[2]
+    uv = find_uv_bin()
+    for report in (replace(BARE, uv=uv), replace(REPORT, uv=uv, pythons=(Python("python3", (3, 11, 0), True, True),))):
+        found = run(PACKAGES, {**dead, "PYTHONPATH": "/nowhere"}, report)
+        assert (found.packages, found.index) == (CLOSED, name)
+    assert run(PACKAGES, dead, BARE).index == "built-in.invalid"
 
 
 def test_answers_of_an_odd_host() -> None:
