@@ -57,6 +57,10 @@ class Transfers(RecordingReporter):
     def __init__(self) -> None:
         super().__init__()
         self.transfers: list[Transfer] = []
+        self.updates: list[str] = []
+
+    def update(self, text: str) -> None:
+        self.updates.append(text)
 
     def transfer(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
@@ -164,3 +168,15 @@ def test_what_has_come_is_not_fetched_again(closed: sshd.Server, short_folder: P
         second = {line for line in index.requests if line.endswith(".whl")}
         assert any("click" in line for line in first) and not any("click" in line for line in second)
         session.close(stop_server=True)
+
+
+@pytest.mark.slow
+def test_a_mirror_that_only_pip_knows(short_folder: Path, index: Index) -> None:
+    """A host whose pip has a mirror is no closed host: pip installs from there, and uv is not tried in vain before."""
+    mirror = f"PIP_INDEX_URL={index.url} PIP_CERT={index.ca} UV_DEFAULT_INDEX=https://127.0.0.1:9/simple"
+    with sshd.running(short_folder, options=f"SetEnv PIP_CONFIG_FILE=/dev/null {mirror}") as host:
+        session, reporter = connect(host, short_folder, lend=False)
+        with session:
+            click_once(session.port)
+            assert "lend" not in reporter.phases and "fetching uv" not in reporter.updates
+            session.close(stop_server=True)

@@ -117,8 +117,8 @@ def test_one_installer_that_reaches_its_index_is_enough() -> None:
     """uv's index may be closed where pip has a mirror, in the environment or in its file; and the other way round."""
     with listening() as port:
         mirror, closed = f"http://127.0.0.1:{port}/simple", "https://127.0.0.1:9/simple"
-        assert ask(UV_DEFAULT_INDEX=closed, PIP_INDEX_URL=mirror).packages is OPEN
-        assert ask(UV_DEFAULT_INDEX=mirror, PIP_INDEX_URL=closed).packages is OPEN
+        assert ask(UV_DEFAULT_INDEX=closed, PIP_INDEX_URL=mirror) == Reach(OPEN, index="127.0.0.1", only_pip=True)
+        assert ask(UV_DEFAULT_INDEX=mirror, PIP_INDEX_URL=closed) == Reach(OPEN, index="127.0.0.1")
         assert ask(UV_DEFAULT_INDEX=closed, PIP_INDEX_URL=closed, PIP_EXTRA_INDEX_URL=mirror).packages is OPEN
         assert ask(UV_DEFAULT_INDEX=closed, UV_INDEX=f"mine={mirror}", PIP_INDEX_URL=closed).packages is OPEN
 
