@@ -206,8 +206,18 @@ def tiny_parcel(folder: Path, uv: bytes) -> Parcel:
     return make_parcel(folder / "tiny.parcel", {"uv/uv.gz": gzip.compress(uv, 1), name: data}, python=PYTHON)
 
 
-def install_tiny(server: sshd.Server, parcel: Parcel, root: str, *, pythons: bool = True) -> str:
-    """Install a parcel with one small package; returns where the environment's Python has it.
+class Lines(Silent):
+    """Records what the installer said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def update(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def install_tiny(server: sshd.Server, parcel: Parcel, root: str, *, pythons: bool = True) -> tuple[str, bool]:
+    """Install a parcel with one small package; returns where the environment's Python has it, and whether pip did it.
 
     Without `pythons`, the host's own ones count as missing.
     """
@@ -217,17 +227,19 @@ def install_tiny(server: sshd.Server, parcel: Parcel, root: str, *, pythons: boo
     plan = replace(install.plan(report, TINY, ""), send_code=False)
     arrived = send.send(connection, parcel, report, TINY, Phase(Silent()))
     plan = send.adapt(plan, parcel, report, arrived)
-    install.install(connection, plan, Code(()), Phase(Silent()), own_caches=True)
-    said = connection.run(f"{plan.interpreter} -c 'import tiny; print(tiny.__file__)'").stdout
+    said = Lines()
+    install.install(connection, plan, Code(()), Phase(said), own_caches=True)
+    place = connection.run(f"{plan.interpreter} -c 'import tiny; print(tiny.__file__)'").stdout
     connection.close()
-    return said
+    return place, "making the environment with venv and pip" in said.lines
 
 
 @pytest.mark.slow
 def test_pip_where_uv_does_not_run(closed_host: sshd.Server, tmp_path: Path, short_folder: Path) -> None:
     """A host on which the parcel's uv does not run installs with its own pip, from the parcel's files alone."""
     parcel = tiny_parcel(tmp_path, b"not for this machine")
-    assert install_tiny(closed_host, parcel, f"{short_folder}/host").startswith(f"{short_folder}/host/env/")
+    place, by_pip = install_tiny(closed_host, parcel, f"{short_folder}/host")
+    assert place.startswith(f"{short_folder}/host/env/") and by_pip
 
 
 def real_uv() -> bytes:
@@ -246,7 +258,8 @@ def test_a_python_from_the_parcel(closed_host: sshd.Server, tmp_path: Path, shor
     }
     parcel = make_parcel(tmp_path / "x.parcel", files, python=PYTHON)
     root = f"{short_folder}/host"
-    assert install_tiny(closed_host, parcel, root, pythons=False).startswith(f"{root}/env/")
+    place, by_pip = install_tiny(closed_host, parcel, root, pythons=False)
+    assert place.startswith(f"{root}/env/") and not by_pip
     assert Path(root, "python", f"cpython-{PYTHON}.9-linux-x86_64-gnu", "bin", f"python{PYTHON}").exists()
 
 
