@@ -64,7 +64,8 @@ def test_remote_and_server_meet_in_the_contract_only() -> None:
     for package in ("dls.remote", "dls.server"):
         for name in modules(package):
             ours = inside(all_imports(name), "dls")
-            assert ours - inside(ours, package) <= SHARED, name
+            segmenting = inside(ours, "dls.segment") if name == "dls.remote.session" else set()
+            assert ours - inside(ours, package) - segmenting <= SHARED, name
 
 
 def test_the_shared_modules_import_the_standard_library_only() -> None:
@@ -90,6 +91,24 @@ def test_each_side_needs_its_own_packages_only() -> None:
         assert not roots(all_imports(name)) & SERVER_PACKAGES, name
     for name in modules("dls.server"):
         assert not roots(all_imports(name)) & CLIENT_PACKAGES, name
+
+
+def test_segmenting_is_a_client() -> None:
+    """`segment/` knows no server, command and demo, of `remote/` only the progress, and one module has SimpleITK."""
+    for name in modules("dls.segment"):
+        ours = inside(all_imports(name), "dls") - inside(all_imports(name), "dls.segment")
+        assert ours <= SHARED | {"dls.remote.progress"}, name
+        assert not roots(all_imports(name)) & (SERVER_PACKAGES - {"numpy"} | CLIENT_PACKAGES), name
+    assert [name for name in modules("dls") if "SimpleITK" in roots(all_imports(name))] == ["dls.segment.images"]
+
+
+def test_a_session_loads_numpy_when_it_segments() -> None:
+    """A connect without numpy works: `Session.segment` imports what it needs when it is called."""
+    code = (
+        "import sys, dls; dls.Session, dls.connect, dls.Point, dls.Scribble, dls.Lasso, dls.Box\n"
+        "assert 'dls.segment.prompts' in sys.modules and not {'numpy', 'dls.segment.segmenter'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_one_module_imports_rich() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,18 @@ def optional_target_argument(command: Command) -> Command:
     return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(command)
 
 
+def _ssh_option(*short: str) -> Callable[[Command], Command]:
+    return click.option(
+        *short,
+        "--ssh-option",
+        "ssh_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Setting of ssh_config(5); wins over the configuration file.",
+    )
+
+
+_SHORT = _ssh_option("-o")
 LOGIN_OPTIONS = [
     click.option(
         "-F",
@@ -71,14 +84,7 @@ LOGIN_OPTIONS = [
     click.option("-p", "--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
     click.option("-l", "--user", metavar="USER", help="User to log in as."),
     click.option("-J", "--jump", metavar="HOST,...", help="Jump hosts to go through, the nearest one first."),
-    click.option(
-        "-o",
-        "--ssh-option",
-        "ssh_options",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Setting of ssh_config(5); wins over the configuration file.",
-    ),
+    _SHORT,
     click.option("-4", "address_family", flag_value="inet", help="Use IPv4 only."),
     click.option("-6", "address_family", flag_value="inet6", help="Use IPv6 only."),
     click.option("-v", "--verbose", count=True, help="Tell what SSH does; -vv tells more."),
@@ -128,6 +134,12 @@ LOGIN_OPTIONS = [
 def login_options(command: Command) -> Command:
     """Add the options of every command that logs in to a host."""
     return add_options(command, LOGIN_OPTIONS)
+
+
+def login_options_without_o(command: Command) -> Command:
+    """Add the same options to a command whose -o is another one: --ssh-option has no short form there."""
+    long = _ssh_option()
+    return add_options(command, [long if option is _SHORT else option for option in LOGIN_OPTIONS])
 
 
 def cluster_options(command: Command) -> Command:

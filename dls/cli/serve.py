@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from dls.cli.options import (
     read_first_line,
     session_options,
 )
-from dls.cli.signals import interrupt_on_termination
+from dls.cli.signals import end_with_standard_input, interrupt_on_termination
 from dls.contract import DEFAULT_PORT, NOT_INSTALLED
 from dls.errors import HostError
 
@@ -60,7 +62,8 @@ if TYPE_CHECKING:
 @session_options
 @click.option("--use-colors", is_flag=True, help="Color the output even without a terminal.")
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
-def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **options: Any) -> None:
+@click.option("--temporary", type=click.Path(path_type=Path), hidden=True)
+def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporary: Path | None, **options: Any) -> None:
     """Run the segmentation server on this computer."""
     from dls.server import spawn
     from dls.server.options import from_launch_file
@@ -91,7 +94,22 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
     # uvicorn shuts down on SIGTERM and then raises the signal again. Its default action would end this process before
     # the socket and the state file are removed, so both signals become KeyboardInterrupt.
     with interrupt_on_termination(), contextlib.suppress(KeyboardInterrupt):
-        server.serve(chosen, announce, spawned)
+        if temporary is None:
+            server.serve(chosen, announce, spawned)
+        else:
+            _serve_for_a_while(temporary, lambda: server.serve(chosen, announce, spawned))
+
+
+def _serve_for_a_while(folder: Path, serve_all: Callable[[], None]) -> None:
+    """Serve until standard input is closed, and remove the folder: so ends the server of one `dls segment`.
+
+    Also where that program is killed, nothing of its images stays.
+    """
+    try:
+        end_with_standard_input()
+        serve_all()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def build_serve_options(options: dict[str, Any]) -> ServeOptions:

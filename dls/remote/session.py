@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from dls.contract import DEFAULT_PORT, ServerState
-from dls.credentials import server_field
+from dls.credentials import USER, server_field
 from dls.errors import LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
@@ -32,6 +34,10 @@ from dls.remote.tunnel.listener import Listener
 from dls.remote.tunnel.local_secret import choose_secret
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from dls.segment.prompts import Mask, Prompt, Volume
+    from dls.segment.segmenter import Segmenter
 
 CLOSE_SECONDS = 2.0
 """Seconds that closing waits for the supervisor; a login under way is left to it, and it closes what it opens."""
@@ -72,6 +78,7 @@ class Session:
         self._prompter = prompter
         self._route = route
         self._reporter = supervisor.reporter
+        self._segmenter: Segmenter | None = None
 
     def __repr__(self) -> str:
         return f"<dls.Session {self.target} at localhost:{self.port}: {self._link.state.value}>"
@@ -111,6 +118,30 @@ class Session:
         """The server's address for programs, with the secret of the local port, where it has one."""
         return f"http://{self.server_field}:{self.port}"
 
+    def segment(
+        self,
+        volume: Volume,
+        prompts: Sequence[Prompt],
+        *,
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> Mask:
+        """Segment a volume by prompts, applied in their order, and return the mask: uint8 with the values 0 and 1.
+
+        Volume and mask are arrays of the shape (z, y, x), `spacing` is in mm in that order, and prompts are
+        `dls.Point`, `dls.Scribble`, `dls.Lasso` and `dls.Box` with voxel indices (z, y, x). Each call begins with an
+        empty mask; the volume is sent only when it is another one than in the call before. Needs numpy, a box blosc2
+        too. Raises SegmentError for what does not fit or is refused, and LinkError where the server can't be reached.
+
+        >>> mask = session.segment(volume, [dls.Point(20, 64, 80), dls.Point(20, 90, 80, False)])  # doctest: +SKIP
+        """
+        if self._segmenter is None:
+            from dls.segment.http import Address
+            from dls.segment.segmenter import Segmenter
+
+            credentials = f"{USER}:{self.local_secret}" if self.local_secret else ""
+            self._segmenter = Segmenter(Address(self.port, credentials=credentials))
+        return self._segmenter.segment(volume, prompts, spacing)
+
     def wait(self) -> None:
         """Wait until the session can't be kept open any longer, and raise the DlsError that says why.
 
@@ -130,6 +161,8 @@ class Session:
 
         A reconnection under way is abandoned: what it still opens, it closes itself.
         """
+        if self._segmenter is not None and self.is_up:
+            self._segmenter.close()
         self._prompter.close(LinkClosed(CLOSED))
         # In this order: nothing more is submitted, and the login that a job is cancelled through is still there.
         self._supervisor.halt()

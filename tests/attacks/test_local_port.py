@@ -24,10 +24,11 @@ from dls.cli import console
 from dls.contract import MAX_HEAD_BYTES
 from dls.credentials import server_field
 from dls.demo import sshd
-from dls.demo.client import ItkSnapClient
 from dls.remote.ssh.target import Target
 from dls.remote.tunnel import downstream, proxy
 from dls.remote.tunnel.body_memory import BodyMemory
+from dls.segment.http import Address
+from dls.segment.itksnap import ItkSnapClient
 from tests.support.connecting import command, connected, cut
 from tests.support.http_server import LiveServer
 from tests.support.itksnap import ItkSnap
@@ -257,7 +258,7 @@ def test_a_session_with_a_local_secret(host: sshd.Server, clean: str) -> None:
         assert session.url == f"http://{session.server_field}:{session.port}"
         assert credentials not in repr(session)
         assert ItkSnap(session.port).get("/status").status == 401
-        snap = ItkSnapClient(session.port, credentials)
+        snap = ItkSnapClient(Address(session.port, credentials=credentials))
         snap.start("region")
         snap.upload(np.zeros((3, 4, 5), np.float32), (1.0, 1.0, 1.0))
         assert snap.point(1, 1, 1)[1, 1, 1] == 1

@@ -13,7 +13,7 @@ def run_dls(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess
         [sys.executable, "-m", "dls", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
         check=False,
         env=env,

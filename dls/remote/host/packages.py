@@ -71,7 +71,7 @@ def requirements(engine: str) -> Requirements:
     return ENGINES[engine]
 
 
-CLIENT_FOLDERS = ("demo", "remote")
+CLIENT_FOLDERS = ("demo", "remote", "segment")
 """Folders of our package that no server imports, as `tests/test_imports.py` proves."""
 
 
