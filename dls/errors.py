@@ -12,6 +12,7 @@ An error has one sentence, one hint, and an exit code (on the client) or an HTTP
     ├── LaunchError          16  the server did not start, or is not running
     ├── ForwardError         17  the local port or the forward could not be opened
     ├── LinkError            18  the connection was lost
+    ├── ClosedHostError      19  the host reaches no internet, and nothing was lent or sent to it
     ├── ListenError          20  the server can't listen on the address it was given
     ├── EngineError          21  the engine can't be loaded
     ├── SegmentError         22  an image, prompts or a mask can't be used, or the server refused them

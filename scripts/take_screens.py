@@ -6,15 +6,11 @@ drawn by hand: tmux holds the screen, and its cells become an SVG file.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,14 +18,11 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from dls.demo import sshd
-from tests.support.accounts import account
+from tests.support.laptop import Laptop, laptop
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 SECONDS = 60
-ADDRESS = "127.0.0.22"
-"""Where the host listens on SSH's own port, which no other server has on this loopback address."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +31,16 @@ class Screen:
 
     width: int
     height: int
-    home: Path
+    laptop: Laptop
     term: str = "xterm-256color"
     server: str = field(default_factory=lambda: f"dls-screens-{time.monotonic_ns()}")
     """Name of the tmux server, one for each screen."""
 
     def __enter__(self) -> Screen:
-        environment = {
-            "HOME": str(self.home), "PS1": "$ ", "PATH": f"{self.home}/bin:{os.environ['PATH']}", "LANG": "C.UTF-8", "TERM": self.term,
-            "PYTHONPATH": str(ROOT),
-        }  # fmt: skip
+        environment = {**self.laptop.environment, "PS1": "$ ", "TERM": self.term}
         words = ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "bash", "--norc", "--noprofile"]
-        self._tmux("new-session", "-d", "-x", str(self.width), "-y", str(self.height), "-c", str(self.home), shlex.join(words))
+        home = str(self.laptop.home)
+        self._tmux("new-session", "-d", "-x", str(self.width), "-y", str(self.height), "-c", home, shlex.join(words))
         self.wait_for("$")
         return self
 
@@ -90,66 +81,36 @@ class Screen:
         return done.stdout
 
 
-@contextlib.contextmanager
-def laptop() -> Iterator[Path]:
-    """Yield the home of somebody who can log in as `ann@gpuhost`, and who has `dls`."""
-    folder = Path(tempfile.mkdtemp(prefix="dls-screens-"))
-    folder.chmod(0o755)
-    home = folder / "home"
-    (home / "bin").mkdir(parents=True)
-    try:
-        with account("ann", shell="/bin/bash"), sshd.running(folder, options=f"ListenAddress {ADDRESS}:22"):
-            (folder / "authorized_keys").chmod(0o644)
-            known = folder / "known_hosts"
-            known.write_text(f"gpuhost {known.read_text().partition(' ')[2]}")
-            (home / "ssh_config").write_text(
-                f"Host gpuhost\n  HostName {ADDRESS}\n  HostKeyAlias gpuhost\n  IdentityFile {folder}/id_ed25519\n"
-                f"  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n"
-            )
-            write_program(home / "bin" / "dls", f"{shlex.quote(sys.executable)} -m dls")
-            # ssh reads the configuration of the user that the system knows, wherever HOME is.
-            write_program(home / "bin" / "ssh", f"{shutil.which('ssh')} -F {home}/ssh_config")
-            yield home
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_program(path: Path, command: str) -> None:
-    """Write a script that runs a command with the script's own arguments."""
-    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-    path.chmod(0o755)
-
-
 def main() -> None:
     """Take all pictures."""
     PICTURES.mkdir(exist_ok=True)
-    with laptop() as home:
-        with Screen(100, 44, home) as screen:
+    with laptop() as ann:
+        with Screen(100, 44, ann) as screen:
             screen.type("dls connect ann@gpuhost")
             screen.wait_for("Stop")
             screen.save("connect", "dls connect")
             screen.press("C-c")
             screen.wait_for("Closing the connection")
-        with Screen(60, 60, home) as screen:
+        with Screen(60, 60, ann) as screen:
             screen.type("dls connect ann@gpuhost")
             screen.wait_for("Stop")
             screen.save("connect-narrow", "60 columns")
             screen.press("C-c")
             screen.wait_for("Closing the connection")
-        with Screen(80, 44, home, term="dumb") as screen:
+        with Screen(80, 44, ann, term="dumb") as screen:
             screen.type("dls connect ann@gpuhost")
             screen.wait_for("Stop")
             screen.save("connect-dumb", "TERM=dumb")
             screen.press("C-c")
             screen.wait_for("Closing the connection")
-        log(home)
-        with Screen(100, 44, home) as screen:
+        log(ann)
+        with Screen(100, 44, ann) as screen:
             screen.type("dls doctor ann@gpuhost")
             screen.wait_for("$ ")
             screen.save("doctor", "dls doctor")
 
 
-def log(home: Path) -> None:
+def log(ann: Laptop) -> None:
     """Write what a log file gets of a `dls connect` without a terminal."""
 
 

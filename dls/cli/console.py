@@ -22,7 +22,7 @@ from rich.text import Text
 
 from dls.cli.events import JsonReporter, write_event
 from dls.cli.prompter import TerminalPrompter, UnattendedPrompter
-from dls.cli.text import printable
+from dls.cli.text import hint_text, printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
 from dls.remote.progress import Transfer, UploadProgress
@@ -67,7 +67,7 @@ def show_error(error: DlsError) -> None:
         console.print(Text(printable(error.detail.rstrip(), lines=True), style="dim"))
     console.print(Text.assemble((ERROR_PREFIX, "bold red"), printable(error.message)))
     if error.hint:
-        console.print(Text.assemble((HINT_PREFIX, "bold"), printable(error.hint)))
+        console.print(Text.assemble((HINT_PREFIX, "bold"), hint_text(error.hint)))
 
 
 UPLOAD_SECONDS = 1.0

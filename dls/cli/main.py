@@ -105,11 +105,12 @@ def _print_error(error: DlsError) -> None:
     try:
         from dls.cli.console import show_error
     except ImportError:  # A host has only the packages of the server: no rich.
-        from dls.cli.text import printable
+        from dls.cli.text import hint_text, printable
         from dls.contract import ERROR_PREFIX, HINT_PREFIX
 
-        for line in (error.detail, ERROR_PREFIX + error.message, error.hint and HINT_PREFIX + error.hint):
+        hint = error.hint and HINT_PREFIX + hint_text(error.hint)
+        for line in (printable(error.detail, lines=True), printable(ERROR_PREFIX + error.message), hint):
             if line:
-                click.echo(printable(line, lines=line is error.detail), err=True)
+                click.echo(line, err=True)
     else:
         show_error(error)

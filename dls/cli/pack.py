@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dls.cli.options import build_model_spec, expand_path, model_options
+from dls.cli.options import expand_path
 from dls.contract import DEFAULT_ENGINE
 from dls.errors import TargetError
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @click.option("--cpu", is_flag=True, help="Pack the build of torch for hosts without a GPU.")
 @click.option("--model", metavar="ID", help="Weights to pack: an ID or a folder; by default the official model's.")
 @click.option("--no-weights", is_flag=True, help="Pack no weights.")
-@model_options
+@click.option("-m", "--models-path", metavar="FOLDER", help="Folder for models here; by default ~/.nninteractive.")
+@click.option("--ca-bundle", metavar="FILE", help="CA certificates to trust, in place of this computer's own.")
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="File to write.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None:
@@ -61,6 +62,9 @@ def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None
 
 def _choose_model(options: dict[str, Any]) -> ModelSpec | None:
     """Return the weights to pack; None for none, and for an engine that has none."""
+    from dls.weights import ModelSpec
+
     if options["no_weights"] or options["engine"] != "nninteractive":
         return None
-    return build_model_spec(options)
+    ca_bundle = expand_path(options["ca_bundle"])
+    return ModelSpec(options["model"], expand_path(options["models_path"]), ca_bundle=ca_bundle)

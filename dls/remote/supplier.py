@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dls.errors import ClosedHostError
 from dls.remote.host.closed import closed_error, consent_question
 from dls.remote.host.install import InstallPlan
 from dls.remote.host.network import NetworkOptions
@@ -19,10 +20,10 @@ from dls.remote.host.reach import Reach, Verdict, ask, may_need_weights
 from dls.remote.host.supply import Supply, Way, choose
 from dls.remote.login import LoginOptions
 from dls.remote.parcel.archive import Parcel
-from dls.remote.parcel.supply import supply_from
+from dls.remote.parcel.supply import ParcelSupply
 from dls.remote.progress import Phase, Phases
 from dls.remote.ssh.connection import Connection
-from dls.remote.ssh.prompts import NoPrompter, Prompter
+from dls.remote.ssh.prompts import CannotAsk, NoPrompter, Prompter
 
 if TYPE_CHECKING:
     from dls.remote.loan.loan import Loan
@@ -56,64 +57,69 @@ class SessionSupplier:
     ) -> Iterator[Supply | None]:
         """Ask the host what it reaches, and open what it needs, as `Supplier` says."""
         if self._parcel is not None:
-            with supply_from(self._parcel, connection, report, options) as supply:
-                yield supply
+            yield ParcelSupply(self._parcel, connection, report, options)
             return
-        if not (plan.make_environment or may_need_weights(options)):
+        reach, terms = Reach(), None
+        if plan.make_environment or may_need_weights(options):
+            where = connection.target.label
+            reach = self._ask_host(connection, report, plan, options, phases)
+            refusal = closed_error(where, self._login, self._target, report, plan, options, reach)
+            terms = self._decide(where, plan, reach, refusal, may_ask and self._may_ask)
+        if terms is None:
             yield None
             return
-        reach = self._ask_host(connection, report, plan, options, phases)
-        refusal = closed_error(self._login, self._target, report, plan, options, reach)
-        way, terms = choose(reach, self._network), None
-        if way is Way.REFUSE or (way is Way.ASK and not (may_ask and self._may_ask)):
-            raise refusal
-        if way in (Way.ASK, Way.LOAN):
-            terms = self._prepare(plan, reach)
-        if way is Way.ASK and terms is not None and not self._has_consent(reach, terms):
-            raise refusal
-        with contextlib.ExitStack() as opened:
-            if terms is not None:
-                yield opened.enter_context(self._lend(connection, options, reach, terms, phases))
-            else:
-                yield None
+        with self._lend(connection, terms, phases) as loan:
+            yield LoanSupply(loan, connection, options, brings_weights(reach))
 
     def _ask_host(
         self, connection: Connection, report: HostReport, plan: InstallPlan, options: ServerOptions, phases: Phases
     ) -> Reach:
-        with phases("internet", f"Looking whether {self._target} reaches the internet") as phase:
+        where = connection.target.label
+        with phases("internet", f"Looking whether {where} reaches the internet") as phase:
             reach = ask(connection, report, plan, options)
-            phase.result = reach.describe(self._target)
+            phase.result = reach.describe(where)
         return reach
 
-    def _prepare(self, plan: InstallPlan, reach: Reach) -> Terms:
-        """Find out here what would be lent; raises ClosedHostError where this computer has no internet either."""
-        from dls.remote.loan.terms import Needs, prepare
-
-        makes = plan.make_environment
-        return prepare(
-            Needs(
-                torch=makes and bool(plan.torch_backend), weights=brings_weights(reach), python=makes and not plan.base
-            )
-        )
-
-    def _has_consent(self, reach: Reach, terms: Terms) -> bool:
-        names = [str(name) for name in terms.names.all]
-        answer = self._prompter.answer(consent_question(self._target, reach, names))
-        # The answer holds for the whole session: nobody is asked when the link was lost.
-        self._network = replace(self._network, lend=answer.strip().lower() in ("y", "yes"))
-        return bool(self._network.lend)
+    def _decide(
+        self, where: str, plan: InstallPlan, reach: Reach, refusal: ClosedHostError, may_ask: bool
+    ) -> Terms | None:
+        """Return what is lent; None for nothing. Raises the refusal where something has to be, and may not."""
+        way = choose(reach, self._network)
+        if way is Way.OWN:
+            return None
+        if way is Way.REFUSE or (way is Way.ASK and not may_ask):
+            raise refusal
+        terms = _prepare(plan, reach)
+        if way is Way.ASK:
+            try:
+                answer = self._prompter.answer(consent_question(where, reach, [str(name) for name in terms.names.all]))
+            except CannotAsk:
+                raise refusal from None
+            # The answer holds for the whole session: nobody is asked when a lost link is restored.
+            self._network = replace(self._network, lend=answer.strip().lower() in ("y", "yes"))
+            if not self._network.lend:
+                raise refusal
+        return terms
 
     @contextlib.contextmanager
-    def _lend(
-        self, connection: Connection, options: ServerOptions, reach: Reach, terms: Terms, phases: Phases
-    ) -> Iterator[Supply]:
+    def _lend(self, connection: Connection, terms: Terms, phases: Phases) -> Iterator[Loan]:
         from dls.remote.loan.loan import lend
 
+        where = connection.target.label
         with contextlib.ExitStack() as opened:
-            with phases("lend", f"Lending this computer's network to {self._target}") as phase:
+            with phases("lend", f"Lending this computer's network to {where}") as phase:
                 loan = opened.enter_context(lend(connection, terms, phase=phase, remote_dir=self._login.remote_dir))
-                phase.result = f"{self._target} reaches, until the installation is done: {terms.describe()}"
-            yield LoanSupply(loan, connection, options, brings_weights(reach))
+                phase.result = f"{where} reaches, until the installation is done: {terms.describe()}"
+            yield loan
+
+
+def _prepare(plan: InstallPlan, reach: Reach) -> Terms:
+    """Find out here what would be lent; raises ClosedHostError where this computer has no internet either."""
+    from dls.remote.loan.terms import Needs, prepare
+
+    makes = plan.make_environment
+    torch, python = makes and bool(plan.torch_backend), makes and plan.base is None
+    return prepare(Needs(torch=torch, weights=brings_weights(reach), python=python))
 
 
 def can_answer(prompter: Prompter | None) -> bool:

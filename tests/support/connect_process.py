@@ -22,7 +22,12 @@ class ConnectProcess:
     """A process that runs `dls connect --json`, and the events that it has written."""
 
     def __init__(
-        self, log_folder: Path, *options: object, port: int | None = None, wrapper: Sequence[object] = ()
+        self,
+        log_folder: Path,
+        *options: object,
+        port: int | None = None,
+        wrapper: Sequence[object] = (),
+        seconds: float = 60,
     ) -> None:
         self.port = port or free_port()
         self.events: list[dict[str, object]] = []
@@ -34,7 +39,7 @@ class ConnectProcess:
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds
         while not any(event["event"] == "ready" for event in self.events):
             assert self.process.poll() is None and time.monotonic() < deadline, self.read_log()
             time.sleep(0.02)

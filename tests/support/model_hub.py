@@ -149,13 +149,15 @@ def digest(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def running(folder: Path, files: dict[str, bytes]) -> Iterator[Hub]:
-    """Serve the files as a repository until the block ends."""
-    pem = certificate(folder)
+def running(
+    folder: Path, files: dict[str, bytes], *, address: str = "127.0.0.1", port: int = 0, pem: Path | None = None
+) -> Iterator[Hub]:
+    """Serve the files as a repository until the block ends; `pem` holds another certificate than one for localhost."""
+    pem = pem or certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     hub = Hub(0, pem, files)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": hub}))
+    server = http.server.ThreadingHTTPServer((address, port), type("Handler", (Handler,), {"hub": hub}))
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *anything: None  # type: ignore[method-assign]  # interrupted connections are expected
     hub.port = server.server_address[1]

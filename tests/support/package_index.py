@@ -65,6 +65,8 @@ class Index:
     speaks_json: bool = True
     requests: list[str] = field(default_factory=list)
     """Method and path of each request."""
+    finished: list[str] = field(default_factory=list)
+    """Name of each file that was sent to its end."""
     bytes_sent: int = 0
     """Bytes of the bodies that were sent so far."""
 
@@ -204,6 +206,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(piece)
                 self.index.bytes_sent += len(piece)
                 start += len(piece)
+        if start == size:
+            self.index.finished.append(path.name)
 
     def _head(self, status: int, length: int, kind: str, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -151,7 +151,7 @@ def _try_internet(
         return  # a finding already
     # Also where the packages are there: the next release needs others.
     asked = reach.ask(connection, report, replace(plan, make_environment=True), server)
-    refusal = closed_error(login, destination, report, plan, server, asked)
+    refusal = closed_error(connection.target.label, login, destination, report, plan, server, asked)
     for verdict, what, needed in (
         (asked.packages, f"its package index ({asked.index})", plan.make_environment),
         (asked.weights, f"the model hub ({asked.hub})", True),

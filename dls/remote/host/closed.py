@@ -60,26 +60,35 @@ def parcel_name(options: ServerOptions) -> str:
 
 
 def closed_error(
-    login: LoginOptions, target: str, report: HostReport, plan: InstallPlan, options: ServerOptions, reach: Reach
+    where: str,
+    login: LoginOptions,
+    target: str,
+    report: HostReport,
+    plan: InstallPlan,
+    options: ServerOptions,
+    reach: Reach,
 ) -> ClosedHostError:
-    """Return the error of a host that does not reach what it needs: what that is, and both ways out as commands."""
+    """Return the error of a host that does not reach what it needs: what that is, and both ways out as commands.
+
+    `where` is the host, `target` what the user named: on a cluster the login node, from which a job was entered.
+    """
     lend = connect_command(login, target, options, "--lend-network")
     send = connect_command(login, target, options, "--from", parcel_name(options))
     return ClosedHostError(
-        f"{target} does not reach {reach.missing}, and so can't install what is missing there.",
+        f"{where} does not reach {reach.missing}, and so can't install what is missing there.",
         f"Lend it this computer's network for the installation: {lend}\n"
         "Or pack what it needs, on any computer with internet, and send that: "
         f"{pack_command(report, plan, options)}\nand then: {send}",
     )
 
 
-def consent_question(target: str, reach: Reach, names: Sequence[str]) -> Question:
+def consent_question(where: str, reach: Reach, names: Sequence[str]) -> Question:
     """Return the question whether a host may use this computer's network."""
     count = f"{len(names)} names" if len(names) != 1 else "one name"
     return Question(
         QuestionKind.CONSENT,
-        target,
-        f"{target} does not reach {reach.missing}. If you lend it this computer's network, it will reach, through this "
+        where,
+        f"{where} does not reach {reach.missing}. If you lend it this computer's network, it will reach, through this "
         f"computer and only until the installation is done, {count}: {', '.join(names)}.\n"
         "Lend it the network? (yes/no) ",
         echo=True,

@@ -41,7 +41,7 @@ RESULTS = {
 """What the installer's last line means to the user."""
 FROM_PARCEL = "Installed the packages of the parcel and our code"
 NO_ROOM = "Does the host have room on its disk?"
-NO_NETWORK = "Does the host have internet access, and room on its disk?"
+NO_NETWORK = "Does the host have room on its disk, and internet access? --lend-network lends it this computer's."
 NO_LOCK_FITS = "Installed the packages (the newest that fit: no lock fits this host) and our code"
 
 
@@ -127,7 +127,7 @@ def plan(report: HostReport, needed: Requirements, code_key: str, *, tool: Tool 
         packages=needed.packages if exists else constrain_torch(needed.packages, report),
         torch_backend=torch_backend(report, needed),
         lock=lock,
-        download_bytes=lock_files.find_size(needed.lock, report, _base(python)) if lock else None,
+        download_bytes=_find_size(report, needed, chosen, python) if lock else None,
     )
 
 
@@ -138,6 +138,12 @@ def _choose_lock(report: HostReport, needed: Requirements, python: Python | None
     """
     fits = lock_files.fits(report, _base(python), needs_torch=bool(torch_backend(report, needed)))
     return lock_files.read(needed.lock) if needed.lock and fits else ""
+
+
+def _find_size(report: HostReport, needed: Requirements, tool: Tool, python: Python | None) -> int | None:
+    size = lock_files.find_size(needed.lock, report, _base(python))
+    fetched = lock_files.find_size("uv", report, _base(python)) if tool is Tool.FETCH_UV else 0
+    return None if size is None else size + (fetched or 0)
 
 
 def _base(python: Python | None) -> Python | None:

@@ -21,6 +21,7 @@ from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
 from dls.remote.host.scripts import read_reach_out, render
 from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.shell import ScriptRunner
 
 LIMIT_SECONDS = 3
 """Seconds that a host without Python has for each question; reach_out.py has limits of its own."""
@@ -127,7 +128,7 @@ def _names(text: str) -> str:
     return ", ".join(names) if all(map(NAME.fullmatch, names)) else ""
 
 
-def ask(connection: Connection, report: HostReport, plan: InstallPlan, options: ServerOptions) -> Reach:
+def ask(connection: ScriptRunner, report: HostReport, plan: InstallPlan, options: ServerOptions) -> Reach:
     """Ask the host what the plan needs, over the connection; a host that says nothing in time may be an open one.
 
     A host that needs nothing is not asked.
@@ -140,7 +141,7 @@ def ask(connection: Connection, report: HostReport, plan: InstallPlan, options: 
         script = reach_script(report, plan, options, default)
         return parse(connection.run(script, timeout=SILENCE_SECONDS).stdout)
     except LinkError:
-        if connection.is_active():
+        if isinstance(connection, Connection) and connection.is_active():
             return Reach(Verdict.UNKNOWN if plan.make_environment else Verdict.NOT_ASKED)
         raise
 

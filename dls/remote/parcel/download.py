@@ -15,6 +15,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from dls.errors import TargetError
@@ -108,13 +109,18 @@ class Downloader:
                 count(-have)
                 file.truncate(0)
             file.seek(0, os.SEEK_END)
-            _copy(answer, file.write, count)
+            _copy(answer, file, count)
 
 
-def _copy(answer: http.client.HTTPResponse, write: Callable[[bytes], int], count: Count) -> None:
+def _copy(answer: http.client.HTTPResponse, file: BinaryIO, count: Count) -> None:
     expected, got = answer.length, 0
     while chunk := answer.read(CHUNK_BYTES):
-        write(chunk)
+        try:
+            file.write(chunk)
+        except OSError as error:
+            raise TargetError(
+                f"{file.name} can't be written: {error.strerror or error}.", "Is the disk full?"
+            ) from None
         got += len(chunk)
         count(len(chunk))
     if expected is not None and got < expected:

@@ -11,7 +11,7 @@ from dls.remote.host.packages import Requirements
 from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.send_uv import GLIBC, MACHINES
 from dls.remote.host.storage import check_storage
-from dls.remote.parcel.format import MODEL, NO_CUDA, PYTHON, Manifest
+from dls.remote.parcel.format import NO_CUDA, PYTHON, Manifest
 
 OLDEST_DRIVERS = {"11": 450, "12": 525, "13": OLDEST_DRIVER}
 """Oldest major version of NVIDIA's driver for each major version of CUDA (NVIDIA's CUDA Compatibility, table 1)."""
@@ -19,61 +19,51 @@ PYTHON_GROWTH = 4
 """How many times larger than its archive an unpacked Python is."""
 
 
-def check_fits(manifest: Manifest, report: HostReport, engine: str, needed: Requirements) -> None:
-    """Raise TargetError for a parcel for another engine or release, HostError for one that does not fit the host."""
+def check_fits(manifest: Manifest, report: HostReport, engine: str, needed: Requirements, command: str) -> None:
+    """Raise TargetError for a parcel for another engine or release, HostError for one that does not fit the host.
+
+    `command` packs what fits it, for the errors' hints.
+    """
     if manifest.engine != engine:
         raise TargetError(
             f"The parcel is for the engine {manifest.engine}, not for {engine}.",
-            f"Use it with --engine {manifest.engine}, or pack another one.",
+            f"Use it with --engine {manifest.engine}, or pack another one: {command}",
         )
     if manifest.requirements != needed.key:
         raise TargetError(
             f"The parcel was made by dls {manifest.release}, whose server needs other packages than that of "
             f"dls {__version__}.",
-            "Pack it again with the dls that you connect with.",
+            f"Pack it again with the dls that you connect with: {command}",
         )
+    if misfit := find_misfit(manifest, report):
+        raise HostError(f"{report.hostname} {misfit}.", f"Pack what fits it: {command}")
+
+
+def find_misfit(manifest: Manifest, report: HostReport) -> str:
+    """Return how the host and the parcel differ, as the end of a sentence about the host; empty where they fit."""
     machine = MACHINES.get(report.machine, report.machine)
     if manifest.platform != f"{report.system}-{machine}".lower():
-        raise _misfit(report, f"is {report.system} {report.machine}", f"is for {manifest.platform}", "--platform")
-    _check_glibc(manifest, report)
+        return f"is {report.system} {report.machine}; the parcel is for {manifest.platform}"
+    glibc = GLIBC.match(report.libc)
+    if manifest.glibc and report.libc and (glibc is None or int(glibc[1]) < manifest.glibc):
+        return f"has {report.libc}; the parcel's packages need glibc 2.{manifest.glibc} or newer"
     if not manifest.files_in(PYTHON) and find_python(manifest, report) is None:
         found = ", ".join(".".join(map(str, python.version)) for python in report.pythons) or "none"
-        raise _misfit(
-            report, f"has no Python {manifest.python} ({found})", f"is for Python {manifest.python} and brings none",
-            "the --python that is there, or --with-python",
-        )  # fmt: skip
-    if manifest.cuda:
-        _check_gpus(manifest, report)
+        return f"has no Python {manifest.python} (found: {found}); the parcel is for that version and brings none"
+    return _find_gpu_misfit(manifest, report) if manifest.cuda else ""
 
 
-def _misfit(report: HostReport, found: str, packed: str, option: str) -> HostError:
-    return HostError(f"{report.hostname} {found}; the parcel {packed}.", f"Pack another one: `dls pack` with {option}.")
-
-
-def _check_glibc(manifest: Manifest, report: HostReport) -> None:
-    found = GLIBC.match(report.libc)
-    if manifest.glibc and report.libc and (found is None or int(found[1]) < manifest.glibc):
-        raise HostError(
-            f"{report.hostname} has {report.libc}; the parcel's packages need glibc 2.{manifest.glibc} or newer.",
-            "No parcel fits such a host: it needs a newer system.",
-        )
-
-
-def _check_gpus(manifest: Manifest, report: HostReport) -> None:
+def _find_gpu_misfit(manifest: Manifest, report: HostReport) -> str:
+    packed = f"the parcel has the torch for CUDA {manifest.cuda}"
     if manifest.cuda == NO_CUDA:
-        if report.gpus:
-            raise _misfit(report, "has a GPU", "has the torch for hosts without one", "--cuda")
-        return
+        return "has a GPU; the parcel has the torch for hosts without one" if report.gpus else ""
     if not report.gpus:
-        raise _misfit(report, "has no NVIDIA GPU", f"has the torch for CUDA {manifest.cuda}", "--cpu")
+        return f"has no NVIDIA GPU; {packed}"
     oldest = OLDEST_DRIVERS.get(manifest.cuda.partition(".")[0], OLDEST_DRIVER)
     drivers = [gpu.driver_version for gpu in report.gpus if gpu.driver_version]
     if drivers and min(drivers) < oldest:
-        raise _misfit(
-            report, f"has the NVIDIA driver {report.gpus[0].driver}",
-            f"has the torch for CUDA {manifest.cuda}, which needs {oldest} or newer",
-            "--cuda and the version that `nvidia-smi` names there",
-        )  # fmt: skip
+        return f"has the NVIDIA driver {report.gpus[0].driver}; {packed}, which needs {oldest} or newer"
+    return ""
 
 
 def find_python(manifest: Manifest, report: HostReport) -> Python | None:
@@ -86,8 +76,3 @@ def check_room(manifest: Manifest, report: HostReport, needed: Requirements, mis
     """Raise HostError where the remote directory has no room for the bytes that are sent and for what is unpacked."""
     python = sum(file.size for file in manifest.files_in(PYTHON)) * PYTHON_GROWTH
     check_storage(report, replace(needed, disk_mib=(missing + manifest.installed_bytes + python) // 2**20 + 1))
-
-
-def is_for_the_environment(folder: str) -> bool:
-    """Return whether the files of one of a parcel's folders are sent to make the environment; weights go elsewhere."""
-    return folder != MODEL

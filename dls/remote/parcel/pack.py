@@ -105,7 +105,9 @@ class Packing:
     def _fetch(self, downloads: dict[str, list[Download]]) -> list[Path]:
         """Fetch what is not here yet and return the files that go into the parcel."""
         with self._phases("fetch", "Fetching the packages") as phase:
-            meter = TransferMeter(phase, "packages", _total(downloads.values()))
+            total = _total(downloads.values())
+            self._check_room(total or 0)
+            meter = TransferMeter(phase, "packages", total)
             for folder, files in downloads.items():
                 for file in files:
                     self._fetch_one(self.folder / folder / file.name, file, meter)
@@ -116,6 +118,16 @@ class Packing:
             pythons = [self.folder / PYTHON / file.name for file in downloads.get(PYTHON, [])]
             phase.result = f"Fetched {format_size(meter.done)}"
         return [program, *pythons, *sorted(wheels, key=lambda path: path.name)]
+
+    def _check_room(self, size: int) -> None:
+        """Raise TargetError where the disk can't hold the rest of the files and the parcel made of them."""
+        needed = 2 * size - sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise TargetError(
+                f"{self.folder.parent} has {format_size(free)} free; packing needs {format_size(needed)}.",
+                "Name a file on another disk with -o.",
+            )
 
     def _fetch_one(self, path: Path, file: Download, meter: TransferMeter) -> None:
         if path.exists() and (not file.sha256 or digest_of(path) == file.sha256):

@@ -14,8 +14,8 @@ from dls.remote.host.refusals import raise_refusal
 from dls.remote.host.scripts import render
 from dls.remote.host.send_files import SentFile, checksums, missing_bytes, read_sizes, send_files
 from dls.remote.parcel.archive import Parcel, find_model
-from dls.remote.parcel.fit import check_room, find_python, is_for_the_environment
-from dls.remote.parcel.format import PYTHON, UV, Manifest, PackedFile
+from dls.remote.parcel.fit import check_room, find_python
+from dls.remote.parcel.format import MODEL, PYTHON, UV, Manifest, PackedFile
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.shell import Completed, ScriptRunner
@@ -32,6 +32,8 @@ class PackedPackages:
     """The files of a parcel from which an environment is made, as a source of files."""
 
     parcel: Parcel
+    with_python: bool
+    """Whether the parcel's Python is wanted."""
 
     @property
     def name(self) -> str:
@@ -41,7 +43,8 @@ class PackedPackages:
     @property
     def files(self) -> tuple[PackedFile, ...]:
         """The files in the parcel's order."""
-        return tuple(file for file in self.parcel.manifest.files if is_for_the_environment(file.folder))
+        left_out = {MODEL} if self.with_python else {MODEL, PYTHON}
+        return tuple(file for file in self.parcel.manifest.files if file.folder not in left_out)
 
     def read(self, file: SentFile, offset: int) -> Iterator[bytes]:
         """Yield the file's bytes from the offset on."""
@@ -56,7 +59,7 @@ class Arrived:
     uv: str
     """Path of uv; empty where it does not run there."""
     python: str
-    """Path of the parcel's Python; empty where it has none."""
+    """Path of the parcel's Python; empty where it has none, and where the host's own does."""
 
 
 def begin_script(root: str, folder: str, files: tuple[PackedFile, ...]) -> str:
@@ -67,7 +70,7 @@ def begin_script(root: str, folder: str, files: tuple[PackedFile, ...]) -> str:
 
 def open_script(root: str, folder: str, manifest: Manifest, files: tuple[PackedFile, ...]) -> str:
     """Return the script that checks the files and puts the programs among them to their places."""
-    python = next((file.name for file in manifest.files_in(PYTHON)), "")
+    python = next((file.name for file in files if file.folder == PYTHON), "")
     return render(
         "open_parcel",
         "trusted",
@@ -88,7 +91,8 @@ def send(connection: ScriptRunner, parcel: Parcel, report: HostReport, needed: R
     Raises HostError where the host has no room or its files are wrong, LinkError when the link is lost: what has
     arrived stays there, and the next attempt sends the rest.
     """
-    source = PackedPackages(parcel)
+    own = find_python(parcel.manifest, report)
+    source = PackedPackages(parcel, with_python=own is None or not own.has_venv)
     folder = f"{report.root}/parcels/{source.name}"
     phase.update("looking what of the parcel is there")
     begun = connection.run(begin_script(report.root, folder, source.files), timeout=60)
@@ -123,7 +127,7 @@ def adapt(plan: InstallPlan, parcel: Parcel, report: HostReport, arrived: Arrive
     """Return the plan that installs from the parcel's files; raises HostError where neither uv nor pip can."""
     manifest = parcel.manifest
     python = find_python(manifest, report)
-    if arrived.python and (python is None or not arrived.uv):
+    if arrived.python:
         major, minor = map(int, manifest.python.split("."))
         python = Python(arrived.python, (major, minor, 0), has_venv=True, has_pip=True)
     if python is None or not (arrived.uv or python.has_venv):

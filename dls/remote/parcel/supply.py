@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
+from dls.remote.host.closed import pack_command
 from dls.remote.host.install import InstallPlan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
@@ -17,12 +16,9 @@ from dls.remote.parcel.fit import check_fits
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
 
-if TYPE_CHECKING:
-    from dls.remote.host.supply import Supply
-
 
 class ParcelSupply:
-    """The packages and the weights of one parcel, for one host."""
+    """The packages and the weights of one parcel, for one host: a `dls.remote.host.supply.Supply`."""
 
     def __init__(self, parcel: Parcel, connection: Connection, report: HostReport, options: ServerOptions) -> None:
         self._parcel = parcel
@@ -44,31 +40,24 @@ class ParcelSupply:
 
     def prepare(self, plan: InstallPlan, phase: Phase) -> InstallPlan:
         """Send the packages, and return the plan that installs from them; raises a DlsError."""
-        check_fits(self._parcel.manifest, self._report, self._options.engine, plan.requirements)
+        command = pack_command(self._report, plan, self._options)
+        check_fits(self._parcel.manifest, self._report, self._options.engine, plan.requirements, command)
         self._arrived = send.send(self._connection, self._parcel, self._report, plan.requirements, phase)
         return send.adapt(plan, self._parcel, self._report, self._arrived)
 
-    def watch(self, what: str, total: int | None, phase: Phase) -> AbstractContextManager[None]:
-        """Show nothing more: all has been sent."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def watch(self, what: str, total: int | None, phase: Phase) -> Iterator[None]:
+        """Remove the packages from the host when they have been installed; all has been sent, so nothing is shown.
+
+        After a failure they stay: the next attempt sends the rest.
+        """
+        yield
+        if self._arrived is not None:
+            phase.update("removing the parcel from the host")
+            send.remove(self._connection, self._report, self._arrived)
+            self._arrived = None
 
     def bring_weights(self, plan: InstallPlan, phase: Phase) -> list[str]:
         """Send the model where it is not there yet; there is nothing to tell of it."""
         send.push_weights(self._connection, self._parcel, self._options.models_path, phase)
         return []
-
-    def close(self) -> None:
-        """Remove the parcel's packages from the host: they have been installed."""
-        if self._arrived is not None:
-            send.remove(self._connection, self._report, self._arrived)
-
-
-@contextlib.contextmanager
-def supply_from(parcel: Parcel, connection: Connection, report: HostReport, options: ServerOptions) -> Iterator[Supply]:
-    """Give the parcel to an installation; its packages are removed from the host after one that has succeeded.
-
-    After a failure they stay: the next attempt sends the rest.
-    """
-    supply = ParcelSupply(parcel, connection, report, options)
-    yield supply
-    supply.close()

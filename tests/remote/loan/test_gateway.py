@@ -8,12 +8,14 @@ import socket
 
 import pytest
 
+from dls.remote.loan.gateway import Gateway
 from dls.remote.loan.loan import Loan
-from dls.remote.loan.names import Name
+from dls.remote.loan.names import Name, Names
+from dls.remote.loan.reverse import ReverseForward
 from dls.remote.loan.way_out import WayOut, WebProxy
 from dls.remote.ssh.connection import Connection
-from tests.remote.loan.lending import ask, connect_head, get, is_listening, lent, own, secret_of
 from tests.support import connect_proxy
+from tests.support.lending import ask, connect_head, get, is_listening, lent, own, secret_of
 from tests.support.package_index import Index
 from tests.support.processes import free_port, until
 
@@ -88,6 +90,17 @@ def test_what_is_no_request(connection: Connection, head: str) -> None:
     with lent(connection, Name("index.test")) as loan:
         status, answer = ask(loan.port, head)
         assert status in (400, 407, 431) and "index.test" not in answer
+
+
+def test_a_request_that_never_ends(connection: Connection) -> None:
+    """Whoever connects and says nothing, or not all, is answered after a time, and holds no thread."""
+    gateway = Gateway(Names(()), WayOut(), "secret", head_seconds=0.1)
+    forward = ReverseForward.open(connection, gateway.accept)
+    assert forward is not None
+    assert ask(forward.port, "CONNECT index.test:443 HTTP/1.1\r\n")[0] == 408
+    until(lambda: gateway.traffic.connections == 0)
+    forward.close()
+    assert not is_listening(forward.port)
 
 
 def test_many_connections_at_once(connection: Connection, index: Index) -> None:

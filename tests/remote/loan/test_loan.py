@@ -22,8 +22,8 @@ from dls.remote.login import LoginOptions, log_in, resolve_hops
 from dls.remote.progress import Phase, Phases, Silent, Transfer
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
-from tests.remote.loan.lending import get, is_listening, lent, own, secret_of, terms
 from tests.support import package_index
+from tests.support.lending import get, is_listening, lent, own, secret_of, terms
 from tests.support.package_index import Index
 from tests.support.processes import until
 

@@ -20,8 +20,8 @@ from dls.remote.loan.model import fetch_weights
 from dls.remote.loan.names import Name
 from dls.remote.progress import Phase, Silent
 from dls.remote.ssh.connection import Connection
-from tests.remote.loan.lending import terms
 from tests.support import model_hub
+from tests.support.lending import terms
 
 pytest.importorskip("nnInteractive")
 

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,14 @@ def test_a_silent_script_is_abandoned(connection: Connection) -> None:
     """A script that prints nothing for longer than the limit ends in LinkError."""
     with pytest.raises(LinkError, match="said nothing"):
         connection.run("sleep 30", timeout=0.5)
+
+
+def test_a_silent_script_for_which_bytes_move(connection: Connection) -> None:
+    """A script that says nothing for longer than the limit goes on while bytes move for it elsewhere."""
+    assert connection.run("sleep 2; echo done", timeout=0.5, last_moved=time.monotonic).stdout == "done"
+    begun = time.monotonic()
+    with pytest.raises(LinkError, match="said nothing"):
+        connection.run("sleep 30", timeout=0.5, last_moved=lambda: begun)
 
 
 def test_a_large_script_with_sftp_off(short_folder: Path) -> None:
