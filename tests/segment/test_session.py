@@ -51,6 +51,7 @@ def requests(session: dls.Session) -> list[str]:
     return [name for name, _, _ in client.times]
 
 
+@pytest.mark.slow
 def test_an_image_is_sent_once(host: sshd.Server, clean: str) -> None:
     """Calls with the same voxels send them once, also in another array; others are sent, and a changed array is."""
     session, _ = connected(host, clean)
@@ -64,6 +65,7 @@ def test_an_image_is_sent_once(host: sshd.Server, clean: str) -> None:
         assert requests(session) == ["models", "start session", "upload", "point"]
 
 
+@pytest.mark.slow
 def test_a_session_that_the_server_removed(session: dls.Session) -> None:
     """Where the server has forgotten the session, the image is sent once more."""
     before = session.segment(VOXELS, [dls.Point(Z, Y, X)])
@@ -73,6 +75,7 @@ def test_a_session_that_the_server_removed(session: dls.Session) -> None:
     np.testing.assert_array_equal(session.segment(VOXELS, [dls.Point(Z, Y, X)]), before)
 
 
+@pytest.mark.slow
 def test_closing_removes_the_image_from_the_host(host: sshd.Server, clean: str) -> None:
     """After the session nothing of the volume is stored there."""
     session, _ = connected(host, clean)
@@ -83,6 +86,7 @@ def test_closing_removes_the_image_from_the_host(host: sshd.Server, clean: str) 
     assert run_dls("sessions", *login, "--json", "dls-demo").stdout == ""
 
 
+@pytest.mark.slow
 def test_what_does_not_fit(session: dls.Session) -> None:
     """It is refused before anything is sent, and a box by the region engine with what to do."""
     wrong: list[tuple[Any, list[Any], str]] = [
