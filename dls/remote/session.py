@@ -257,8 +257,7 @@ def connect(
         licence.require(server.engine)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        facts = PageFacts(str(connection.target), server.serves_viewers) if page else None
-        proxy = _make_proxy(link, secret, phases.reporter, facts)
+        proxy = _make_proxy(link, secret, phases.reporter, server if page else None)
         listener = _open_port(connection, proxy, local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
@@ -267,10 +266,9 @@ def connect(
         cleanup.pop_all()
     supervisor = Supervisor(target, login, server, route, link, questions, cache, phases.reporter)
     session = Session(
-        target, login, deployment.report, phases.seconds,
-        link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
-        local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice, models=server.models,
-        page=proxy.page,
+        target, login, deployment.report, phases.seconds, link=link, listener=listener, supervisor=supervisor,
+        prompter=questions, route=route, local_secret=secret, serves_viewers=server.serves_viewers,
+        choice=deployment.choice, models=server.models, page=proxy.page,
     )  # fmt: skip
     supervisor.start()
     return session
@@ -294,9 +292,12 @@ def _warn_of_web_proxy(reporter: Reporter) -> None:
         reporter.note(web_proxy.warning(variable))
 
 
-def _make_proxy(link: Link, secret: str | None, reporter: Reporter, facts: PageFacts | None) -> Proxy:
+def _make_proxy(link: Link, secret: str | None, reporter: Reporter, shown: ServerOptions | None) -> Proxy:
+    """Return the proxy behind the local port, with a page for people about the server that has the options `shown`."""
     show_upload = getattr(reporter, "upload", Silent().upload)  # reporters of earlier programs have none
-    page = None if facts is None else Page(link, facts, secret)
+    page = None
+    if shown is not None:
+        page = Page(link, PageFacts(str(link.endpoint.connection.target), shown.serves_viewers), secret)
     return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload, page=page)
 
 
