@@ -28,7 +28,7 @@ LAYERS = {
     "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
-SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.images", "dls.weights"}
+SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.hub", "dls.images", "dls.weights"}
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
 CLIENT_PACKAGES = {"paramiko", "sshtunnel", "rich"}
@@ -130,7 +130,7 @@ def test_the_help_imports_no_more_than_click_does() -> None:
     """`dls --help` must answer at once: it loads what a bare click program loads, and none of the commands."""
     bare = "import click, runpy; click.version_option('1')(click.Group('x')).main(['--help'], standalone_mode=False)"
     found = loaded_by("-m", "dls", "--help") - loaded_by("-c", bare)
-    assert found <= {"dls", "dls.cli", "dls.cli.main", "dls.errors", "importlib.metadata"}
+    assert found <= {"dls", "dls.cli", "dls.cli.encodings", "dls.cli.main", "dls.errors", "importlib.metadata"}
 
 
 def test_the_library_is_loaded_when_it_is_used() -> None:

@@ -94,7 +94,11 @@ def sessions(
         found, total = list_sessions(connection, report, session_dir)
         chosen = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
         reporter.close()
-        show_sessions(chosen, total, as_json=as_json)
+        for name in names:
+            if not any(session.id.startswith(name) for session in found):
+                reporter.note(f"No session there begins with {name}.")
+        if chosen or not names:
+            show_sessions(chosen, total, as_json=as_json)
         if not (purge and chosen):
             return
         if yes or click.confirm(f"Remove {len(chosen)} sessions for good?", err=True):

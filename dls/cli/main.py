@@ -6,6 +6,7 @@ imported when the command is used.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import click
 
 from dls import __version__
+from dls.cli import encodings
 from dls.errors import DlsError
 
 INTERRUPTED = 130
@@ -76,18 +78,22 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; every failure is printed as a message and a hint."""
+    """Run one command and return its exit code; every failure is printed as a message and a hint.
+
+    With --json it is written as the event `error` too.
+    """
+    encodings.tolerate_what_streams_lack()
+    as_json = "--json" in arguments
     try:
         return int(cli.main(arguments, prog_name="dls", standalone_mode=False) or 0)
     except DlsError as error:
-        _print_error(error)
-        return error.exit_code
+        return _fail(error, error.exit_code, as_json)
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return _fail(None, error.exit_code, as_json, error.format_message())
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nInterrupted.", err=True)
-        return INTERRUPTED
+        return _fail(None, INTERRUPTED, as_json, "Interrupted.")
     except BrokenPipeError:  # The reader of the output has ended, as in `dls logs host | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -95,8 +101,22 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("DLS_DEBUG"):
             raise
         message = f"dls failed with an internal error: {type(error).__name__}: {error}"
-        _print_error(DlsError(message, "Please report it, with what DLS_DEBUG=1 in the environment prints."))
-        return INTERNAL_ERROR
+        hint = "Please report it, with what DLS_DEBUG=1 in the environment prints."
+        return _fail(DlsError(message, hint), INTERNAL_ERROR, as_json)
+
+
+def _fail(error: DlsError | None, exit_code: int, as_json: bool, message: str = "") -> int:
+    """Print the error, unless it has been printed, and write its event if one is wanted; returns the exit code."""
+    if error is not None:
+        _print_error(error)
+        message = error.message
+    if as_json:
+        from dls.cli.events import write_event
+
+        # A program that reads the events and has ended meanwhile is no failure of its own.
+        with contextlib.suppress(BrokenPipeError):
+            write_event("error", message=message, hint=error.hint if error else "", exit_code=exit_code)
+    return exit_code
 
 
 def _print_error(error: DlsError) -> None:

@@ -49,7 +49,7 @@ def pull(model: str | None, **options: Any) -> None:
             reporter.note(INSECURE_NOTE)
         present = weights.locate(spec)
         reporter.begin("download", "Downloading the model")
-        folder = weights.fetch(spec, lambda text, _: reporter.update(text))
+        folder = weights.fetch(spec, lambda text, *_: reporter.update(text))
         reporter.done("download", f"The model is in {folder}", 0.0)
         if present is None:
             reporter.note(f"Licence of the weights: {weights.read_license(folder)}. Please cite: {weights.CITATION}")
@@ -66,7 +66,7 @@ def model_path(model: str | None, **options: Any) -> None:
     spec = build_model_spec({**options, "model": model, "no_network": True})
     folder = weights.locate(spec)
     if folder is None:
-        raise weights.model_missing_error(spec)
+        raise weights.model_absent_error(spec, "Fetch it with `dls models pull`.")
     click.echo(folder)
 
 
@@ -86,7 +86,8 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
     spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
     source = weights.locate(spec)
     if source is None:
-        raise weights.model_missing_error(spec)
+        hint = f"Fetch it here first with `dls models pull`, or name its folder: dls models push {target} FOLDER."
+        raise weights.model_absent_error(spec, hint)
     with (
         terminal() as (_, reporter, prompter),
         host(target, build_login_options(options), prompter, reporter) as (connection, _report),

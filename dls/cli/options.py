@@ -138,7 +138,7 @@ def read_first_line(name: str | None, option: str) -> str | None:
     if name is None:
         return None
     try:
-        text = sys.stdin.readline() if name == "-" else Path(name).read_text()
+        text = sys.stdin.readline() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TargetError(f"The file {name} can't be read.", f"Name another one with {option}.") from error
     return text.split("\n", 1)[0].rstrip("\r")

@@ -67,6 +67,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
 
     _configure_logging()
     chosen = build_serve_options(options) if launch_file is None else from_launch_file(launch_file)
+    spawn.require_packages(chosen.engine)
     try:
         # The engine's process starts before the imports below, because it has more to import than this process. On
         # Windows spawning waits until that process has connected, so it would delay the imports.
@@ -131,7 +132,7 @@ def _configure_logging() -> None:
 
 def _read_secret(value: str | None) -> str | None:
     if value is None:
-        return os.environ.get("DLS_SECRET") or None
+        return _check_secret(named, "DLS_SECRET") if (named := os.environ.get("DLS_SECRET")) else None
     if value == "-":
         secret = read_first_line("-", "--secret")
     elif value.startswith("@"):
@@ -142,8 +143,13 @@ def _read_secret(value: str | None) -> str | None:
             err=True,
         )
         secret = value
+    return _check_secret(secret, "--secret")
+
+
+def _check_secret(secret: str | None, name: str) -> str:
+    """Return the secret; raises BadParameter, which names where it came from, for one that no Server field can hold."""
     if not secret or not secret.isascii() or any(c in secret for c in " @:/?#%[]\\\"'"):
-        raise click.BadParameter("a secret is made of letters, digits and - . _ ~", param_hint="'--secret'")
+        raise click.BadParameter("a secret is made of letters, digits and - . _ ~", param_hint=f"'{name}'")
     return secret
 
 

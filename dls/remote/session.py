@@ -26,7 +26,7 @@ from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
-from dls.remote.tunnel.listener import Listener
+from dls.remote.tunnel.listener import Listener, check_port
 from dls.remote.tunnel.local_secret import choose_secret
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
@@ -172,11 +172,12 @@ def connect(
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
     it. Questions of the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a
-    DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
+    DlsError that says what failed, a wrong engine name or a taken port before the login; nothing is left open then.
     """
     requirements(server.engine)
     route = Route(cluster, login)
     secret = choose_secret(local_secret)
+    check_port(local_port)
     keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
     _warn_of_web_proxy(phases.reporter)

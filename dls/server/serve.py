@@ -285,7 +285,7 @@ def _state(server: RunningServer, launch: LaunchFile) -> ServerState:
 
 def _read_boot() -> str:
     with contextlib.suppress(OSError):
-        return Path(BOOT_FILE).read_text().strip()
+        return Path(BOOT_FILE).read_text(encoding="utf-8").strip()
     return ""
 
 

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Mapping
 
 
-def run_dls(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_dls(
+    *arguments: str, env: Mapping[str, str] | None = None, encoding: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, without a terminal."""
     return subprocess.run(
         [sys.executable, "-m", "dls", *arguments],
@@ -17,4 +19,5 @@ def run_dls(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess
         timeout=120,
         check=False,
         env=env,
+        encoding=encoding,
     )

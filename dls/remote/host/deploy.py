@@ -8,7 +8,7 @@ from dataclasses import replace
 from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
 from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
-from dls.remote.host import install, landing, launch, status
+from dls.remote.host import host_models, install, landing, launch, status
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
@@ -172,6 +172,8 @@ class Deployment:
         if not (self.report.full or install.has_environment(self.report, needed)):
             self._probe_again(Depth.ALL)
         plan = install.plan(self.report, needed, self._code.key)
+        if plan.make_environment:
+            host_models.check_model(self.connection, options)
         self._install(plan)
         replaced = self._stop_unused(options)
         try:
@@ -183,9 +185,10 @@ class Deployment:
             self._install(replace(plan, make_environment=False, send_code=True, replace_code=True))
             return self._launch(options, plan, replaced)
         except LaunchError as error:
-            if launch.is_there_already(error.detail) and not self._has_waited:
+            said = f"{error.detail}\n{error.message}"
+            if launch.is_there_already(said) and not self._has_waited:
                 return self._find_after_wait(options)
-            if not launch.is_damaged(error.detail) or plan.make_environment:
+            if not launch.is_damaged(said) or plan.make_environment:
                 raise
         return self._reinstall(options)
 
@@ -305,8 +308,8 @@ class Deployment:
                 break
             time.sleep(LOG_PAUSE_SECONDS)  # a server closes its connections before it writes why it ends
         message = reason or logged or "The server ended while it loaded its engine."
-        where = self.connection.target.label
-        return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
+        where, detail = self.connection.target.label, launch.without_end(tail)
+        return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", detail)
 
 
 def look(

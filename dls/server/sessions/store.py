@@ -188,7 +188,7 @@ def _last_used(folder: Path) -> float:
 def _lock(folder: Path) -> IO[str]:
     """Lock the session for this server; the system releases the lock when the process ends for any reason."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    lock = os.fdopen(descriptor, "w")
+    lock = os.fdopen(descriptor, "w", encoding="utf-8")
     if not locks.try_lock(lock):
         lock.close()
         raise Conflict(
