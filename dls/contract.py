@@ -39,6 +39,8 @@ OFFSET_HEADER = "X-Dls-Offset"
 """Header of an upload that goes on: the bytes of the image that the host holds, and that are not sent again."""
 IMAGES_PATH, PARTS_PATH = "/dls/images", "/dls/parts"
 """Addresses at which the client asks which images, and how much of an upload that was cut, the host holds."""
+FACTS_PATH = "/dls/facts"
+"""Address at which the server tells its user about itself; a look there is no use of the server."""
 NOT_HELD = 412
 """Status of an upload for which the host does not hold what it was to hold: it has to be sent as a whole."""
 MISSED_HEADER = "X-Dls-Missed"

@@ -148,6 +148,7 @@ class _Service:
             readiness=self._readiness,
             activity=self._activity,
             native_api=options.engine_options.native_api,
+            idle=options.idle,
         )
 
     def _announce(self, on_ready: ReadyCallback) -> None:

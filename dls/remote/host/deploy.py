@@ -8,7 +8,7 @@ from dataclasses import replace
 from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
 from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
-from dls.remote.host import host_models, install, landing, launch, status
+from dls.remote.host import host_models, install, landing, launch, status, summary
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
@@ -147,6 +147,7 @@ class Deployment:
                 except ForwardError:  # nobody listens there any more
                     continue
                 if self._status:
+                    self.report = summary.with_gpu(self.report, self._status)
                     return state
         return None
 
@@ -325,7 +326,7 @@ def look(
     with phases("probe", f"Looking at {connection.target.label}") as phase:
         gpus, mib = options.needs_gpus, requirements(options.engine).disk_mib
         report = probe(connection, login.remote_dir, depth, with_gpus=gpus, disk_mib=mib, with_scheduler=with_scheduler)
-        phase.result = _describe(report)
+        phase.result = summary.describe(report)
     if report.gpus_hang:
         phases.reporter.note(
             f"nvidia-smi on {connection.target.label} does not answer: its GPU driver hangs, and whoever runs the host "
@@ -336,16 +337,3 @@ def look(
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
-
-
-def _describe(report: HostReport) -> str:
-    parts = [f"{report.hostname}, {report.system} {report.machine}"]
-    if report.gpus:
-        parts.append("; ".join(str(gpu) for gpu in report.gpus))
-    elif report.knows_gpus and not report.gpus_hang:
-        parts.append("no NVIDIA GPU")
-    if report.scheduler:
-        parts.append("Slurm")
-    if report.servers:
-        parts.append("a server is running")
-    return ", ".join(parts)

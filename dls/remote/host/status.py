@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 
-from dls.contract import ServerState
+from dls.contract import FACTS_PATH, ServerState
 from dls.credentials import encode_token
 from dls.remote.host.proof import prove_both_ways
 from dls.remote.ssh.channel import Channel, ChannelError
@@ -29,6 +29,19 @@ def get_status(connection: Connection, state: ServerState) -> dict[str, object]:
     """
     try:
         code, body = request(connection, state, "/status")
+        fields = json.loads(body) if code == 200 else {}
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def get_facts(connection: Connection, state: ServerState) -> dict[str, object]:
+    """Return what the server tells its user about itself; empty for a server of an earlier release.
+
+    Raises ForwardError when nobody listens there.
+    """
+    try:
+        code, body = request(connection, state, FACTS_PATH)
         fields = json.loads(body) if code == 200 else {}
     except (ValueError, RecursionError):
         return {}

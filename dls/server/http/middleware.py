@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dls.contract import FACTS_PATH
 from dls.server.http.access import Policy
 from dls.server.http.activity import Activity
 from dls.server.http.refusals import refuse
@@ -19,6 +21,9 @@ OWNER = "dls.owner"
 
 UNLOGGED = ("/status", "/healthz", "/heartbeat")
 """Requests that clients send again and again."""
+
+PROMPT = re.compile(r"/(process|add)_\w+_interaction(/|$)|/predict$")
+"""In the paths of prompts, of ITK-SNAP and of official clients."""
 
 log = logging.getLogger("dls.server")
 
@@ -67,8 +72,14 @@ class RequestLogMiddleware:
         self._activity = activity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and log it; those that only ask whether the server lives are counted, but not logged."""
+        """Pass the request on and log it; those that only ask whether the server lives are counted, but not logged.
+
+        A look at the facts is not even counted: a server does not live on because somebody asks when it ends.
+        """
         if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] == FACTS_PATH:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
@@ -90,6 +101,8 @@ class RequestLogMiddleware:
             self._activity.end()
         if scope["path"] not in UNLOGGED:
             seconds = time.monotonic() - started
+            if PROMPT.search(scope["path"]) and status == 200:
+                self._activity.prompt_seconds = seconds
             log.info("%s %s: %d, %d bytes in %.3f s", scope["method"], _route(scope["path"]), status, size, seconds)
 
 

@@ -164,7 +164,10 @@ class OfficialWork:
             if operation.name in PROMPTS:
                 # Not on the engine's threads: an image that is prepared must not delay other sessions' prompts.
                 await self._executors.prepare(segmentation.prepare)
-            return await self._executors.engine(segmentation.do, operation)
+            if operation.name not in PROMPTS:
+                return await self._executors.engine(segmentation.do, operation)
+            kind = operation.name.removeprefix("add_").removesuffix("_interaction")
+            return await self._executors.engine(self._backend.prompt_times.measure, kind, segmentation.do, operation)
 
     async def _recovering(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run the work, again where the engine is lost meanwhile; raises Delayed when that does not help."""

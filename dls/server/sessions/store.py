@@ -137,6 +137,13 @@ class SessionStore:
         found = self._folders.home.iterdir()
         return [folder for folder in found if folder.is_dir() and folder.name != COPIES_FOLDER]
 
+    def count(self) -> int:
+        """Return how many sessions with an image are stored."""
+        try:
+            return sum(any(folder.glob(f"{IMAGE_PREFIX}*")) for folder in self._list())
+        except OSError:  # removed while the server runs
+            return 0
+
     def make_room(self, needed: int, in_use: Collection[str] = ()) -> None:
         """Let so many more bytes fit within what sessions may take on the disk; else raises NoRoom and removes nothing.
 
