@@ -92,9 +92,10 @@ def test_each_side_needs_its_own_packages_only() -> None:
         assert not roots(all_imports(name)) & CLIENT_PACKAGES, name
 
 
-def test_one_module_imports_rich() -> None:
-    """Only `cli/console.py` imports rich."""
-    assert [name for name in modules("dls") if "rich" in roots(all_imports(name))] == ["dls.cli.console"]
+def test_few_modules_import_rich() -> None:
+    """Only what draws on a terminal imports rich."""
+    drawing = {f"dls.cli.{name}" for name in ("console", "panels", "reporter", "tables")}
+    assert {name for name in modules("dls") if "rich" in roots(all_imports(name))} == drawing
 
 
 @pytest.mark.parametrize("name", ["dls.server.spawn", "dls.weights"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from dls.cli.login_options import (
     target_argument,
 )
 from dls.cli.options import INSECURE_NOTE, build_model_spec, model_options
+
+if TYPE_CHECKING:
+    from dls import weights
+    from dls.remote.progress import Phase
 
 
 @click.group()
@@ -42,18 +46,39 @@ def pull(model: str | None, **options: Any) -> None:
     """Download MODEL, by default the official one."""
     from dls import weights
     from dls.cli.console import terminal
+    from dls.remote.progress import Phases
 
     spec = build_model_spec({**options, "model": model})
     with terminal() as (_, reporter, _prompter):
         if spec.insecure:
             reporter.note(INSECURE_NOTE)
         present = weights.locate(spec)
-        reporter.begin("download", "Downloading the model")
-        folder = weights.fetch(spec, lambda text, *_: reporter.update(text))
-        reporter.done("download", f"The model is in {folder}", 0.0)
+        if present is not None:
+            folder = present
+        else:
+            with Phases(reporter)("download", "Downloading the model") as phase:
+                folder = weights.fetch(spec, _show_download(phase))
+                phase.result = f"The model is in {folder}"
         if present is None:
             reporter.note(f"Licence of the weights: {weights.read_license(folder)}. Please cite: {weights.CITATION}")
     click.echo(folder)
+
+
+def _show_download(phase: Phase) -> weights.ShowDownload:
+    """Return what shows a download as the phase's transfer, where its size is known, and else as text."""
+    from dls.remote.progress import TransferMeter
+
+    meters: list[TransferMeter] = []
+
+    def show(text: str, done: int, total: int) -> None:
+        if not total:
+            phase.update(text)
+            return
+        if not meters:
+            meters.append(TransferMeter(phase, "weights", total, done))
+        meters[0].add(done - meters[0].done)
+
+    return show
 
 
 @models.command("path")

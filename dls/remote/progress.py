@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+
+SHOW_SECONDS = 0.5
+"""Seconds between two reports of one transfer."""
+RATE_STEPS = 10
+"""Number of reports over which the rate of a transfer is taken."""
 
 
 @dataclass(frozen=True)
@@ -192,3 +198,30 @@ class Phases:
         yield phase
         self.seconds[name] = time.monotonic() - started
         self.reporter.done(name, phase.result or text, self.seconds[name])
+
+
+class TransferMeter:
+    """Counts the bytes of a transfer and shows how far it is: at its beginning, twice a second, and at its end."""
+
+    def __init__(self, phase: Phase, what: str, total: int | None, done: int = 0) -> None:
+        self._phase, self._what, self._total = phase, what, total
+        self.done = done
+        """Bytes so far, those of an earlier attempt too."""
+        self._shown = time.monotonic()
+        self._recent: deque[tuple[float, int]] = deque([(self._shown, done)], maxlen=RATE_STEPS)
+        self.show()
+
+    def add(self, size: int) -> None:
+        """Count bytes that were transferred."""
+        self.done += size
+        if time.monotonic() - self._shown >= SHOW_SECONDS:
+            self.show()
+
+    def show(self) -> None:
+        """Show how far the transfer is, with the rate of the last seconds."""
+        self._shown = time.monotonic()
+        since, before = self._recent[0]
+        seconds = self._shown - since
+        rate = (self.done - before) / seconds if seconds > 0 else 0.0
+        self._recent.append((self._shown, self.done))
+        self._phase.transfer(Transfer(self._what, self.done, self._total, rate))

@@ -286,8 +286,10 @@ class Deployment:
 
     def _poll_engine(self, state: ServerState, current: dict[str, object]) -> dict[str, object]:
         with self._phases("engine", "Getting the engine ready") as phase:
+            download = status.DownloadWatch(phase)
             while current.get("state") == "loading":
                 phase.update(str(current.get("text", "")))
+                download.show(current)
                 time.sleep(ENGINE_POLL_SECONDS)
                 current = self._get_status(state)
             if not current or "state" in current:

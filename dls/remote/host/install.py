@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -11,6 +12,7 @@ from enum import Enum
 from dls.contract import RECORD_MINUTES
 from dls.errors import HostError, InstallError
 from dls.remote.host import lock_files, send_uv
+from dls.remote.host.install_output import InstallOutput
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.refusals import HASH_MISMATCH, raise_refusal
@@ -279,10 +281,13 @@ def _send_uv(connection: ScriptRunner, plan: InstallPlan, phase: Phase) -> Insta
 
 def _make_environment(connection: ScriptRunner, plan: InstallPlan, phase: Phase, own_caches: bool) -> str:
     lines: deque[str] = deque(maxlen=LAST_LINES)
+    output = InstallOutput(time.monotonic())
 
     def show(line: str) -> None:
         lines.append(line)
         phase.update(line.strip())
+        if transfer := output.read(line, time.monotonic()):
+            phase.transfer(transfer)
 
     if plan.tool is Tool.SEND_UV:
         plan = _send_uv(connection, plan, phase)
