@@ -25,6 +25,8 @@ ShowDownload = Callable[[str, int, int], None]
 
 LOCK_SECONDS = 0.2
 """Seconds between two looks whether another download of the same model has ended."""
+OURS = ".by-dls"
+"""Ends the name of a file that says that dls has put a model there, or made the folder that it lies in."""
 CITATION = (
     "Isensee, F., Rokuss, M., Krämer, L., et al. nnInteractive: Redefining 3D Promptable Segmentation. "
     "arXiv:2503.08373 (2025)."
@@ -142,6 +144,7 @@ def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
         return local
     if not spec.network:
         raise model_missing_error(spec)
+    is_new = not spec.root.exists()
     with hub.translate_errors():
         hub.configure_client(spec.ca_bundle, insecure=spec.insecure)
         hub.check_hub()
@@ -159,7 +162,16 @@ def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
             f"The model {name} was not downloaded completely: it lacks {', '.join(lacking)}.",
             "Run the command again: it continues the download.",
         )
+    _mark(spec.root, name, is_new=is_new)
     return folder
+
+
+def _mark(root: Path, name: str, *, is_new: bool) -> None:
+    """Record that the model is ours to remove, and the folder with the models too where it was not there before."""
+    with suppress(OSError):
+        (root / "models" / f".{name}{OURS}").touch()
+        if is_new:
+            (root / OURS).touch()
 
 
 def _choose_entry(spec: ModelSpec, entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from tests.support.source import (
 )
 
 LAYERS = {
-    "progress": 0, "web_proxy": 0, "ssh": 1, "host": 2, "carriers": 3, "login": 4, "keychain": 4, "cluster": 4,
-    "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
+    "progress": 0, "web_proxy": 0, "user": 0, "ssh": 1, "host": 2, "carriers": 3, "licence": 3, "login": 4,
+    "keychain": 4, "cluster": 4, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6, "play": 0,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
 SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.hub", "dls.images", "dls.weights"}
@@ -94,7 +94,7 @@ def test_each_side_needs_its_own_packages_only() -> None:
 
 def test_few_modules_import_rich() -> None:
     """Only what draws on a terminal imports rich."""
-    drawing = {f"dls.cli.{name}" for name in ("console", "panels", "reporter", "tables")}
+    drawing = {f"dls.cli.{name}" for name in ("console", "live", "panels", "reporter", "tables")}
     assert {name for name in modules("dls") if "rich" in roots(all_imports(name))} == drawing
 
 

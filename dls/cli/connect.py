@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     help="End the server after this many minutes without a request and without a client; 0 for never.",
 )
+@click.option(
+    "--notify", is_flag=True, help="Tell by a desktop notice, and the terminal's bell, of long outages and their end."
+)
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
@@ -56,6 +59,7 @@ def connect(
     gpu: int | None,
     local_port: int | None,
     local_secret: bool,
+    notify: bool,
     stop_server: bool,
     as_json: bool,
     **options: Any,
@@ -63,7 +67,8 @@ def connect(
     """Start a segmentation server on HOST and open a local port to it."""
     login = build_login_options(options)
     start_reading_configuration(target, login)
-    from dls.cli.console import ready_fields, show_session, terminal
+    from dls.cli import live
+    from dls.cli.console import ConsoleReporter, ready_fields, show_session, terminal
     from dls.cli.events import write_event
     from dls.remote.session import connect as open_session
 
@@ -85,7 +90,9 @@ def connect(
                 write_event("ready", **ready_fields(session))
             else:
                 show_session(console, session)
-            session.wait()
+            resting = reporter if isinstance(reporter, ConsoleReporter) else None
+            with live.shown(session, console, resting, notify=notify):
+                session.wait()
         except KeyboardInterrupt:
             reporter.note(_describe_end(session, stop_server))
             if as_json:

@@ -20,6 +20,7 @@ from dls.cli.panels import ready_fields as ready_fields
 from dls.cli.panels import show_session as show_session
 from dls.cli.prompter import TerminalPrompter, UnattendedPrompter
 from dls.cli.reporter import ConsoleReporter as ConsoleReporter
+from dls.cli.reporter import QuietReporter
 from dls.cli.tables import show_findings as show_findings
 from dls.cli.tables import show_sessions as show_sessions
 from dls.cli.tables import show_table as show_table
@@ -30,13 +31,17 @@ from dls.remote.ssh.prompts import Prompter
 
 
 @contextlib.contextmanager
-def terminal(as_json: bool = False) -> Iterator[tuple[Console, ConsoleReporter | JsonReporter, Prompter]]:
+def terminal(
+    as_json: bool = False, quiet: bool = False
+) -> Iterator[tuple[Console, ConsoleReporter | JsonReporter, Prompter]]:
     """Yield the console, the reporter and the prompter of a command; without a terminal the prompter asks nothing.
+
+    With `quiet` the results of phases, which are no news for a command that only looks, are not shown.
 
     An error on its way out loses those lines of its detail that have been shown already.
     """
     console = stderr()
-    reporter = ConsoleReporter(console)
+    reporter = QuietReporter(console) if quiet else ConsoleReporter(console)
     is_interactive = sys.stdin.isatty() and sys.stderr.isatty()
     prompter: TerminalPrompter | UnattendedPrompter
     prompter = TerminalPrompter(reporter) if is_interactive else UnattendedPrompter(reporter)

@@ -23,7 +23,7 @@ def stop(target: str, **options: Any) -> None:
     from dls.cli.console import terminal
     from dls.remote.commands import stop_server
 
-    with terminal() as (_, reporter, prompter):
+    with terminal(quiet=True) as (_, reporter, prompter):
         if not stop_server(target, build_login_options(options), prompter, reporter):
             reporter.note("No server was running there.")
 
@@ -61,7 +61,7 @@ def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
     from dls.cli.console import terminal, write_line
     from dls.remote.commands import read_log
 
-    with terminal() as (_, reporter, prompter):
+    with terminal(quiet=True) as (_, reporter, prompter):
         read_log(target, build_login_options(options), prompter, reporter, lines=lines, follow=follow, write=write_line)
 
 
@@ -88,7 +88,7 @@ def sessions(
     if purge and not yes and not sys.stdin.isatty():
         raise TargetError("There is no terminal to confirm the removal of sessions at.", "Confirm it with --yes.")
     with (
-        terminal() as (_, reporter, prompter),
+        terminal(quiet=True) as (_, reporter, prompter),
         host(target, build_login_options(options), prompter, reporter, enters_job=True) as (connection, report),
     ):
         found, total = list_sessions(connection, report, session_dir)

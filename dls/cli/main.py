@@ -32,6 +32,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "check": Entry("dls.cli.check", "Play ITK-SNAP against a server at URL, and print the time of each request."),
     "connect": Entry("dls.cli.connect", "Start a segmentation server on HOST and open a local port to it."),
     "demo": Entry("dls.cli.demo", "Try everything on this computer, without a host."),
     "doctor": Entry("dls.cli.doctor", "Look at the way to HOST from end to end, and change nothing."),
@@ -40,7 +41,9 @@ COMMANDS = {
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
     "serve": Entry("dls.cli.serve", "Run the segmentation server on this computer."),
     "sessions": Entry("dls.cli.host", "List the sessions stored on HOST, or remove them."),
+    "status": Entry("dls.cli.status", "Show what runs on HOST: its server, GPU, sessions and last request."),
     "stop": Entry("dls.cli.host", "Stop the server on HOST."),
+    "uninstall": Entry("dls.cli.uninstall", "Remove everything of dls from HOST, and leave it as it was."),
 }
 """All commands by name; the function in the module has the command's name."""
 

@@ -85,3 +85,13 @@ def list_facts(session: Session) -> list[tuple[str, str]]:
         ("Log", f"{label}:{state.log}, or: {login.command('logs', session.target)}"),
         ("Stop", f"Ctrl-C closes this connection; the server keeps running. To stop it too: {stop}"),
     ]
+
+
+def show_facts(title: str, rows: list[tuple[str, str]]) -> None:
+    """Print a panel of facts to standard output."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    for name, text in rows:
+        facts.add_row(name, Text(printable(text)))
+    Console().print(Panel(facts, title=Text(printable(title)), border_style="dim", padding=(0, 1), expand=False))

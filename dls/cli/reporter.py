@@ -66,6 +66,7 @@ class ConsoleReporter:
         self._has_unicode = (console.encoding or "").lower().startswith("utf")
         self._live: Live | None = None
         self._line: MovingLine | None = None
+        self._is_held = False
         self._resting: Callable[[], RenderableType] | None = None
         self._text = ""
         self._pace, self._transfer_pace = bars.Pace(), bars.Pace()
@@ -111,6 +112,7 @@ class ConsoleReporter:
 
     def link(self, is_open: bool, text: str) -> None:
         """Show that the link was lost or is open again."""
+        self._is_held = False
         self._console.print(Text.assemble(("✓ ", "green") if is_open else ("! ", "yellow"), printable(text)))
 
     def upload(self, progress: UploadProgress) -> None:
@@ -135,7 +137,7 @@ class ConsoleReporter:
         It is drawn anew at each `redraw`, and not in between.
         """
         with self._lock:
-            self._resting = picture if self.moves else None
+            self._resting, self._is_held = picture if self.moves else None, False
             if self._line is None:
                 self._stop()
                 self.redraw()
@@ -143,7 +145,7 @@ class ConsoleReporter:
     def redraw(self) -> None:
         """Draw the picture that is shown while nothing else moves."""
         with self._lock:
-            if self._resting is None or self._line is not None:
+            if self._resting is None or self._line is not None or self._is_held:
                 return
             if self._live is None:
                 self._start(self._resting(), 0)
@@ -151,8 +153,12 @@ class ConsoleReporter:
             self._live.update(self._resting(), refresh=True)
 
     def close(self) -> None:
-        """Take away what moves, before a question or at the end of the command."""
+        """Take away what moves, before a question or at the end of the command.
+
+        Nothing is drawn again before the next phase or the next change of the link: a question may be open.
+        """
         with self._lock:
+            self._is_held = True
             self._line = None
             self._stop()
 
@@ -177,13 +183,29 @@ class ConsoleReporter:
 
     def _end_line(self) -> None:
         with self._lock:
-            self.close()
+            self._line, self._is_held = None, False
+            self._stop()
             self.redraw()
 
     def _stop(self) -> None:
         live, self._live = self._live, None
         if live is not None:
             live.stop()
+
+
+QUIET_PHASES = ("resolve", "login", "probe", "look")
+"""Phases on the way to a host, whose results are no news for a command that only does one thing there."""
+
+
+class QuietReporter(ConsoleReporter):
+    """Shows no results of the phases on the way to a host; on a terminal they are shown while they last."""
+
+    def done(self, phase: str, text: str, seconds: float) -> None:
+        """Show the result of a phase, unless it is one on the way."""
+        if phase in QUIET_PHASES:
+            self._end_line()
+        else:
+            super().done(phase, text, seconds)
 
 
 def describe(transfer: Transfer) -> str:

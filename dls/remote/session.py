@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import replace
 from types import TracebackType
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import server_field
-from dls.errors import LinkError
+from dls.errors import DlsError, LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
-from dls.remote.host import launch
+from dls.remote.host import launch, status
+from dls.remote.host.facts import ServerFacts
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
@@ -28,6 +30,7 @@ from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener, check_port
 from dls.remote.tunnel.local_secret import choose_secret
+from dls.remote.tunnel.observation import Observation
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
@@ -108,6 +111,23 @@ class Session:
     def url(self) -> str:
         """The server's address for programs, with the secret of the local port, where it has one."""
         return f"http://{self.server_field}:{self.port}"
+
+    def observe(self) -> Observation:
+        """Return how the link is now; nothing is sent."""
+        return Observation.of(self._link)
+
+    def ask_facts(self) -> tuple[float, ServerFacts] | None:
+        """Ask the server about itself, and the host how long a round trip takes, in seconds; None in an outage.
+
+        A server of an earlier release says nothing. It is no use of the server, which does not live on for it.
+        """
+        endpoint = self._link.endpoint
+        started = time.monotonic()
+        with contextlib.suppress(DlsError):
+            if self.is_up and endpoint.connection.answers_keepalive():
+                seconds = time.monotonic() - started
+                return seconds, ServerFacts.read(status.get_facts(endpoint.connection, endpoint.state))
+        return None
 
     def wait(self) -> None:
         """Wait until the session can't be kept open any longer, and raise the DlsError that says why.

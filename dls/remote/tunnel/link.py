@@ -15,6 +15,7 @@ from dls.errors import DlsError, LinkError
 from dls.remote.ssh.channel import Channel
 from dls.remote.tunnel.channel_pool import POOL_SIZE, ChannelPool
 from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.traffic import Traffic
 
 CLOSED = "The connection is closed."
 """The reason that a request meets after the user has closed the session."""
@@ -152,6 +153,13 @@ class Link:
         self._reason = ""
         self._demand = False
         self._changed = threading.Condition()
+        self.since = time.monotonic()
+        """When the link came into its state, by `time.monotonic`."""
+        self.restored = 0
+        """How often it was open again after it was lost."""
+        self.next_try: float | None = None
+        """When the supervisor tries again, by `time.monotonic`; None before its first wait."""
+        self.traffic = Traffic()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -176,7 +184,10 @@ class Link:
     def handle(self, event: LinkEvent) -> None:
         """Change the state as `TRANSITIONS` says; raises LinkClosed once the link was closed."""
         with self._changed:
-            self._state = next_state(self._state, event)
+            before, self._state = self._state, next_state(self._state, event)
+            if self._state is not before:
+                self.since = time.monotonic()
+                self.restored += before is LinkState.LOST and self._state is LinkState.OPEN
             if isinstance(event, Connected | ServerStopped):
                 self._endpoint = event.endpoint
             if isinstance(event, Connected | ServerStopped):

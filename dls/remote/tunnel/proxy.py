@@ -137,9 +137,11 @@ class Proxy:
         elif PRIVATE in unquote_to_bytes(path_of(request.target)):
             client.refuse(*encode_error(404, "The local port has nothing at that address."))
         elif path_of(request.target) in ROUTES:
-            self._official.answer(client, request, body)
+            with self._link.traffic.counting(request.target):
+                self._official.answer(client, request, body)
         else:
-            self._forward(client, request, body)
+            with self._link.traffic.counting(request.target):
+                self._forward(client, request, body)
 
     def _forward(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         try:

@@ -237,6 +237,7 @@ class Supervisor(threading.Thread):
         return False
 
     def _wait_after_failure(self, policy: ReconnectPolicy) -> None:
+        self._link.next_try = time.monotonic() + (REFUSED_DELAY if policy.is_refused else policy.delay)
         if policy.is_refused:
             self._stopped.wait(REFUSED_DELAY)
         elif self._wait(policy.delay):

@@ -16,6 +16,7 @@ if is_complete "$DESTINATION"; then
   printf 'complete\t1\n'
   exit 0
 fi
+[ -d "${ROOT%/models}" ] || { mkdir -p "${ROOT%/models}" && : >"${ROOT%/models}/.by-dls"; }
 mkdir -p "$PART" || exit 73
 for file in "$@"; do
   mkdir -p "$(dirname "$PART/$file")" || exit 73
