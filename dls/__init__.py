@@ -22,16 +22,19 @@ from dls.errors import (
     LaunchError,
     LinkError,
     LoginError,
+    SegmentError,
     TargetError,
 )
 
 if TYPE_CHECKING:
     from dls.remote.progress import Reporter
-    from dls.remote.session import ClusterOptions, LoginOptions, ServerOptions, Session, connect
+    from dls.remote.session import ClusterOptions, LoginOptions, NetworkOptions, ServerOptions, Session, connect
     from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
+    from dls.segment.prompts import Box, Lasso, Point, Scribble
 
 __version__ = "0.1.0"
 __all__ = [
+    "Box",
     "ClosedHostError",
     "ClusterOptions",
     "ConnectError",
@@ -41,15 +44,20 @@ __all__ = [
     "HostError",
     "HostKeyError",
     "InstallError",
+    "Lasso",
     "LaunchError",
     "LinkError",
     "LoginError",
     "LoginOptions",
+    "NetworkOptions",
     "NewHostKey",
+    "Point",
     "Prompter",
     "Question",
     "QuestionKind",
     "Reporter",
+    "Scribble",
+    "SegmentError",
     "ServerOptions",
     "Session",
     "TargetError",
@@ -58,13 +66,18 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Box": "dls.segment.prompts",
     "ClusterOptions": "dls.remote.session",
+    "Lasso": "dls.segment.prompts",
     "LoginOptions": "dls.remote.session",
+    "NetworkOptions": "dls.remote.session",
     "NewHostKey": "dls.remote.ssh.prompts",
+    "Point": "dls.segment.prompts",
     "Prompter": "dls.remote.ssh.prompts",
     "Question": "dls.remote.ssh.prompts",
     "QuestionKind": "dls.remote.ssh.prompts",
     "Reporter": "dls.remote.progress",
+    "Scribble": "dls.segment.prompts",
     "ServerOptions": "dls.remote.session",
     "Session": "dls.remote.session",
     "connect": "dls.remote.session",

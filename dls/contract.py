@@ -55,7 +55,8 @@ NOT_INSTALLED = "packages are not installed here"
 
 DEFAULT_PORT = 8911
 DEFAULT_REMOTE_DIR = "~/.dls"
-DEFAULT_ENGINE = "region"
+DEFAULT_ENGINE = "auto"
+"""What `--engine` says where nobody says it: whichever engine suits the machine (`engine_choice`)."""
 DEFAULT_TTL = 7 * 86400.0
 """Seconds without use after which a session's files are removed."""
 DISK_SHARE = 0.2

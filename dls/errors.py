@@ -12,8 +12,10 @@ An error has one sentence, one hint, and an exit code (on the client) or an HTTP
     ├── LaunchError          16  the server did not start, or is not running
     ├── ForwardError         17  the local port or the forward could not be opened
     ├── LinkError            18  the connection was lost
+    ├── ClosedHostError      19  the host reaches no internet, and nothing was lent or sent to it
     ├── ListenError          20  the server can't listen on the address it was given
     ├── EngineError          21  the engine can't be loaded
+    ├── SegmentError         22  an image, prompts or a mask can't be used, or the server refused them
     ├── EngineLost               the engine's process died or hangs; a new one is started
     └── RequestError             the server refuses a request; has an HTTP status
         ├── BadRequest      400
@@ -117,6 +119,17 @@ class EngineError(DlsError):
     """The engine can't be loaded."""
 
     exit_code = 21
+
+
+class SegmentError(DlsError):
+    """An image, prompts or a mask can't be used, or the server refused them."""
+
+    exit_code = 22
+
+    def __init__(self, message: str, hint: str = "", detail: str = "", status: int = 0) -> None:
+        super().__init__(message, hint, detail)
+        self.status = status
+        """HTTP status of the server's refusal; 0 where no server refused."""
 
 
 class EngineLost(DlsError):

@@ -33,6 +33,7 @@ CITATION = (
 )
 DEFAULT_LICENSE = "CC BY-NC-SA 4.0"
 """Licence of the official weights, which forbids commercial use."""
+LICENSE_URL = "https://creativecommons.org/licenses/by-nc-sa/4.0/"
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,10 @@ def test_connect_has_everything_that_the_command_has() -> None:
     """Each option of `dls connect` is a field of the options or a parameter, and the other way round."""
     options = {str(each.name) for each in connect.params} - ONLY_COMMAND
     names = {OTHER_NAMES.get(name, name) for name in options}
-    kinds = (dls.LoginOptions, dls.ServerOptions, dls.ClusterOptions)
+    kinds = (dls.LoginOptions, dls.ServerOptions, dls.ClusterOptions, dls.NetworkOptions)
     known = {each.name for kind in kinds for each in fields(kind)} - ONLY_LIBRARY
     assert {UNITS.sub("", name) for name in names} == {UNITS.sub("", name) for name in known}
     assert set(inspect.signature(dls.connect).parameters) == {
-        "target", "server", "login", "cluster", "local_port", "local_secret", "prompter", "reporter",
+        "target", "server", "login", "cluster", "network", "local_port", "local_secret", "prompter", "reporter",
     }  # fmt: skip
     assert "stop_server" in inspect.signature(dls.Session.close).parameters

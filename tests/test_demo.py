@@ -16,7 +16,8 @@ from PIL import Image
 
 from dls.cli.console import Console
 from dls.demo import play, sample
-from dls.demo.client import ItkSnapClient
+from dls.segment.http import Address
+from dls.segment.itksnap import ItkSnapClient
 from tests.conftest import KEPT
 from tests.support.connecting import RecordingReporter
 from tests.support.http_server import serving
@@ -85,7 +86,7 @@ def test_the_sample_is_a_brain() -> None:
 def results() -> list[play.Result]:
     """The results of the demo's requests at a live server."""
     with serving() as server:
-        return play.play(ItkSnapClient(server.port))
+        return play.play(ItkSnapClient(Address(server.port)))
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,15 @@ from tests.support.source import (
 )
 
 LAYERS = {
-    "progress": 0, "web_proxy": 0, "user": 0, "ssh": 1, "host": 2, "carriers": 3, "licence": 3, "login": 4,
-    "keychain": 4, "cluster": 4, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6, "play": 0,
+    "progress": 0, "web_proxy": 0, "user": 0, "ssh": 1, "host": 2, "parcel": 2, "carriers": 3, "licence": 3, "login": 4,
+    "keychain": 4, "loan": 4, "cluster": 4, "supplier": 5, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
+    "play": 0,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
-SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.hub", "dls.images", "dls.weights"}
+SHARED = {
+    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.gpus", "dls.hub", "dls.images",
+    "dls.weights",
+}  # fmt: skip
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
 CLIENT_PACKAGES = {"paramiko", "sshtunnel", "rich"}
@@ -64,7 +68,8 @@ def test_remote_and_server_meet_in_the_contract_only() -> None:
     for package in ("dls.remote", "dls.server"):
         for name in modules(package):
             ours = inside(all_imports(name), "dls")
-            assert ours - inside(ours, package) <= SHARED, name
+            segmenting = inside(ours, "dls.segment") if name == "dls.remote.session" else set()
+            assert ours - inside(ours, package) - segmenting <= SHARED, name
 
 
 def test_the_shared_modules_import_the_standard_library_only() -> None:
@@ -90,6 +95,24 @@ def test_each_side_needs_its_own_packages_only() -> None:
         assert not roots(all_imports(name)) & SERVER_PACKAGES, name
     for name in modules("dls.server"):
         assert not roots(all_imports(name)) & CLIENT_PACKAGES, name
+
+
+def test_segmenting_is_a_client() -> None:
+    """`segment/` knows no server, command and demo, of `remote/` only the progress, and one module has SimpleITK."""
+    for name in modules("dls.segment"):
+        ours = inside(all_imports(name), "dls") - inside(all_imports(name), "dls.segment")
+        assert ours <= SHARED | {"dls.remote.progress"}, name
+        assert not roots(all_imports(name)) & (SERVER_PACKAGES - {"numpy"} | CLIENT_PACKAGES), name
+    assert [name for name in modules("dls") if "SimpleITK" in roots(all_imports(name))] == ["dls.segment.images"]
+
+
+def test_a_session_loads_numpy_when_it_segments() -> None:
+    """A connect without numpy works: `Session.segment` imports what it needs when it is called."""
+    code = (
+        "import sys, dls; dls.Session, dls.connect, dls.Point, dls.Scribble, dls.Lasso, dls.Box\n"
+        "assert 'dls.segment.prompts' in sys.modules and not {'numpy', 'dls.segment.segmenter'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_few_modules_import_rich() -> None:

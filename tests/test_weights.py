@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -19,19 +18,13 @@ from dls.weights import ModelSpec, list_local, list_missing, locate
 from tests.support import model_hub
 from tests.support.processes import until
 
-MODEL = Path(__file__).parent / "tiny_model" / "model"
-NAME = "nnInteractive_tiny"
+MODEL, NAME = model_hub.TINY, model_hub.TINY_NAME
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[model_hub.Hub]:
     pytest.importorskip("nnInteractive", reason="nninteractive is not installed: scripts/test installs it")
-    manifest = {"schema_version": 1, "models": [{"id": NAME, "display_name": "Tiny", "path": NAME, "default": True}]}
-    files = {"models.json": json.dumps(manifest).encode()}
-    for path in MODEL.rglob("*"):
-        if path.is_file():
-            files[f"{NAME}/{path.relative_to(MODEL).as_posix()}"] = path.read_bytes()
-    with model_hub.running(tmp_path, files) as hub:
+    with model_hub.running(tmp_path, model_hub.tiny_files()) as hub:
         yield hub
 
 
@@ -164,9 +157,10 @@ def test_an_untrusted_certificate(hub: model_hub.Hub, tmp_path: Path) -> None:
         assert "Certificates are not checked" in insecure.stderr
 
 
-def test_without_network_or_hub(hub: model_hub.Hub, tmp_path: Path) -> None:
+def test_without_network_or_hub(hub: model_hub.Hub, tmp_path: Path, own_user_folder: Path) -> None:
     """With --no-network no request is sent; an unreachable hub and an unknown model are errors."""
-    offline = dls(hub, "serve", "--engine", "nninteractive", "--no-network", "-m", str(tmp_path / "none"))
+    options = ("--engine", "nninteractive", "--accept-licence", "--no-network", "-m", str(tmp_path / "none"))
+    offline = dls(hub, "serve", *options)
     assert offline.returncode == 21 and str(tmp_path / "none") in offline.stderr and hub.requests == []
     gone = dls(None, "models", "pull", "-m", str(tmp_path / "none"))
     assert gone.returncode == 21 and "can't be fetched" in gone.stderr

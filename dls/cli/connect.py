@@ -9,10 +9,12 @@ import click
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
+    build_network_options,
     cluster_options,
     login_options,
+    network_options,
+    offered_target_argument,
     start_reading_configuration,
-    target_argument,
 )
 from dls.cli.options import INSECURE_NOTE, engine_options, session_options
 from dls.cli.signals import interrupt_on_termination
@@ -21,11 +23,12 @@ from dls.errors import DlsError
 
 if TYPE_CHECKING:
     from dls.remote.host.options import ServerOptions
+    from dls.remote.progress import Reporter
     from dls.remote.session import Session
 
 
 @click.command()
-@target_argument
+@offered_target_argument
 @login_options
 @engine_options
 @cluster_options
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     help="Let the port ask for a secret, which keeps other users of this computer out.",
 )
 @session_options
+@network_options
 @click.option(
     "--idle",
     metavar="MINUTES",
@@ -53,6 +57,10 @@ if TYPE_CHECKING:
     "--notify", is_flag=True, help="Tell by a desktop notice, and the terminal's bell, of long outages and their end."
 )
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
+@click.option("--save", is_flag=True, help="Keep these options for the host; `dls hosts` lists what is kept.")
+@click.option(
+    "--steps/--no-steps", default=None, help="Say what to do in ITK-SNAP step by step; by default for a new host only."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
     target: str,
@@ -61,6 +69,8 @@ def connect(
     local_secret: bool,
     notify: bool,
     stop_server: bool,
+    save: bool,
+    steps: bool | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -80,16 +90,19 @@ def connect(
             server=build_server_options(gpu, options),
             login=login,
             cluster=build_cluster_options(options),
+            network=build_network_options(options),
             local_port=local_port,
             local_secret=local_secret,
+            accept_licence=options["accept_licence"],
             prompter=prompter,
             reporter=reporter,
         )
         try:
+            is_new = remember(target, reporter, click.get_current_context() if save else None)
             if as_json:
                 write_event("ready", **ready_fields(session))
             else:
-                show_session(console, session)
+                show_session(console, session, has_steps=is_new if steps is None else steps)
             resting = reporter if isinstance(reporter, ConsoleReporter) else None
             with live.shown(session, console, resting, notify=notify):
                 session.wait()
@@ -103,6 +116,30 @@ def connect(
             raise
         finally:
             session.close(stop_server=stop_server)
+
+
+def remember(target: str, reporter: Reporter, saving: click.Context | None) -> bool:
+    """Remember that the host was used, and return whether it is new; with `saving`, keep what that command line says.
+
+    A profile that can't be written is a note: the connection stands.
+    """
+    from dls.cli import profiles
+    from dls.remote.user import memory
+
+    is_new = target not in {host.target for host in memory.used_before()}
+    if not target:
+        if saving is not None:
+            reporter.note("Nothing was kept: --save needs a name for the host, before or after --via.")
+        return is_new
+    memory.remember(target)
+    if saving is not None:
+        try:
+            path, keys = profiles.save(target, saving.meta[profiles.GIVEN])
+        except DlsError as error:
+            reporter.note(f"{error.message} {error.hint}")
+        else:
+            reporter.note(f"Kept for {target} in {path}: {', '.join(keys) or 'nothing but its name'}.")
+    return is_new
 
 
 def _describe_end(session: Session, stop_server: bool) -> str:

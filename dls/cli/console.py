@@ -7,7 +7,6 @@ host says and the terminal: everything that is shown passes `printable`.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 
 import click
@@ -18,13 +17,13 @@ from dls.cli.events import JsonReporter
 from dls.cli.panels import list_facts as list_facts
 from dls.cli.panels import ready_fields as ready_fields
 from dls.cli.panels import show_session as show_session
-from dls.cli.prompter import TerminalPrompter, UnattendedPrompter
+from dls.cli.prompter import choose_prompter
 from dls.cli.reporter import ConsoleReporter as ConsoleReporter
 from dls.cli.reporter import QuietReporter
 from dls.cli.tables import show_findings as show_findings
 from dls.cli.tables import show_sessions as show_sessions
 from dls.cli.tables import show_table as show_table
-from dls.cli.text import printable
+from dls.cli.text import hint_text, printable
 from dls.contract import ERROR_PREFIX, HINT_PREFIX
 from dls.errors import DlsError
 from dls.remote.ssh.prompts import Prompter
@@ -42,9 +41,7 @@ def terminal(
     """
     console = stderr()
     reporter = QuietReporter(console) if quiet else ConsoleReporter(console)
-    is_interactive = sys.stdin.isatty() and sys.stderr.isatty()
-    prompter: TerminalPrompter | UnattendedPrompter
-    prompter = TerminalPrompter(reporter) if is_interactive else UnattendedPrompter(reporter)
+    prompter = choose_prompter(reporter)
     try:
         yield console, JsonReporter(reporter) if as_json else reporter, prompter
     except DlsError as error:
@@ -67,7 +64,7 @@ def show_error(error: DlsError) -> None:
         console.print(Text(printable(error.detail.rstrip(), lines=True), style="dim"))
     console.print(Text.assemble((ERROR_PREFIX, "bold red"), printable(error.message)))
     if error.hint:
-        console.print(Text.assemble((HINT_PREFIX, "bold"), printable(error.hint)))
+        console.print(Text.assemble((HINT_PREFIX, "bold"), hint_text(error.hint)))
 
 
 def write_line(line: str) -> None:

@@ -6,10 +6,12 @@ They are apart from those of `dls serve`: a host has no `dls.remote`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -21,6 +23,7 @@ from dls.remote.ssh.options import CARRIERS, LoginOptions
 
 if TYPE_CHECKING:
     from dls.remote.cluster.options import ClusterOptions
+    from dls.remote.host.network import NetworkOptions
 
 SAME_NAMES = (
     "ssh_options",
@@ -43,15 +46,50 @@ def _target(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 def target_argument(command: Command) -> Command:
-    """Add the argument that names the host; with --via it may be left out."""
-    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target)(command)
+    """Add the argument that names the host, whose profile is obeyed; with --via it may be left out."""
+    argument = click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target)
+    return argument(_with_profile(command))
+
+
+def offered_target_argument(command: Command) -> Command:
+    """Add the argument that names the host, whose profile is obeyed; without it, the known hosts are offered."""
+    argument = click.argument("target", metavar="[USER@]HOST[:PORT]", default="")
+    return argument(_with_profile(command, offers=True))
 
 
 def optional_target_argument(command: Command) -> Command:
-    """Add the argument that names the host; without it, the target is an empty text."""
-    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(command)
+    """Add the argument that names the host, whose profile is obeyed; without it, the target is an empty text."""
+    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(_with_profile(command))
 
 
+def _with_profile(command: Command, *, offers: bool = False) -> Command:
+    """Return the command, called with the options of the host's profile where the command line says nothing else."""
+
+    @functools.wraps(command)
+    def call(target: str, **options: Any) -> Any:
+        from dls.cli import known_hosts, profiles
+
+        context = click.get_current_context()
+        if offers and not target and not options["via"]:
+            argument = next(each for each in context.command.params if each.name == "target")
+            target = known_hosts.ask_for_host(context, argument, options["ssh_config"])
+        return command(target=target, **profiles.apply(context, target, options))
+
+    return cast("Command", call)
+
+
+def _ssh_option(*short: str) -> Callable[[Command], Command]:
+    return click.option(
+        *short,
+        "--ssh-option",
+        "ssh_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Setting of ssh_config(5); wins over the configuration file.",
+    )
+
+
+_SHORT = _ssh_option("-o")
 LOGIN_OPTIONS = [
     click.option(
         "-F",
@@ -70,14 +108,7 @@ LOGIN_OPTIONS = [
     click.option("-p", "--ssh-port", type=click.IntRange(1, 65535), help="Port of the host's SSH server."),
     click.option("-l", "--user", metavar="USER", help="User to log in as."),
     click.option("-J", "--jump", metavar="HOST,...", help="Jump hosts to go through, the nearest one first."),
-    click.option(
-        "-o",
-        "--ssh-option",
-        "ssh_options",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Setting of ssh_config(5); wins over the configuration file.",
-    ),
+    _SHORT,
     click.option("-4", "address_family", flag_value="inet", help="Use IPv4 only."),
     click.option("-6", "address_family", flag_value="inet6", help="Use IPv6 only."),
     click.option("-v", "--verbose", count=True, help="Tell what SSH does; -vv tells more."),
@@ -129,6 +160,12 @@ def login_options(command: Command) -> Command:
     return add_options(command, LOGIN_OPTIONS)
 
 
+def login_options_without_o(command: Command) -> Command:
+    """Add the same options to a command whose -o is another one: --ssh-option has no short form there."""
+    long = _ssh_option()
+    return add_options(command, [long if option is _SHORT else option for option in LOGIN_OPTIONS])
+
+
 def cluster_options(command: Command) -> Command:
     """Add the options of the job in which the server runs on a cluster."""
     options = [
@@ -165,6 +202,34 @@ def build_cluster_options(options: dict[str, Any]) -> ClusterOptions:
 
     names = ("time", "partition", "account", "qos", "gres", "cpus", "mem", "constraint", "sbatch_options", "renew")
     return ClusterOptions(mode=options["mode"] or "auto", **{name: options[name] for name in names})
+
+
+def network_options(command: Command) -> Command:
+    """Add the options of what a host gets that reaches no internet."""
+    options = [
+        click.option(
+            "--lend-network/--no-lend-network",
+            "lend",
+            default=None,
+            help="Let a host that reaches no internet use this computer's network until the installation is done; by "
+            "default you are asked.",
+        ),
+        click.option(
+            "--from",
+            "parcel",
+            metavar="FILE",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Install from a file that `dls pack` made: neither the host nor this computer needs internet.",
+        ),
+    ]
+    return add_options(command, options)
+
+
+def build_network_options(options: dict[str, Any]) -> NetworkOptions:
+    """Return the values of the options that `network_options` adds."""
+    from dls.remote.host.network import NetworkOptions
+
+    return NetworkOptions(options["lend"], options["parcel"])
 
 
 class _Formatter(logging.Formatter):

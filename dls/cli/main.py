@@ -37,8 +37,11 @@ COMMANDS = {
     "demo": Entry("dls.cli.demo", "Try everything on this computer, without a host."),
     "doctor": Entry("dls.cli.doctor", "Look at the way to HOST from end to end, and change nothing."),
     "forget": Entry("dls.cli.host", "Remove the password of HOST from this computer's keychain."),
+    "hosts": Entry("dls.cli.hosts", "List the known hosts, show what is kept for one, or forget it."),
     "logs": Entry("dls.cli.host", "Print the log of the server on HOST."),
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
+    "pack": Entry("dls.cli.pack", "Put all that a host without internet needs into one file."),
+    "segment": Entry("dls.cli.segment", "Segment image files without a viewer."),
     "serve": Entry("dls.cli.serve", "Run the segmentation server on this computer."),
     "sessions": Entry("dls.cli.host", "List the sessions stored on HOST, or remove them."),
     "status": Entry("dls.cli.status", "Show what runs on HOST: its server, GPU, sessions and last request."),
@@ -126,11 +129,12 @@ def _print_error(error: DlsError) -> None:
     try:
         from dls.cli.console import show_error
     except ImportError:  # A host has only the packages of the server: no rich.
-        from dls.cli.text import printable
+        from dls.cli.text import hint_text, printable
         from dls.contract import ERROR_PREFIX, HINT_PREFIX
 
-        for line in (error.detail, ERROR_PREFIX + error.message, error.hint and HINT_PREFIX + error.hint):
+        hint = error.hint and HINT_PREFIX + hint_text(error.hint)
+        for line in (printable(error.detail, lines=True), printable(ERROR_PREFIX + error.message), hint):
             if line:
-                click.echo(printable(line, lines=line is error.detail), err=True)
+                click.echo(line, err=True)
     else:
         show_error(error)

@@ -15,8 +15,7 @@ from dls.cli.login_options import (
 from dls.cli.options import INSECURE_NOTE, build_model_spec, model_options
 
 if TYPE_CHECKING:
-    from dls import weights
-    from dls.remote.progress import Phase
+    from dls.remote.host.send_files import FileSource
 
 
 @click.group()
@@ -46,7 +45,7 @@ def pull(model: str | None, **options: Any) -> None:
     """Download MODEL, by default the official one."""
     from dls import weights
     from dls.cli.console import terminal
-    from dls.remote.progress import Phases
+    from dls.remote.progress import Phases, show_download
 
     spec = build_model_spec({**options, "model": model})
     with terminal() as (_, reporter, _prompter):
@@ -57,28 +56,11 @@ def pull(model: str | None, **options: Any) -> None:
             folder = present
         else:
             with Phases(reporter)("download", "Downloading the model") as phase:
-                folder = weights.fetch(spec, _show_download(phase))
+                folder = weights.fetch(spec, show_download(phase))
                 phase.result = f"The model is in {folder}"
         if present is None:
             reporter.note(f"Licence of the weights: {weights.read_license(folder)}. Please cite: {weights.CITATION}")
     click.echo(folder)
-
-
-def _show_download(phase: Phase) -> weights.ShowDownload:
-    """Return what shows a download as the phase's transfer, where its size is known, and else as text."""
-    from dls.remote.progress import TransferMeter
-
-    meters: list[TransferMeter] = []
-
-    def show(text: str, done: int, total: int) -> None:
-        if not total:
-            phase.update(text)
-            return
-        if not meters:
-            meters.append(TransferMeter(phase, "weights", total, done))
-        meters[0].add(done - meters[0].done)
-
-    return show
 
 
 @models.command("path")
@@ -97,22 +79,20 @@ def model_path(model: str | None, **options: Any) -> None:
 
 @models.command()
 @target_argument
-@click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True))
 @login_options
 @click.option("-m", "--models-path", help="Folder for models on the host.")
 def push(target: str, folder: Path | None, models_path: str | None, **options: Any) -> None:
-    """Copy the model in FOLDER, by default the official one, to HOST."""
-    from dls import weights
+    """Copy the model in FOLDER, by default the official one, to HOST.
+
+    FOLDER may be a file that `dls pack` made: its weights are copied then.
+    """
     from dls.cli.console import terminal, write_line
     from dls.remote.commands import host
     from dls.remote.host import push_model
     from dls.remote.progress import Phases
 
-    spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
-    source = weights.locate(spec)
-    if source is None:
-        hint = f"Fetch it here first with `dls models pull`, or name its folder: dls models push {target} FOLDER."
-        raise weights.model_absent_error(spec, hint)
+    source = _find_source(target, folder)
     with (
         terminal() as (_, reporter, prompter),
         host(target, build_login_options(options), prompter, reporter) as (connection, _report),
@@ -121,3 +101,19 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
         destination = push_model.push(connection, source, models_path, phase)
         phase.result = f"The model is on {connection.target.label} in {destination}"
     write_line(destination)
+
+
+def _find_source(target: str, folder: Path | None) -> FileSource:
+    """Return the model in a folder or in a parcel, by default the one on this computer; raises a DlsError for none."""
+    from dls import weights
+    from dls.remote.host.push_model import ModelFolder
+    from dls.remote.parcel.archive import Parcel, find_model
+
+    if folder is not None and folder.is_file():
+        return find_model(Parcel.open(folder))
+    spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
+    found = weights.locate(spec)
+    if found is None:
+        hint = f"Fetch it here first with `dls models pull`, or name its folder: dls models push {target} FOLDER."
+        raise weights.model_absent_error(spec, hint)
+    return ModelFolder(found)

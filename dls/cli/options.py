@@ -52,7 +52,10 @@ def engine_options(command: Command) -> Command:
     """Add the options that select the engine and its model; all paths are paths on the server's machine."""
     options = [
         click.option(
-            "--engine", default=DEFAULT_ENGINE, show_default=True, help="Engine that segments: region or nninteractive."
+            "--engine",
+            default=DEFAULT_ENGINE,
+            show_default=True,
+            help="Engine that segments: region, nninteractive, or auto for nninteractive where a GPU can run it.",
         ),
         click.option(
             "--device",
@@ -69,6 +72,11 @@ def engine_options(command: Command) -> Command:
         ),
         click.option("--model", metavar="ID", help="Model to use: an ID or a folder; by default the official model."),
         *MODEL_OPTIONS,
+        click.option(
+            "--accept-licence",
+            is_flag=True,
+            help="Agree to the licence of nnInteractive's weights, which forbids commercial use.",
+        ),
         click.option("--compile", is_flag=True, help="Compile the network: slower start, faster clicks."),
         click.option(
             "--native-api/--no-native-api",

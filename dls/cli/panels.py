@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from dls.cli import steps
 from dls.cli.text import printable
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def ready_fields(session: Session) -> dict[str, Any]:
         "host": str(session.connection.target),
         "engine": session.state.engine,
         "device": session.state.device,
+        "models": list(session.models),
+        "why": session.choice.reason,
         "log": session.state.log,
         "pid": session.state.pid,
         "job": session.job and session.job.job.id,
@@ -31,8 +34,11 @@ def ready_fields(session: Session) -> dict[str, Any]:
     }
 
 
-def show_session(console: Console, session: Session) -> None:
-    """Print a panel with the address to type into ITK-SNAP, and into other viewers where the server speaks to them."""
+def show_session(console: Console, session: Session, *, has_steps: bool = True) -> None:
+    """Print a panel with the engine, what to type into ITK-SNAP and to do there, and the same for other viewers.
+
+    `has_steps` says whether what to do is told step by step.
+    """
     target = session.connection.target
     address = Text.assemble(
         ("Server: ", "dim"),
@@ -45,18 +51,33 @@ def show_session(console: Console, session: Session) -> None:
     facts.add_column()
     for name, text in list_facts(session):
         facts.add_row(name, Text(printable(text)))
-    intro = Text("In ITK-SNAP, add a deep learning server with")
+    command = session.login.command("connect", session.target)
+    engine = steps.engine_lines(session.choice, session.state.engine, session.state.device, command)
+    todo = steps.whole(session.models) if has_steps else steps.brief(session.models)
     viewers = [_viewers_line(session)] if session.serves_viewers else []
     console.print()
     console.print(
         Panel(
-            Group(intro, Text(), address, Text(), *viewers, facts),
+            Group(_folded(engine), Text(), address, Text(), _folded(todo), Text(), *viewers, facts),
             title=Text(printable(f"Ready on {target}")),
             border_style="green",
             padding=(1, 2),
             expand=False,
         )
     )
+
+
+def _folded(rows: list[steps.Row]) -> Table:
+    """Return rows, each a mark and a line, as a table, which folds long lines beside the mark."""
+    has_marks = any(mark for mark, _ in rows)
+    table = Table.grid(padding=(0, 2))
+    if has_marks:
+        table.add_column(style="dim")
+    table.add_column()
+    for mark, line in rows:
+        text = Text.assemble(*((printable(part), style) for part, style in line))
+        table.add_row(*([mark] if has_marks else []), text)
+    return table
 
 
 def _viewers_line(session: Session) -> Group:
@@ -70,7 +91,7 @@ def _viewers_line(session: Session) -> Group:
 def list_facts(session: Session) -> list[tuple[str, str]]:
     """Return the rows of the panel: each a name and a text."""
     state, login, label = session.state, session.login, session.connection.target.label
-    facts = [("Engine", f"{state.engine} on {state.device}")]
+    facts = []
     if session.report.gpus:
         facts.append(("GPU", "; ".join(str(gpu) for gpu in session.report.gpus)))
     if session.job is not None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ from dls.cli.options import (
     read_first_line,
     session_options,
 )
-from dls.cli.signals import interrupt_on_termination
+from dls.cli.signals import end_with_standard_input, interrupt_on_termination
 from dls.contract import DEFAULT_PORT, NOT_INSTALLED
 from dls.errors import HostError
 
@@ -60,12 +63,14 @@ if TYPE_CHECKING:
 @session_options
 @click.option("--use-colors", is_flag=True, help="Color the output even without a terminal.")
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
-def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **options: Any) -> None:
+@click.option("--temporary", type=click.Path(path_type=Path), hidden=True)
+def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporary: Path | None, **options: Any) -> None:
     """Run the segmentation server on this computer."""
     from dls.server import spawn
     from dls.server.options import from_launch_file
 
     _configure_logging()
+    reason = choose_engine(options) if launch_file is None else ""
     chosen = build_serve_options(options) if launch_file is None else from_launch_file(launch_file)
     spawn.require_packages(chosen.engine)
     try:
@@ -87,12 +92,48 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, **option
 
     def announce(listening: RunningServer) -> None:
         if launch_file is None:
-            _show_banner(listening, use_colors, options["insecure"])
+            _show_banner(listening, use_colors, options["insecure"], reason)
 
     # uvicorn shuts down on SIGTERM and then raises the signal again. Its default action would end this process before
     # the socket and the state file are removed, so both signals become KeyboardInterrupt.
     with interrupt_on_termination(), contextlib.suppress(KeyboardInterrupt):
-        server.serve(chosen, announce, spawned)
+        if temporary is None:
+            server.serve(chosen, announce, spawned)
+        else:
+            _serve_for_a_while(temporary, lambda: server.serve(chosen, announce, spawned))
+
+
+def _serve_for_a_while(folder: Path, serve_all: Callable[[], None]) -> None:
+    """Serve until standard input is closed, and remove the folder: so ends the server of one `dls segment`.
+
+    Also where that program is killed, nothing of its images stays.
+    """
+    try:
+        end_with_standard_input()
+        serve_all()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def choose_engine(options: dict[str, Any]) -> str:
+    """Put the engine that `auto` means here into the options, and return why it is that one; empty where it was named.
+
+    Raises TargetError where the licence of that engine's weights was not agreed to.
+    """
+    from dls import engine_choice, gpus
+
+    asked_for, model, reason = options["engine"], options["model"], ""
+    if asked_for == engine_choice.AUTO:
+        wishes = engine_choice.Wishes(options["device"], None, options["stand_in"], model)
+        choice = engine_choice.choose_here(gpus.local(), wishes)
+        options["engine"], reason = choice.engine, choice.reason
+    if options["engine"] == engine_choice.NNINTERACTIVE and not (model and Path(model).is_dir()):
+        from dls.cli.prompter import choose_prompter
+        from dls.remote.licence import Licence
+
+        note = partial(click.echo, err=True)
+        Licence(choose_prompter(), note, asked_for, model, accept=options["accept_licence"]).require(options["engine"])
+    return reason
 
 
 def build_serve_options(options: dict[str, Any]) -> ServeOptions:
@@ -153,14 +194,18 @@ def _check_secret(secret: str | None, name: str) -> str:
     return secret
 
 
-def _show_banner(listening: RunningServer, use_colors: bool, insecure: bool) -> None:
+def _show_banner(listening: RunningServer, use_colors: bool, insecure: bool, reason: str) -> None:
     from dls.cli import console
+    from dls.engine_choice import Choice
     from dls.server.sockets import addresses
 
     engine = f"{listening.engine.name} on {listening.engine.device}, models: {', '.join(listening.models)}"
     found = addresses(listening.options.host, listening.port, listening.secret)
     rows = [(row.server, row.port, row.local_only) for row in found]
     notes = [*_list_notes(listening), *([INSECURE_NOTE] if insecure else [])]
+    if reason:
+        other = Choice(listening.options.engine).other
+        notes.insert(0, f"{reason}; for the other engine: --engine {other}")
     console.show_banner(console.stderr(use_colors), _describe_gpu(listening.engine.device), engine, rows, notes)
 
 

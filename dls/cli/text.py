@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dls.contract import HINT_PREFIX
+
 NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that turn the direction of text, so that it reads as something else than it is."""
@@ -26,3 +28,8 @@ def printable(text: object, *, lines: bool = False) -> str:
     lines stay.
     """
     return str(text).translate(_LINES if lines else _ONE_LINE)
+
+
+def hint_text(hint: str) -> str:
+    """Return a hint, made safe for a terminal; its further lines are indented, so that none looks like one of ours."""
+    return printable(hint, lines=True).replace("\n", "\n" + " " * len(HINT_PREFIX))

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from dls.cli.console import Console, show_session, show_table
 from dls.demo import picture, sample, sshd
-from dls.demo.client import ItkSnapClient
 from dls.errors import DlsError
 from dls.remote import session as sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.login import LoginOptions
 from dls.remote.progress import Reporter
+from dls.segment.http import Address
+from dls.segment.itksnap import ItkSnapClient
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ def run(console: Console, reporter: Reporter, *, once: bool, path: Path, library
     with _workspace() as folder, sshd.running(folder, library=library) as server:
         reporter.note(f"Started an SSH server on 127.0.0.1:{server.port} ({server.program})")
         login = LoginOptions(ssh_config=server.config, remote_dir=f"{folder}/host")
-        request = ServerOptions(stand_in=True, session_dir=f"{folder}/sessions")
+        request = ServerOptions("region", stand_in=True, session_dir=f"{folder}/sessions")
         session = sessions.connect("dls-demo", server=request, login=login, reporter=reporter)
         try:
-            client = ItkSnapClient(session.port)
+            client = ItkSnapClient(Address(session.port))
             reporter.note("Segmenting a T1 brain as ITK-SNAP would: upload, click, scribble, lasso")
             results = play(client)
             volume = sample.load()

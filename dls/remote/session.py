@@ -6,26 +6,33 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from dls.contract import DEFAULT_PORT, ServerState
-from dls.credentials import server_field
+from dls.credentials import USER, server_field
+from dls.engine_choice import NNINTERACTIVE, REGION, Choice
 from dls.errors import DlsError, LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
-from dls.remote.host import launch, status
+from dls.remote.host import automatic, launch, status
 from dls.remote.host.facts import ServerFacts
+from dls.remote.host.network import NetworkOptions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
 from dls.remote.keychain import KeychainPrompter
+from dls.remote.licence import Licence
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
+from dls.remote.supplier import SessionSupplier, can_answer
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener, check_port
@@ -33,6 +40,10 @@ from dls.remote.tunnel.local_secret import choose_secret
 from dls.remote.tunnel.observation import Observation
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from dls.segment.prompts import Mask, Prompt, Volume
+    from dls.segment.segmenter import Segmenter
 
 CLOSE_SECONDS = 2.0
 """Seconds that closing waits for the supervisor; a login under way is left to it, and it closes what it opens."""
@@ -55,6 +66,8 @@ class Session:
         route: Route,
         local_secret: str | None = None,
         serves_viewers: bool = False,
+        choice: Choice = Choice(REGION),  # noqa: B008 - frozen
+        models: tuple[str, ...] = (REGION,),
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -67,12 +80,17 @@ class Session:
         """The secret that the local port asks for; None where every user of this computer can use the port."""
         self.serves_viewers = serves_viewers
         """Whether napari, 3D Slicer and MITK can use the port too: their API key is then the secret."""
+        self.choice = choice
+        """The engine, and why it is that one."""
+        self.models = models
+        """Names of the models that ITK-SNAP shows."""
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
         self._prompter = prompter
         self._route = route
         self._reporter = supervisor.reporter
+        self._segmenter: Segmenter | None = None
 
     def __repr__(self) -> str:
         return f"<dls.Session {self.target} at localhost:{self.port}: {self._link.state.value}>"
@@ -129,6 +147,30 @@ class Session:
                 return seconds, ServerFacts.read(status.get_facts(endpoint.connection, endpoint.state))
         return None
 
+    def segment(
+        self,
+        volume: Volume,
+        prompts: Sequence[Prompt],
+        *,
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> Mask:
+        """Segment a volume by prompts, applied in their order, and return the mask: uint8 with the values 0 and 1.
+
+        Volume and mask are arrays of the shape (z, y, x), `spacing` is in mm in that order, and prompts are
+        `dls.Point`, `dls.Scribble`, `dls.Lasso` and `dls.Box` with voxel indices (z, y, x). Each call begins with an
+        empty mask; the volume is sent only when it is another one than in the call before. Needs numpy, a box blosc2
+        too. Raises SegmentError for what does not fit or is refused, and LinkError where the server can't be reached.
+
+        >>> mask = session.segment(volume, [dls.Point(20, 64, 80), dls.Point(20, 90, 80, False)])  # doctest: +SKIP
+        """
+        if self._segmenter is None:
+            from dls.segment.http import Address
+            from dls.segment.segmenter import Segmenter
+
+            credentials = f"{USER}:{self.local_secret}" if self.local_secret else ""
+            self._segmenter = Segmenter(Address(self.port, credentials=credentials))
+        return self._segmenter.segment(volume, prompts, spacing)
+
     def wait(self) -> None:
         """Wait until the session can't be kept open any longer, and raise the DlsError that says why.
 
@@ -148,6 +190,8 @@ class Session:
 
         A reconnection under way is abandoned: what it still opens, it closes itself.
         """
+        if self._segmenter is not None and self.is_up:
+            self._segmenter.close()
         self._prompter.close(LinkClosed(CLOSED))
         # In this order: nothing more is submitted, and the login that a job is cancelled through is still there.
         self._supervisor.halt()
@@ -180,29 +224,36 @@ def connect(
     server: ServerOptions = ServerOptions(),  # noqa: B008 - frozen, as are the login options
     login: LoginOptions = LoginOptions(),  # noqa: B008
     cluster: ClusterOptions = ClusterOptions(),  # noqa: B008
+    network: NetworkOptions = NetworkOptions(),  # noqa: B008
     local_port: int | None = None,
     local_secret: bool | str = False,
+    accept_licence: bool = False,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
     """Start a segmentation server on the host, or find the one that runs, and open a local port that leads to it.
 
-    On a login node of a cluster, the server runs in a job, which has what `cluster` asks for.
+    On a login node of a cluster, the server runs in a job, which has what `cluster` asks for. `network` says where a
+    host gets the packages that reaches no internet.
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
-    it. Questions of the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a
-    DlsError that says what failed, a wrong engine name or a taken port before the login; nothing is left open then.
+    it. Questions of the host go to `prompter`; without one they fail. So does the question whether the user agrees to
+    the licence of nnInteractive's weights, unless they did before; `accept_licence` answers it. `reporter` is told what
+    happens. Raises a DlsError that says what failed, a wrong engine name or a taken port before the
+    login; nothing is left open then.
     """
     requirements(server.engine)
-    route = Route(cluster, login)
     secret = choose_secret(local_secret)
     check_port(local_port)
-    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
+    cache, questions = _make_prompters(prompter, login)
+    supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
+    licence = Licence(prompter, phases.reporter.note, server.engine, server.model, accept=accept_licence)
+    server = automatic.settle_early(server, supplier.packed_engine)
+    licence.require(server.engine)
+    route = Route(cluster, login, supplier, partial(licence.require, NNINTERACTIVE))
     _warn_of_web_proxy(phases.reporter)
-    cache = CachingPrompter(keychain, keychain.login_accepted)
-    questions = ThreadedPrompter(cache)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
@@ -214,6 +265,8 @@ def connect(
         deployment = route.deploy(server, connection, phases)
         connection = deployment.connection
         cleanup.callback(connection.close)
+        server = replace(server, engine=deployment.choice.engine)
+        licence.require(server.engine)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
         listener = _open_port(connection, _make_proxy(link, secret, phases.reporter), local_port, phases)
@@ -226,10 +279,17 @@ def connect(
     session = Session(
         target, login, deployment.report, phases.seconds,
         link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
-        local_secret=secret, serves_viewers=server.serves_viewers,
+        local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice, models=server.models,
     )  # fmt: skip
     supervisor.start()
     return session
+
+
+def _make_prompters(prompter: Prompter | None, login: LoginOptions) -> tuple[CachingPrompter, ThreadedPrompter]:
+    """Return what remembers the answers of a login, and what asks in the foreground for the thread that reconnects."""
+    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
+    cache = CachingPrompter(keychain, keychain.login_accepted)
+    return cache, ThreadedPrompter(cache)
 
 
 def _abandon_job(route: Route, reporter: Reporter) -> None:
@@ -257,4 +317,4 @@ def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, pha
     return listener
 
 
-__all__ = ["ClusterOptions", "LoginOptions", "ServerOptions", "Session", "connect"]
+__all__ = ["ClusterOptions", "LoginOptions", "NetworkOptions", "ServerOptions", "Session", "connect"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dls.contract import DEFAULT_ENGINE, DEFAULT_PORT, DEFAULT_TTL, LaunchFile
+from dls.contract import DEFAULT_PORT, DEFAULT_TTL, LaunchFile
 from dls.credentials import make_secret
+from dls.engine_choice import REGION
 from dls.errors import ListenError
 from dls.server import sockets
 from dls.weights import ModelSpec
@@ -37,7 +38,7 @@ class ServeOptions:
     port: int = DEFAULT_PORT
     uds: Path | None = None
     """Unix socket to listen on."""
-    engine: str = DEFAULT_ENGINE
+    engine: str = REGION
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     stand_in: bool = False
     """Whether the engine's model is listed under nnInteractive's name too."""

@@ -24,10 +24,12 @@ from dls.cli import console
 from dls.contract import MAX_HEAD_BYTES
 from dls.credentials import server_field
 from dls.demo import sshd
-from dls.demo.client import ItkSnapClient
+from dls.engine_choice import Choice
 from dls.remote.ssh.target import Target
 from dls.remote.tunnel import downstream, proxy
 from dls.remote.tunnel.body_memory import BodyMemory
+from dls.segment.http import Address
+from dls.segment.itksnap import ItkSnapClient
 from tests.support.connecting import command, connected, cut
 from tests.support.http_server import LiveServer
 from tests.support.itksnap import ItkSnap
@@ -257,7 +259,7 @@ def test_a_session_with_a_local_secret(host: sshd.Server, clean: str) -> None:
         assert session.url == f"http://{session.server_field}:{session.port}"
         assert credentials not in repr(session)
         assert ItkSnap(session.port).get("/status").status == 401
-        snap = ItkSnapClient(session.port, credentials)
+        snap = ItkSnapClient(Address(session.port, credentials=credentials))
         snap.start("region")
         snap.upload(np.zeros((3, 4, 5), np.float32), (1.0, 1.0, 1.0))
         assert snap.point(1, 1, 1)[1, 1, 1] == 1
@@ -308,6 +310,7 @@ def test_the_panel_says_who_can_use_the_port(secret: str | None, server: str, se
         state=SimpleNamespace(engine=engine, device="cpu", log="/log"),
         report=SimpleNamespace(gpus=()), login=dls.LoginOptions(), target="gpu",
         server_field=server_field(secret), port=8911, local_secret=secret, serves_viewers=viewers, job=None,
+        choice=Choice(engine), models=dls.ServerOptions(engine).models,
     )  # fmt: skip
     console.show_session(Console(file=shown, width=200), cast(Any, session))
     assert server in shown.getvalue() and sentence in shown.getvalue()

@@ -12,10 +12,10 @@ from dls import gpus
 from dls.contract import ServerState
 from dls.errors import HostError
 from dls.remote.host import probe as probing
-from dls.remote.host import push_model, stored_sessions
-from dls.remote.host.install import constrain_torch
+from dls.remote.host import send_files, stored_sessions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import Depth, HostReport, parse
+from dls.remote.host.torch_builds import constrain_torch
 from dls.remote.ssh.connection import Connection
 
 BASE = "system\tLinux\nmachine\tx86_64\nhostname\tgpu1\nhome\t/h\nuid\t1000\nroot\t/h/.dls\nfree\t2097152\n"
@@ -100,7 +100,7 @@ def test_whatever_the_host_lists(cells: list[str]) -> None:
         assert session.kib >= 0
     gpus.parse(", ".join([*cells, "580.1"]))
     ServerState.parse(cells[0], "/r")
-    assert push_model._size(cells[0]) >= 0
+    assert send_files.read_size(cells[0]) >= 0
 
 
 @pytest.mark.parametrize(

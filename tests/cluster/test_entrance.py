@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dls
+from dls.remote.loan.indexes import Indexes
+from dls.remote.loan.laptop import Laptop
+from dls.remote.loan.loan import lend
+from dls.remote.progress import Phase, Silent
 from tests.cluster.lab import LOGIN, NODES, Cluster, wait_until
 from tests.cluster.ways import connected, nothing_runs, stop
+from tests.support import package_index
 from tests.support.connecting import click_once
+from tests.support.lending import own, terms
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +76,25 @@ def test_a_node_behind_a_firewall_is_entered_by_a_step(idle: Cluster) -> None:
             click_once(session.port)
     assert stop(idle)
     wait_until(lambda: nothing_runs(idle), "the end of all processes")
+
+
+ASK_INDEX = "import os, urllib.request; print(urllib.request.urlopen(os.environ['UV_DEFAULT_INDEX']).status)"
+"""A program that asks the package index for its first page, with the variables of a loan."""
+
+
+@pytest.mark.parametrize("way", [contextlib.nullcontext, nodes_without_ports])
+def test_a_network_is_lent_to_the_node_of_the_job(
+    idle: Cluster, way: Callable[[Any], contextlib.AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    """A port on the job's node leads back through the login node to this computer, entered by a port and by a step."""
+    with package_index.running(tmp_path, tmp_path) as index, way(idle), connected(idle) as session:
+        laptop = Laptop(Indexes(index.url), ca_bundle=index.ca.read_text())
+        with lend(session.connection, terms(own(index), laptop=laptop), phase=Phase(Silent())) as loan:
+            done = session.connection.run(loan.wrap(f"uname -n; python3 -c {shlex.quote(ASK_INDEX)}"))
+            assert done.stdout.split() == [session.state.host, "200"], done.stderr
+            listening = idle.inside(session.state.host, "ss", "-H", "-l", "-t", "-n")
+            assert f"127.0.0.1:{loan.port}" in listening and index.requests == ["GET /simple/"]
+        assert f":{loan.port}" not in idle.inside(session.state.host, "ss", "-H", "-l", "-t", "-n")
 
 
 def test_nobody_else_is_let_into_the_job(idle: Cluster) -> None:

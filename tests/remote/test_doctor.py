@@ -66,7 +66,7 @@ def test_a_host_that_is_fine(own: sshd.Server, short_folder: Path, carrier: str)
     code, rows = doctor("-F", str(own.config), "--carrier", carrier, "--remote-dir", str(remote_dir), "dls-demo")
     assert (code, failures(rows)) == (0, [])
     assert verdicts(rows, "forwarding") == ["ok", "ok", "ok"]
-    assert {"configuration", "login", "shell", "Python", "disk", "installation", "way out", "server"} <= {
+    assert {"configuration", "login", "shell", "Python", "disk", "installation", "internet there", "server"} <= {
         row["subject"] for row in rows
     }
     assert (short_folder / "sshd.log").read_text().count("Accepted publickey") == 1

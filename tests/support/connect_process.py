@@ -13,16 +13,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dls.remote.user.folders import VARIABLE
 from tests.support.processes import free_port, interruptible, is_gone
 
-CONNECT = (sys.executable, "-m", "dls", "connect", "--json")
+CONNECT = (sys.executable, "-m", "dls", "connect", "--engine", "region", "--json")
+"""What is started; options that follow win over these."""
 
 
 class ConnectProcess:
     """A process that runs `dls connect --json`, and the events that it has written."""
 
     def __init__(
-        self, log_folder: Path, *options: object, port: int | None = None, wrapper: Sequence[object] = ()
+        self,
+        log_folder: Path,
+        *options: object,
+        port: int | None = None,
+        wrapper: Sequence[object] = (),
+        seconds: float = 60,
     ) -> None:
         self.port = port or free_port()
         self.events: list[dict[str, object]] = []
@@ -31,10 +38,11 @@ class ConnectProcess:
         self.process = subprocess.Popen(
             [str(word) for word in words],
             stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, text=True, preexec_fn=interruptible,
+            env={VARIABLE: str(log_folder / "user"), **os.environ},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds
         while not any(event["event"] == "ready" for event in self.events):
             assert self.process.poll() is None and time.monotonic() < deadline, self.read_log()
             time.sleep(0.02)

@@ -21,6 +21,18 @@ from cryptography.x509.oid import NameOID
 
 REPOSITORY = "MIC-DKFZ/nnInteractive"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TINY = Path(__file__).parents[1] / "tiny_model" / "model"
+TINY_NAME = "nnInteractive_tiny"
+
+
+def tiny_files() -> dict[str, bytes]:
+    """Return the files of a repository whose default model is the tiny one."""
+    entry = {"id": TINY_NAME, "display_name": "Tiny", "path": TINY_NAME, "default": True}
+    files = {"models.json": json.dumps({"schema_version": 1, "models": [entry]}).encode()}
+    for path in TINY.rglob("*"):
+        if path.is_file():
+            files[f"{TINY_NAME}/{path.relative_to(TINY).as_posix()}"] = path.read_bytes()
+    return files
 
 
 @dataclass
@@ -137,13 +149,15 @@ def digest(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def running(folder: Path, files: dict[str, bytes]) -> Iterator[Hub]:
-    """Serve the files as a repository until the block ends."""
-    pem = certificate(folder)
+def running(
+    folder: Path, files: dict[str, bytes], *, address: str = "127.0.0.1", port: int = 0, pem: Path | None = None
+) -> Iterator[Hub]:
+    """Serve the files as a repository until the block ends; `pem` holds another certificate than one for localhost."""
+    pem = pem or certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     hub = Hub(0, pem, files)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": hub}))
+    server = http.server.ThreadingHTTPServer((address, port), type("Handler", (Handler,), {"hub": hub}))
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *anything: None  # type: ignore[method-assign]  # interrupted connections are expected
     hub.port = server.server_address[1]

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dls.contract import DEFAULT_REMOTE_DIR
-from dls.errors import DlsError, HostError
+from dls.errors import ClosedHostError, DlsError, HostError
 from dls.remote.host import install
+from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import SSH_SERVER, Code
-from dls.remote.host.probe import Depth, probe
+from dls.remote.host.probe import Depth, HostReport, probe
+from dls.remote.host.reach import ask
 from dls.remote.host.scripts import read_ssh_server, render
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
@@ -97,7 +99,18 @@ class InnerServer:
         report = probe(shell, self.remote_dir, Depth.ALL)
         plan = replace(install.plan(report, SSH_SERVER, ""), send_code=False)
         if not plan.nothing_to_do:
+            _check_reach(shell, report, plan)
             self.phase.update("no sshd there: installing asyncssh")
             own_caches = self.remote_dir != DEFAULT_REMOTE_DIR
             install.install(shell, plan, Code(()), self.phase, own_caches=own_caches)
         return plan.interpreter
+
+
+def _check_reach(shell: PipeShell, report: HostReport, plan: install.InstallPlan) -> None:
+    """Raise ClosedHostError where the host can't fetch an SSH server: nothing can be lent to it without one."""
+    reach = ask(shell, report, plan, ServerOptions(engine="region"))
+    if reach.is_closed:
+        raise ClosedHostError(
+            f"{shell.target.label} has no sshd that its user can run, and does not reach {reach.missing} to get one.",
+            "Install OpenSSH's server there; it need not be started.",
+        )

@@ -46,7 +46,7 @@ def examine(
         for note in quiet.notes:
             findings.warn("login", note)
         reporter.begin("doctor", f"Looking at {connection.target.label}")
-        host.examine(connection, login.remote_dir, server, findings)
+        host.examine(connection, destination, login, server, findings)
     return findings
 
 

@@ -1,32 +1,36 @@
-"""The host, after the login: its shell, what it has, each kind of forwarding, its way out, and the server."""
+"""The host, after the login: its shell, what it has, each kind of forwarding, the internet there, and the server."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
-from dls.errors import DlsError, ForwardError, HostError
+from dls.errors import ClosedHostError, DlsError, ForwardError
 from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.slurm import Slurm
 from dls.remote.doctor.findings import Findings
-from dls.remote.host import install, status
+from dls.remote.host import automatic, install, reach, status
+from dls.remote.host.closed import closed_error
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
+from dls.remote.host.reach import Verdict
 from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import forwarding_forbidden
+from dls.remote.ssh.options import LoginOptions
 
 SOCKET_SECONDS = 10.0
 """Seconds that the host may take to offer a socket to try the forwarding with."""
-WAY_OUT_SECONDS = 15.0
-"""Seconds that the host may take to say whether it reaches the package index."""
 
 
-def examine(connection: Connection, remote_dir: str, server: ServerOptions, findings: Findings) -> None:
+def examine(
+    connection: Connection, destination: str, login: LoginOptions, server: ServerOptions, findings: Findings
+) -> None:
     """Look at the host over a connection that is logged in."""
-    started = time.monotonic()
+    started, remote_dir = time.monotonic(), login.remote_dir
     try:
         report = probe(connection, remote_dir, Depth.ALL)
     except DlsError as error:
@@ -34,14 +38,18 @@ def examine(connection: Connection, remote_dir: str, server: ServerOptions, find
         return
     took = (time.monotonic() - started) * 1000
     findings.ok("shell", f"{report.hostname}, {report.system} {report.machine}: answered in {took:.0f} ms.")
+    is_cluster = False
     with _guard("cluster", connection, findings):
-        _look_at_cluster(connection, remote_dir, findings)
+        is_cluster = _look_at_cluster(connection, remote_dir, findings)
+    server, choice, report = automatic.settle(server, report, lambda: report)
+    if choice.reason and not is_cluster:
+        findings.ok("engine", f"dls connect would choose {choice.reason}.")
     _describe(report, server, findings)
-    is_installed = _plan(report, server, findings)
+    _plan(report, server, findings)
     with _guard("forwarding", connection, findings):
         _try_forwarding(connection, report, findings)
-    with _guard("way out", connection, findings):
-        _try_way_out(connection, report, is_installed, findings)
+    with _guard("internet there", connection, findings):
+        _try_internet(connection, destination, login, report, server, findings)
     _ask_servers(connection, report, findings)
 
 
@@ -57,11 +65,11 @@ def _guard(subject: str, connection: Connection, findings: Findings) -> Iterator
             findings.unknown(subject, f"Not found out: {error.message}")
 
 
-def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings) -> None:
-    """Say where jobs can be submitted; what else is looked at is the login node's own then."""
+def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings) -> bool:
+    """Say where jobs can be submitted, if this is a cluster; what else is looked at is the login node's own then."""
     report = probe(connection, remote_dir, Depth.SERVERS, with_scheduler=True)
     if not report.scheduler or report.has_gpu_device:
-        return
+        return False
     look = Slurm(report.root).look(connection, with_limits=True)
     findings.ok("cluster", "Slurm: dls connect runs the server in a job, on a node. What follows is the login node's.")
     for job in look.jobs:
@@ -69,6 +77,7 @@ def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings
     for partition in look.partitions:
         limit = "no limit of time" if partition.minutes is None else f"up to {format_seconds(60 * partition.minutes)}"
         findings.ok("cluster", f"Partition {partition.name}: {partition.gres or 'no GPUs'}, {limit}.")
+    return True
 
 
 def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> None:
@@ -83,21 +92,20 @@ def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> 
         findings.warn("GPU", f"nvidia-smi shows none: {server.engine} would compute on the CPU, half a minute a click.")
 
 
-def _plan(report: HostReport, server: ServerOptions, findings: Findings) -> bool:
-    """Find what dls connect would install; returns whether the packages are there."""
+def _plan(report: HostReport, server: ServerOptions, findings: Findings) -> None:
+    """Find what dls connect would install."""
     try:
         plan = install.plan(report, requirements(server.engine), Code.installed().key)
         choose_gpu(report.gpus, server)
     except DlsError as error:
         findings.fail("installation", error)
-        return False
+        return
     if plan.make_environment:
         findings.ok(
             "installation", f"dls connect would install the packages of {server.engine} with {plan.tool.value}."
         )
     else:
         findings.ok("installation", f"The packages of {server.engine} are there.")
-    return not plan.make_environment
 
 
 def _try_forwarding(connection: Connection, report: HostReport, findings: Findings) -> None:
@@ -133,26 +141,36 @@ def _forwards_sockets(connection: Connection, report: HostReport) -> bool | None
     return True
 
 
-def _try_way_out(connection: Connection, report: HostReport, is_installed: bool, findings: Findings) -> None:
-    able = next((python for python in report.pythons if python.has_pip), None)
-    if able is None:
-        findings.unknown("way out", "Not tried: the host has no pip that knows its package index.")
-        return
-    completed = connection.run(
-        render("reach_index", PYTHON=able.path, LIMIT=int(WAY_OUT_SECONDS)), timeout=WAY_OUT_SECONDS + 5
-    )
-    if completed.status == 0:
-        findings.ok("way out", "The host reaches its package index.")
-    elif completed.status == 2:
-        findings.unknown("way out", "Not tried: the host's pip is too old to ask its package index.")
-    elif is_installed:
-        findings.warn("way out", "The host does not reach its package index; what is needed is installed.")
-    else:
-        error = HostError(
-            f"{report.hostname} does not reach its package index.",
-            "The packages can't be installed there. Does it need a proxy (https_proxy), or a mirror (pip config)?",
-        )
-        findings.fail("way out", error)
+def _try_internet(
+    connection: Connection,
+    destination: str,
+    login: LoginOptions,
+    report: HostReport,
+    server: ServerOptions,
+    findings: Findings,
+) -> None:
+    """Let the host ask for what an installation would fetch, as one would."""
+    try:
+        plan = install.plan(report, requirements(server.engine), Code.installed().key)
+    except DlsError:
+        return  # a finding already
+    # Also where the packages are there: the next release needs others.
+    asked = reach.ask(connection, report, replace(plan, make_environment=True), server)
+    refusal = closed_error(connection.target.label, login, destination, report, plan, server, asked)
+    for verdict, what, needed in (
+        (asked.packages, f"its package index ({asked.index})", plan.make_environment),
+        (asked.weights, f"the model hub ({asked.hub})", True),
+    ):
+        if verdict is Verdict.OPEN:
+            findings.ok("internet there", f"The host reaches {what}.")
+        elif verdict is Verdict.UNKNOWN:
+            findings.unknown("internet there", f"Not found out whether the host reaches {what.partition(' (')[0]}.")
+        elif verdict is Verdict.CLOSED and needed:
+            findings.fail("internet there", ClosedHostError(f"The host does not reach {what}.", refusal.hint))
+        elif verdict is Verdict.CLOSED:
+            findings.warn("internet there", f"The host does not reach {what}; what is needed is installed.")
+        elif verdict is Verdict.THERE:
+            findings.ok("internet there", "The model is on the host already.")
 
 
 def _ask_servers(connection: Connection, report: HostReport, findings: Findings) -> None:

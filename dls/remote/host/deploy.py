@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
+from dls.engine_choice import Choice
 from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
-from dls.remote.host import host_models, install, landing, launch, status, summary
+from dls.remote.host import automatic, host_models, install, landing, launch, status, summary
+from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
-from dls.remote.host.probe import Depth, HostReport, probe
+from dls.remote.host.probe import Depth, HostReport
 from dls.remote.host.proof import NotOurServer
+from dls.remote.host.supply import OwnInternet, Supplier, Supply
 from dls.remote.progress import Phases
 from dls.remote.ssh.connection import Connection, Prohibited
 from dls.remote.ssh.exceptions import forwarding_forbidden
@@ -41,16 +45,20 @@ class Deployment:
         code: Code,
         report: HostReport,
         *,
+        supplier: Supplier,
         reconnecting: bool = False,
     ) -> None:
         self._login = login
         self._options = options
+        self.choice = Choice(options.engine)
+        """The engine, and why it is that one."""
         self.connection = connection
         """The connection to the host with the server: another one where the login landed elsewhere."""
         self._phases = phases
         self._code = code
         self.report = report
         """The last probe of the host."""
+        self._supplier = supplier
         self._reconnecting = reconnecting
         self._has_waited = False
         self._status: dict[str, object] = {}
@@ -64,21 +72,29 @@ class Deployment:
         connection: Connection,
         phases: Phases,
         *,
+        supplier: Supplier | None = None,
         reconnecting: bool = False,
         node: str = "",
         report: HostReport | None = None,
     ) -> Deployment:
         """Probe the host, and go on to the one where the server runs, if the login landed on another one.
 
-        `report` is a probe that was made already. Set `reconnecting` after a lost link: a server that runs another
-        release is then accepted. `node` is the name of the host of the server that was used before; raises LinkError
-        where it runs there still, out of reach.
+        `report` is a probe that was made already. `supplier` opens what stands in for the internet where the host
+        reaches none; without one, such a host is refused. Set `reconnecting` after a lost link: a server that runs
+        another release is then accepted, and nothing is asked. `node` is the name of the host of the server that was
+        used before; raises LinkError where it runs there still, out of reach.
         """
         report = report or look(connection, login, options, phases)
-        deployment = cls(login, options, connection, phases, Code.installed(), report, reconnecting=reconnecting)
-        keys = set() if report.job else {accepted.key for accepted in deployment._accepted}
+        supplier = supplier or OwnInternet()
+        deployment = cls(
+            login, options, connection, phases, Code.installed(), report, supplier=supplier, reconnecting=reconnecting
+        )
+        keys = set() if report.job else {accepted.key for accepted in options.accepted}
         if there := landing.find_node(report, keys, connection.target.host, node):
             deployment._go_to(there)
+        look_again = partial(look, deployment.connection, login, options, phases, Depth.GPUS)
+        settled = automatic.settle(options, deployment.report, look_again)
+        deployment._options, deployment.choice, deployment.report = settled
         return deployment
 
     def _go_to(self, node: str) -> None:
@@ -108,13 +124,8 @@ class Deployment:
     @property
     def ended_on_purpose(self) -> bool:
         """Whether no server with these options runs, and the last one was ended on purpose."""
-        ours = {options.run_dir(self.report.run_dir) for options in self._accepted}
+        ours = {options.run_dir(self.report.run_dir) for options in self._options.accepted}
         return bool(ours & self.report.ended) and not any(s.run_dir in ours for s in self.report.servers)
-
-    @property
-    def _accepted(self) -> tuple[ServerOptions, ...]:
-        """The options that are accepted of a server: ours, without and with a loopback port."""
-        return tuple(replace(self._options, tcp=tcp) for tcp in (False, True))
 
     def find_or_start(self) -> ServerState:
         """Find the running server or set one up; with a port and a secret where its socket can't be forwarded.
@@ -134,7 +145,7 @@ class Deployment:
         return self._set_up(replace(self._options, tcp=True))
 
     def _find(self) -> ServerState | None:
-        keys = {options.key for options in self._accepted}
+        keys = {options.key for options in self._options.accepted}
         for state in self.report.servers:
             if state.request in keys and self._accepts_code(state):
                 try:
@@ -158,7 +169,7 @@ class Deployment:
         """
         if state.code == self._code.key or self._reconnecting:
             return True
-        if _numbers(state.version) > _numbers(__version__):
+        if summary.version_numbers(state.version) > summary.version_numbers(__version__):
             self._phases.reporter.note(f"The server there is of a newer dls ({state.version}) and stays.")
             return True
         return False
@@ -173,9 +184,8 @@ class Deployment:
         if not (self.report.full or install.has_environment(self.report, needed)):
             self._probe_again(Depth.ALL)
         plan = install.plan(self.report, needed, self._code.key)
-        if plan.make_environment:
-            host_models.check_model(self.connection, options)
-        self._install(plan)
+        host_models.check_model(self.connection, options, plan)
+        self._supply(plan, options)
         replaced = self._stop_unused(options)
         try:
             return self._launch(options, plan, replaced)
@@ -183,7 +193,7 @@ class Deployment:
             if not error.is_code_only:
                 return self._reinstall(options, replaced)
             self._phases.reporter.note("Our code there is damaged: sending it again.")
-            self._install(replace(plan, make_environment=False, send_code=True, replace_code=True))
+            self._install(replace(plan, make_environment=False, send_code=True, replace_code=True), None)
             return self._launch(options, plan, replaced)
         except LaunchError as error:
             said = f"{error.detail}\n{error.message}"
@@ -201,7 +211,7 @@ class Deployment:
         self._probe_again(Depth.ALL)
         plan = install.plan_reinstallation(self.report, requirements(options.engine), self._code.key)
         install.mark_incomplete(self.connection, plan)
-        self._install(plan)
+        self._supply(plan, options)
         return self._launch(options, plan, replaced)
 
     def _find_after_wait(self, options: ServerOptions) -> ServerState:
@@ -211,12 +221,37 @@ class Deployment:
         self._probe_again(Depth.SERVER)
         return self._find() or self._set_up(options)
 
-    def _install(self, plan: install.InstallPlan) -> None:
+    def _supply(self, plan: install.InstallPlan, options: ServerOptions) -> None:
+        """Install what is missing, and bring the weights to a host that can't fetch them.
+
+        The server outlives what stands in for the internet meanwhile, so it has to find its model there.
+        """
+        with self._supplier.open(
+            self.connection, self.report, plan, options, self._phases, may_ask=not self._reconnecting
+        ) as supply:
+            self._install(plan, supply)
+            if supply is not None and supply.has_weights:
+                where = self.connection.target.label
+                with self._phases("weights", f"Bringing the model to {where}") as phase:
+                    notes = supply.bring_weights(plan, phase)
+                    phase.result = f"The model is on {where}"
+                for note in notes:
+                    self._phases.reporter.note(note)
+
+    def _install(self, plan: install.InstallPlan, supply: Supply | None) -> None:
         if plan.nothing_to_do:
             return
         with self._phases("install", f"Setting up {self.connection.target.label}") as phase:
             own_caches = self._login.remote_dir != DEFAULT_REMOTE_DIR
-            phase.result = install.install(self.connection, plan, self._code, phase, own_caches=own_caches)
+            if supply is None or not plan.make_environment:
+                result = install.install(self.connection, plan, self._code, phase, own_caches=own_caches)
+            else:
+                supplied = supply.prepare(plan, phase)
+                with supply.watch("packages", plan.download_bytes, phase):
+                    result = install.install(
+                        self.connection, supplied, self._code, phase, own_caches=own_caches, provision=supply.provision
+                    )
+            phase.result = result
         # A second attempt, on a port instead of a socket, must not install again.
         self.report = replace(
             self.report,
@@ -313,29 +348,3 @@ class Deployment:
         message = reason or logged or "The server ended while it loaded its engine."
         where, detail = self.connection.target.label, launch.without_end(tail)
         return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", detail)
-
-
-def look(
-    connection: Connection,
-    login: LoginOptions,
-    options: ServerOptions,
-    phases: Phases,
-    depth: Depth = Depth.SERVER,
-    *,
-    with_scheduler: bool = False,
-) -> HostReport:
-    """Run the phase "probe"; `with_scheduler` lets it stop early on a host from which the server goes into a job."""
-    with phases("probe", f"Looking at {connection.target.label}") as phase:
-        gpus, mib = options.needs_gpus, requirements(options.engine).disk_mib
-        report = probe(connection, login.remote_dir, depth, with_gpus=gpus, disk_mib=mib, with_scheduler=with_scheduler)
-        phase.result = summary.describe(report)
-    if report.gpus_hang:
-        phases.reporter.note(
-            f"nvidia-smi on {connection.target.label} does not answer: its GPU driver hangs, and whoever runs the host "
-            "has to restart it. The GPUs are left out."
-        )
-    return report
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())

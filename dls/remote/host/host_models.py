@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dls.errors import EngineError
+from dls.remote.host.install import InstallPlan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.scripts import render
 from dls.remote.ssh.connection import Connection
@@ -14,12 +15,12 @@ def find_script(options: ServerOptions) -> str:
     return render("find_model", "paths", MODELS_PATH=options.models_path or "", MODEL=options.model or "")
 
 
-def check_model(connection: Connection, options: ServerOptions) -> None:
+def check_model(connection: Connection, options: ServerOptions, plan: InstallPlan) -> None:
     """Raise EngineError where a model is needed that is not there and may not be fetched.
 
     The server would find that out itself, after torch has been installed for it.
     """
-    if options.engine != "nninteractive" or options.network:
+    if not plan.make_environment or options.engine != "nninteractive" or options.network:
         return
     rows = [line.partition("\t") for line in connection.run(find_script(options), timeout=60).stdout.splitlines()]
     roots = [value for key, _, value in rows if key == "root"]

@@ -15,32 +15,35 @@ from dls.remote.host import lock_files, send_uv
 from dls.remote.host.install_output import InstallOutput
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
+from dls.remote.host.provision import OWN_INTERNET, Provision
 from dls.remote.host.refusals import HASH_MISMATCH, raise_refusal
 from dls.remote.host.scripts import read_verifier, render
 from dls.remote.host.storage import check_storage
-from dls.remote.progress import Phase
-from dls.remote.ssh.shell import ScriptRunner
+from dls.remote.host.torch_builds import constrain_torch, torch_backend
+from dls.remote.progress import Phase, format_size
+from dls.remote.ssh.shell import Completed, ScriptRunner
 
 PREFERRED = ((3, 12), (3, 13), (3, 11), (3, 10), (3, 14))
 """Python versions on which the server runs; those for which most packages have wheels come first."""
 OLDEST_FOR_UV = (3, 8, 0)
 """Oldest Python whose pip finds the wheel of uv; on an older one, and on a host without any, uv is sent there."""
-MANAGED_PYTHON = "3.12"
-"""Version that uv fetches where the host has no Python that is new enough."""
 LAST_LINES = 15
 """Number of the installer's last lines that an error shows."""
+SILENCE_SECONDS = 1800
+"""Seconds without a word of the installer, and without a byte that moves, after which the installation has failed."""
 INSTALLER_FAILED = 74
 """Exit status of the installer when the packages can't be installed."""
 NO_WHEEL = "No matching distribution found for uv"
 """What a pip says that is too old to know the wheels of uv."""
-TORCH_BY_DRIVER = ((lock_files.OLDEST_DRIVER, ""), (525, ",<2.11"))
-"""Oldest major version of the driver and the bound on torch for it: torch's wheels from 2.11 on need CUDA 13."""
 RESULTS = {
     "locked": "Installed the locked packages and our code",
     "ranges": "Installed the packages (the newest that fit) and our code",
     "there": "Installed our code; another dls made the environment meanwhile",
 }
 """What the installer's last line means to the user."""
+FROM_PARCEL = "Installed the packages of the parcel and our code"
+NO_ROOM = "Does the host have room on its disk?"
+NO_NETWORK = "Does the host have room on its disk, and internet access? --lend-network lends it this computer's."
 NO_LOCK_FITS = "Installed the packages (the newest that fit: no lock fits this host) and our code"
 
 
@@ -79,6 +82,10 @@ class InstallPlan:
     """Build of torch that uv installs: `auto` for the host's driver, or `cpu`; empty where no torch is needed."""
     lock: str = ""
     """Text of the lock file that fits the host; empty where none does."""
+    parcel: str = ""
+    """Folder on the host with the packages of a parcel, all that `lock` names; empty where the host fetches them."""
+    download_bytes: int | None = None
+    """Bytes that the installer fetches for the lock file, before what its caches hold; None where nobody can say."""
     replace_code: bool = False
     """Whether the directory of our code holds files that have changed."""
 
@@ -86,6 +93,11 @@ class InstallPlan:
     def interpreter(self) -> str:
         """Path of the environment's Python."""
         return f"{self.environment}/bin/python"
+
+    @property
+    def base(self) -> Python | None:
+        """The host's Python that the environment is made from; None where uv has to bring one."""
+        return _base(self.python)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -100,6 +112,7 @@ def plan(report: HostReport, needed: Requirements, code_key: str, *, tool: Tool 
     """
     exists = has_environment(report, needed)
     chosen, python = (Tool.UV, None) if exists else _choose(report, needed, tool)
+    lock = "" if exists else _choose_lock(report, needed, python)
     return InstallPlan(
         environment=f"{report.root}/env/{_name(report, needed)}",
         code=f"{report.root}/code/{code_key}",
@@ -115,7 +128,8 @@ def plan(report: HostReport, needed: Requirements, code_key: str, *, tool: Tool 
         uv_tags=send_uv.platform_tags(report),
         packages=needed.packages if exists else constrain_torch(needed.packages, report),
         torch_backend=torch_backend(report, needed),
-        lock="" if exists else _choose_lock(report, needed, python),
+        lock=lock,
+        download_bytes=_find_size(report, needed, chosen, python) if lock else None,
     )
 
 
@@ -124,9 +138,19 @@ def _choose_lock(report: HostReport, needed: Requirements, python: Python | None
 
     uv fetches a newer Python where the host's is too old, and that one fits.
     """
-    base = python if python and python.version[:2] in PREFERRED else None
-    fits = lock_files.fits(report, base, needs_torch=bool(torch_backend(report, needed)))
+    fits = lock_files.fits(report, _base(python), needs_torch=bool(torch_backend(report, needed)))
     return lock_files.read(needed.lock) if needed.lock and fits else ""
+
+
+def _find_size(report: HostReport, needed: Requirements, tool: Tool, python: Python | None) -> int | None:
+    size = lock_files.find_size(needed.lock, report, _base(python))
+    fetched = lock_files.find_size("uv", report, _base(python)) if tool is Tool.FETCH_UV else 0
+    return None if size is None else size + (fetched or 0)
+
+
+def _base(python: Python | None) -> Python | None:
+    """Return the Python that the environment is made from; None where uv has to fetch one."""
+    return python if python and python.version[:2] in PREFERRED else None
 
 
 def _name(report: HostReport, needed: Requirements) -> str:
@@ -143,30 +167,6 @@ def has_environment(report: HostReport, needed: Requirements) -> bool:
 def plan_reinstallation(report: HostReport, needed: Requirements, code_key: str) -> InstallPlan:
     """Return the plan that installs everything again, whatever the host has."""
     return plan(replace(report, environments=frozenset(), codes=frozenset()), needed, code_key)
-
-
-def torch_backend(report: HostReport, needed: Requirements) -> str:
-    """Return which build of torch the host needs: CUDA is never installed on a host without a GPU."""
-    if not any(package.startswith("torch") for package in needed.packages):
-        return ""
-    return "auto" if report.gpus else "cpu"
-
-
-def constrain_torch(packages: tuple[str, ...], report: HostReport) -> tuple[str, ...]:
-    """Return the packages with torch limited to versions whose CUDA the host's driver runs; raises HostError.
-
-    uv finds the build that fits the driver; pip, and uv where its choice depends on the version, need this bound.
-    """
-    drivers = [gpu.driver_version for gpu in report.gpus if gpu.driver_version]
-    if not drivers:
-        return packages
-    for oldest, bound in TORCH_BY_DRIVER:
-        if min(drivers) >= oldest:
-            return tuple(package + bound if package.startswith("torch") else package for package in packages)
-    raise HostError(
-        f"The NVIDIA driver {report.gpus[0].driver} on {report.hostname} is too old for nnInteractive's torch.",
-        f"It has to be {TORCH_BY_DRIVER[-1][0]} or newer; --engine region needs none.",
-    )
 
 
 def _choose(report: HostReport, needed: Requirements, tool: Tool | None) -> tuple[Tool, Python | None]:
@@ -203,7 +203,6 @@ def _no_python(report: HostReport) -> str:
 def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
     """Return the script that makes the environment under a lock, in a temporary place, and moves it when complete."""
     # A Python too old for the server can still fetch uv, which then brings a newer one.
-    new_enough = plan.python is not None and plan.python.version[:2] in PREFERRED
     host_python = plan.python.path if plan.python else ""
     return render(
         "make_environment",
@@ -220,10 +219,11 @@ def environment_script(plan: InstallPlan, *, own_caches: bool) -> str:
         TOOL=plan.tool.name,
         UV=plan.uv,
         HOST_PYTHON=host_python,
-        BASE_PYTHON=host_python if new_enough else MANAGED_PYTHON,
-        PIP_WORKS="1" if new_enough and plan.python and plan.python.has_venv else "",
+        BASE_PYTHON=plan.base.path if plan.base else lock_files.DEFAULT_PYTHON,
+        PIP_WORKS="1" if plan.base and plan.base.has_venv else "",
         TORCH_BACKEND=plan.torch_backend,
         PACKAGES_LOCK=plan.lock,
+        PARCEL=plan.parcel,
         UV_LOCK=lock_files.read("uv") if plan.tool is Tool.FETCH_UV else "",
         COMPLETE=json.dumps(
             {
@@ -253,14 +253,23 @@ def code_script(plan: InstallPlan, archive: bytes) -> str:
     )
 
 
-def install(connection: ScriptRunner, plan: InstallPlan, code: Code, phase: Phase, *, own_caches: bool) -> str:
+def install(
+    connection: ScriptRunner,
+    plan: InstallPlan,
+    code: Code,
+    phase: Phase,
+    *,
+    own_caches: bool,
+    provision: Provision = OWN_INTERNET,
+) -> str:
     """Run the missing steps of the plan, show each line of the installer as it comes, and return what was installed.
 
-    Raises HostError for a directory that another user made or can change, and InstallError.
+    `provision` is what the installer gets on a host that reaches no internet. Raises HostError for a directory that
+    another user made or can change, and InstallError.
     """
     result = "Sent our code"
     if plan.make_environment:
-        result = _make_environment(connection, plan, phase, own_caches)
+        result = _make_environment(connection, plan, phase, own_caches, provision)
     if plan.send_code:
         phase.update("sending our code")
         _send_code(connection, plan, code)
@@ -279,23 +288,32 @@ def _send_uv(connection: ScriptRunner, plan: InstallPlan, phase: Phase) -> Insta
     return replace(plan, tool=Tool.UV, uv=path)
 
 
-def _make_environment(connection: ScriptRunner, plan: InstallPlan, phase: Phase, own_caches: bool) -> str:
+def _make_environment(
+    connection: ScriptRunner, plan: InstallPlan, phase: Phase, own_caches: bool, provision: Provision
+) -> str:
     lines: deque[str] = deque(maxlen=LAST_LINES)
     output = InstallOutput(time.monotonic())
 
     def show(line: str) -> None:
+        line = provision.redact(line)
         lines.append(line)
         phase.update(line.strip())
-        if transfer := output.read(line, time.monotonic()):
+        # What is lent or sent is counted where it passes.
+        if provision is OWN_INTERNET and (transfer := output.read(line, time.monotonic())):
             phase.transfer(transfer)
+
+    def run() -> Completed:
+        script = provision.wrap(environment_script(plan, own_caches=own_caches))
+        return connection.run(script, on_line=show, timeout=SILENCE_SECONDS, last_moved=provision.last_moved)
 
     if plan.tool is Tool.SEND_UV:
         plan = _send_uv(connection, plan, phase)
-    phase.update(f"making an environment with {plan.tool.value}")
-    completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
+    size = f", about {format_size(plan.download_bytes)}" if plan.download_bytes else ""
+    phase.update(f"making an environment with {plan.tool.value}{size}")
+    completed = run()
     if completed.status == INSTALLER_FAILED and plan.uv_tags and any(NO_WHEEL in line for line in lines):
         plan = _send_uv(connection, plan, phase)
-        completed = connection.run(environment_script(plan, own_caches=own_caches), on_line=show, timeout=1800)
+        completed = run()
     raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status == HASH_MISMATCH:
         raise InstallError(
@@ -305,11 +323,13 @@ def _make_environment(connection: ScriptRunner, plan: InstallPlan, phase: Phase,
         )
     if completed.status:
         raise InstallError(
-            f"The packages could not be installed on {connection.target.label}.",
-            "The installer's last lines are above. Does the host have internet access, and room on its disk?",
-            detail="\n".join(lines) or completed.stderr,
+            f"The packages could not be installed on {connection.target.label}. {provision.explain()}".rstrip(),
+            f"The installer's last lines are above. {NO_ROOM if plan.parcel else NO_NETWORK}",
+            detail="\n".join(lines) or provision.redact(completed.stderr),
         )
     installed = lines[-1] if lines else ""
+    if plan.parcel and installed == "locked":
+        return FROM_PARCEL
     return NO_LOCK_FITS if installed == "ranges" and not plan.lock else RESULTS.get(installed, RESULTS["ranges"])
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import dls
+from dls.engine_choice import AUTO
 from dls.errors import TargetError
 
 SERVER = (
@@ -35,8 +36,14 @@ class Requirements:
 
     packages: tuple[str, ...]
     disk_mib: int
+    cuda_disk_mib: int = 0
+    """Disk space in MiB where they come with CUDA; 0 where they never do."""
     lock: str = ""
     """Name of the lock file with the exact versions; empty where there is none."""
+
+    def disk_on(self, has_gpu: bool) -> int:
+        """Return the disk space in MiB that they need on a host with or without a GPU."""
+        return self.cuda_disk_mib if has_gpu and self.cuda_disk_mib else self.disk_mib
 
     @property
     def key(self) -> str:
@@ -52,19 +59,25 @@ NNINTERACTIVE = (*SERVER, "nninteractive>=2.6,<3", "torch>=2.6,!=2.9.*")
 """Packages of the extra `nninteractive`, which excludes torch 2.9: its conv3d takes too much memory."""
 
 ENGINES = {
+    # Measured: 327 MiB; 1,935 MiB with torch for the CPU, 6,105 MiB with CUDA. Caches on the same disk are hard links.
     "region": Requirements(SERVER, disk_mib=600, lock="region"),
-    "nninteractive": Requirements(NNINTERACTIVE, disk_mib=3000, lock="nninteractive"),
+    "nninteractive": Requirements(NNINTERACTIVE, disk_mib=2500, cuda_disk_mib=7000, lock="nninteractive"),
 }
+LARGEST = "nninteractive"
+"""The engine that needs the most."""
 
 
 def requirements(engine: str) -> Requirements:
-    """Return the packages that the engine needs; raises TargetError for an unknown engine."""
+    """Return the packages that the engine needs, for `auto` the most; raises TargetError for an unknown engine."""
+    if engine == AUTO:
+        return ENGINES[LARGEST]
     if engine not in ENGINES:
-        raise TargetError(f"There is no engine named {engine!r}.", f"Choose one of: {', '.join(sorted(ENGINES))}.")
+        known = ", ".join(sorted([AUTO, *ENGINES]))
+        raise TargetError(f"There is no engine named {engine!r}.", f"Choose one of: {known}.")
     return ENGINES[engine]
 
 
-CLIENT_FOLDERS = ("demo", "remote")
+CLIENT_FOLDERS = ("demo", "remote", "segment")
 """Folders of our package that no server imports, as `tests/test_imports.py` proves."""
 
 

@@ -20,8 +20,9 @@ STORAGE_FAULTS = {
 
 def check_storage(report: HostReport, needed: Requirements) -> None:
     """Raise HostError where the packages can't be put into the remote directory, with the places that would do."""
-    if 0 < report.free_mib < needed.disk_mib:
-        room = f"{report.free_mib} MiB free; the packages need {needed.disk_mib}"
+    space = needed.disk_on(bool(report.gpus))
+    if 0 < report.free_mib < space:
+        room = f"{report.free_mib} MiB free; the packages need {space}"
         message = f"{report.root} on {report.hostname} has {room}."
     elif report.storage in STORAGE_FAULTS:
         message = f"{report.root} on {report.hostname} can't hold the server: {STORAGE_FAULTS[report.storage]}."

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dls.remote.ssh import lean_paramiko  # noqa: F401 - before paramiko
+
+# isort: split
+
 import contextlib
 import io
+import time
 from typing import Any
 
 import paramiko
@@ -18,6 +23,7 @@ class Channel:
 
     def __init__(self, raw: paramiko.Channel) -> None:
         self.raw = raw
+        self._transport: Any = raw.get_transport()
 
     @property
     def is_open(self) -> bool:
@@ -35,6 +41,7 @@ class Channel:
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of the data; raises ChannelError."""
+        self._transport.last_request = time.monotonic()
         with translate_errors(channel_error):
             # paramiko takes a memoryview too, whatever its annotation says, and copies only the part that it sends.
             self.raw.sendall(data)  # type: ignore[arg-type]

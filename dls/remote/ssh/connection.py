@@ -18,7 +18,7 @@ import paramiko
 
 from dls.credentials import redact
 from dls.errors import ForwardError
-from dls.remote.ssh import host_keys, login_files
+from dls.remote.ssh import host_keys, login_files, sending
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
 from dls.remote.ssh.exceptions import (
@@ -26,7 +26,6 @@ from dls.remote.ssh.exceptions import (
     Prohibited,
     connection_error,
     session_error,
-    sftp_error,
     translate_errors,
 )
 from dls.remote.ssh.execution import Execution
@@ -135,12 +134,14 @@ class Connection:
         *,
         on_line: Callable[[str], None] | None = None,
         timeout: float | None = None,
+        last_moved: Callable[[], float] | None = None,
     ) -> Completed:
         """Run a POSIX shell script on the host, whatever the login shell is and prints.
 
         The script goes over standard input to `sh`; only the text between two random markers is taken as its output
         (a login shell may be csh or fish, or print a greeting). `on_line` is called with each line of output when it
-        comes. `timeout` is the longest silence in seconds; LinkError is raised after it, and HostError for output
+        comes. `timeout` is the longest silence in seconds, with nothing heard from `last_moved` either (when bytes
+        moved for the script elsewhere, by `time.monotonic`); LinkError is raised after it, and HostError for output
         without end. A script that fails is returned, not raised.
         """
         marker = secrets.token_hex(12)
@@ -152,7 +153,7 @@ class Connection:
         with session_errors, contextlib.closing(_open_session(self.transport)) as channel:
             channel.exec_command(shell_command(marker))
             execution = Execution(self.target.label, channel, collector, text, self.is_active, self._is_alive)
-            status, stderr = execution.run(timeout)
+            status, stderr = execution.run(timeout, last_moved or (lambda: 0.0))
         if collector.status is None and not self.is_active():
             raise session_error(self.target, self.is_active, EOFError("it was closed"), is_first=not self._has_run)
         if collector.status is None and is_password_expired(stderr):
@@ -174,27 +175,17 @@ class Connection:
         return answered.wait(ALIVE_SECONDS)
 
     def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:
-        """Write pieces to a file on the host from an offset on, over SFTP; only its user can read the file.
+        """Write pieces to a file on the host from an offset on; only its user can read the file.
 
-        Raises HostError where the host has no SFTP or the file can't be written, LinkError when the link is lost.
+        It goes over SFTP, and through a command's input where the host has none. Raises HostError where the file can't
+        be written, LinkError when the link is lost or the host falls silent.
         """
-        with (
-            translate_errors(partial(sftp_error, self.target, path, self.is_active)),
-            contextlib.closing(paramiko.SFTPClient.from_transport(self.transport)) as sftp,  # type: ignore[type-var]
-            sftp.open(path, "r+b" if offset else "wb") as file,  # type: ignore[union-attr]
-        ):
-            file.chmod(0o600)
-            file.set_pipelined(True)
-            file.seek(offset)
-            for piece in pieces:
-                file.write(piece)
+        sending.append(self, path, offset, pieces, lambda: _open_shell(self.transport))
 
     def open_shell(self) -> Stream:
         """Run `sh` on the host and return its standard input and output as a stream."""
         with self._translate_errors():
-            channel = _open_session(self.transport)
-            channel.exec_command("exec sh")
-            return channel
+            return _open_shell(self.transport)
 
     def open_unix(self, path: str, timeout: float = 15.0) -> Channel:
         """Open a channel to a Unix socket on the host, or raise ForwardError.
@@ -259,6 +250,12 @@ def _log_in(
         except BaseException:
             transport.close()
             raise
+
+
+def _open_shell(transport: paramiko.Transport) -> paramiko.Channel:
+    channel = _open_session(transport)
+    channel.exec_command("exec sh")
+    return channel
 
 
 def _open_session(transport: paramiko.Transport) -> paramiko.Channel:

@@ -107,12 +107,12 @@ def channel_error(error: Exception) -> ChannelError:
 
 def sftp_error(target: Target, path: str, is_active: Callable[[], bool], error: Exception) -> DlsError:
     """Return our error for an exception while a file is written over SFTP; `is_active` tells if the connection is."""
+    if not is_active():  # first: a closed channel is an OSError too
+        return LinkError(f"The connection to {target.label} was lost.", "Run it again: it goes on from there.")
     if isinstance(error, OSError):
         return HostError(
             f"{path} can't be written on {target.label}: {describe(error)}", "Is the disk full or read-only?"
         )
-    if not is_active():
-        return LinkError(f"The connection to {target.label} was lost.", "Run it again: it goes on from there.")
     return HostError(f"{target.label} takes no files over SFTP.", "Copy the file there by another way.")
 
 

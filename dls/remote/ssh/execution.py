@@ -34,10 +34,11 @@ class Execution:
     is_alive: Callable[[], bool]
     """Asks the host's SSH server whether it is there."""
 
-    def run(self, timeout: float | None) -> tuple[int, str]:
+    def run(self, timeout: float | None, last_moved: Callable[[], float]) -> tuple[int, str]:
         """Send the text to the shell, feed its output to the collector, and return its status and standard error.
 
-        Raises HostError for a login file that stands in the way or prints without end, LinkError for silence.
+        Bytes that move elsewhere break a silence as output does, and `last_moved` says when they did. Raises HostError
+        for a login file that stands in the way or prints without end, LinkError for silence.
         """
         stderr = _StderrReader(self.channel)
         stderr.start()
@@ -47,7 +48,8 @@ class Execution:
             self.channel.shutdown_write()
         self.channel.settimeout(POLL_SECONDS)
         while True:
-            data = self._receive(timeout if self.collector.has_begun else begin_by - time.monotonic())
+            limit = timeout if self.collector.has_begun else begin_by - time.monotonic()
+            data = self._receive(limit, last_moved)
             if data is None or (not self.collector.has_begun and time.monotonic() > begin_by):
                 raise self._silence(timeout)
             if not data:
@@ -58,7 +60,7 @@ class Execution:
         stderr.join()
         return self.channel.recv_exit_status(), stderr.text
 
-    def _receive(self, timeout: float | None) -> bytes | None:
+    def _receive(self, timeout: float | None, last_moved: Callable[[], float]) -> bytes | None:
         """Return the next output, b"" at its end, and None when none came within so many seconds."""
         # Waits in short steps: on Windows Ctrl-C can't interrupt an unbounded wait, and a lost link must be noticed.
         started = time.monotonic()
@@ -66,7 +68,7 @@ class Execution:
             try:
                 return self.channel.recv(65536)
             except TimeoutError:
-                if timeout is not None and time.monotonic() - started >= timeout:
+                if timeout is not None and time.monotonic() - max(started, last_moved()) >= timeout:
                     return None
                 if not self.is_active():
                     return b""

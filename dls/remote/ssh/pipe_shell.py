@@ -66,11 +66,17 @@ class PipeShell:
         raise LinkError(f"No shell answered within {NOISE_SECONDS:.0f} s.", "Run the command again.")
 
     def run(
-        self, script: str, *, on_line: Callable[[str], None] | None = None, timeout: float | None = None
+        self,
+        script: str,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        timeout: float | None = None,
+        last_moved: Callable[[], float] | None = None,
     ) -> Completed:
         """Run a POSIX shell script; what it writes to standard error goes where the stream's own errors go.
 
-        `timeout` is the longest silence in seconds; LinkError is raised after it, and when the stream ends.
+        `timeout` is the longest silence in seconds; LinkError is raised after it, and when the stream ends. Nothing
+        moves beside the stream of a shell, so `last_moved` says nothing here.
         """
         marker = secrets.token_hex(12)
         collector = OutputCollector(marker, on_line)

@@ -41,6 +41,7 @@ class QuestionKind(enum.Enum):
     PASSPHRASE = "the passphrase of a key on this computer"  # noqa: S105 - no secret
     PASSWORD = "the user's password on a host"  # noqa: S105
     HOST = "a question in the host's own words"
+    CONSENT = "yes or no: to what this computer would do for a host, or to the licence of a model"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class NoPrompter:
 
     def answer(self, question: Question) -> str:
         """Raise CannotAsk."""
+        if question.kind is QuestionKind.CONSENT:
+            raise CannotAsk(f"{question.subject} needs an answer, and {self.reason}.", "Answer with --lend-network.")
         raise CannotAsk(
             f"The login needs a secret ({question.prompt.rstrip(': ')}), and {self.reason}.",
             "Load the key into your SSH agent, or name a file that holds the password with --password-file.",

@@ -40,11 +40,17 @@ class ScriptRunner(Protocol):
         """The host."""
 
     def run(
-        self, script: str, *, on_line: Callable[[str], None] | None = None, timeout: float | None = None
+        self,
+        script: str,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        timeout: float | None = None,
+        last_moved: Callable[[], float] | None = None,
     ) -> Completed:
         """Run a POSIX shell script, call `on_line` with each line of its output, and return what it printed.
 
-        `timeout` is the longest silence in seconds; raises LinkError after it.
+        `timeout` is the longest silence in seconds; raises LinkError after it. `last_moved` says when something else
+        than output showed that the script is at work, by `time.monotonic`.
         """
 
     def append(self, path: str, offset: int, pieces: Iterable[bytes]) -> None:

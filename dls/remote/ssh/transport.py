@@ -85,6 +85,8 @@ class HostTransport(paramiko.Transport):
         super().__init__(BufferedSocket(sock) if isinstance(sock, socket.socket) else sock)  # type: ignore[arg-type]
         self.last_heard = time.monotonic()
         """When the last packet of any kind came, by `time.monotonic`; behind a large upload an answer can take long."""
+        self.last_request = 0.0
+        """When a part of a request was sent last, by `time.monotonic`; what can wait gives way to requests."""
         self.round_trip = 0.0
         """Round-trip time in seconds, measured at the login's service request, which the host answers at once."""
         self._requested_at = self.last_heard

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from dls.errors import HostError, InstallError
+from dls.gpus import Gpu
 from dls.remote.host import install
 from dls.remote.host.install import Tool, plan
-from dls.remote.host.packages import Code, Requirements
+from dls.remote.host.packages import Code, Requirements, requirements
 from dls.remote.host.probe import Depth, HostReport, Python, probe
 from dls.remote.host.scripts import render
 from dls.remote.progress import Phase, Silent
@@ -98,6 +99,15 @@ def test_our_code_is_complete_and_keyed_by_content() -> None:
     changed = Code((*code.files[:-1], (code.files[-1][0], b"other")))
     assert changed.key != code.key
     assert len(code.archive()) < 250_000
+
+
+def test_torch_with_cuda_needs_more_room() -> None:
+    """A host with a GPU needs room for CUDA's libraries too: 5,000 MiB are enough without a GPU only."""
+    needed = requirements("nninteractive")
+    roomy = replace(REPORT, pythons=(python((3, 11, 0)),))
+    assert plan(roomy, needed, "c").make_environment
+    with pytest.raises(HostError, match="5000 MiB free; the packages need 7000"):
+        plan(replace(roomy, gpus=(Gpu(0, "A100", 40000, 40960, "580.1"),)), needed, "c")
 
 
 TINY = Requirements(("six",), disk_mib=10)

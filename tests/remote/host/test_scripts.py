@@ -14,11 +14,14 @@ from dls.contract import ServerState
 from dls.gpus import Gpu
 from dls.remote.cluster import slurm
 from dls.remote.cluster.options import ClusterOptions
-from dls.remote.host import install, launch, probe, push_model, stored_sessions
+from dls.remote.host import install, launch, probe, push_model, reach, stored_sessions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
-from dls.remote.host.push_model import ModelFile
+from dls.remote.host.probe import HostReport
 from dls.remote.host.scripts import render
+from dls.remote.host.send_files import SentFile
+from dls.remote.parcel import send
+from dls.remote.parcel.format import Manifest, PackedFile
 
 PLAN = install.InstallPlan(
     environment="/h/env/e", code="/h/code/c", make_environment=True, send_code=True,
@@ -28,10 +31,17 @@ STATE = ServerState(
     pid=7, secret="s", code="c", request="r", socket="/s", port=None, engine="region", device="cpu", log="/l",
     run_dir="/h/run/k",
 )  # fmt: skip
-FILES = [ModelFile("it's.pth", 3, "0" * 64)]
+REPORT = HostReport(
+    system="Linux", machine="x86_64", libc="", hostname="h", home="/h", uid=1, root="/h/.dls", run_dir="/h/run",
+    remote_key="k", filesystem="", free_mib=1,
+)  # fmt: skip
+FILES = [SentFile("it's.pth", 3, "0" * 64)]
+PARCEL = Manifest("1", "region", "k", "linux-x86_64", "3.11", "", 17, 1, (PackedFile("uv/uv.gz", 3, "0" * 64),))
 SCRIPTS = {
+    "begin_parcel": send.begin_script("/r", "/r/parcels/k", PARCEL.files),
     "begin_push": push_model.begin_script("~/models", "my model", FILES),
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
+    "fetch_model": render("fetch_model", "private", RUN="/h/run", PYTHON="/p", CODE="/c", PROGRAM="pass", SPEC="{}"),
     "inner_server": "READY=r\n" + render("inner_server", HOST_KEY="k", CLIENT_KEY="k", PYTHON="/p", PROGRAM="pass"),
     "inner_sshd": "READY=r\n" + render("inner_sshd", "sshd", HOST_KEY="k", CLIENT_KEY="k"),
     "job": slurm.batch_script("/h"),
@@ -40,12 +50,14 @@ SCRIPTS = {
         PLAN, launch.launch_file(ServerOptions(), PLAN, "c", "/l", STATE), Gpu(1, "A100", 1, 1, "550")
     ),
     "list_sessions": stored_sessions.list_script(["/a", "/b"]),
+    "open_parcel": send.open_script("/r", "/r/parcels/k", PARCEL, PARCEL.files),
+    "remove_parcel": render("remove_parcel", "trusted", ROOT="/r", FOLDER="/r/parcels/k"),
     "newest_log": render("newest_log", FOLDER="/h/log"),
     "log": launch.log_script("/l", 20, follow=True),
     "make_environment": install.environment_script(PLAN, own_caches=True),
     "mark_incomplete": render("mark_incomplete", "trusted", ROOT="/r", ENVIRONMENT="/e", CODE="/c"),
     "offer_socket": render("offer_socket", PYTHON="/p", LIMIT=1),
-    "reach_index": render("reach_index", PYTHON="/p", LIMIT=1),
+    "reach_out": reach.reach_script(REPORT, PLAN, ServerOptions(engine="nninteractive"), "https://index/simple"),
     "prepare_uv": render("prepare_uv", "trusted", ROOT="/r"),
     "receive_uv": render("receive_uv", "trusted", ROOT="/r", PART="/r/uv/bin/p", ARCHIVE="eA==", DIGEST="0"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
@@ -57,12 +69,13 @@ SCRIPTS = {
     "job_in_use": slurm.in_use_script("/h", "7"),
     "slurm_submit": slurm.submit_script("/h", ClusterOptions(), "ssh-ed25519 AAAA"),
     "stop": launch.stop_script(STATE),
+    "use_loan": render("use_loan", arguments=["A"], LOAN_SET="A=1", LOAN_UNSET="B", LOAN_CERTIFICATES="PEM"),
     "use_slurm": render("use_slurm", "slurm"),
     "wake": launch.wake_script(STATE),
 }
 """Every script as it goes to a host."""
 LIBRARIES = {
-    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "slurm",
+    "checksums", "end_server", "gpus", "lock", "paths", "private", "process", "scheduler", "sharing", "sizes", "slurm",
     "slurm_jobs", "sshd", "storage", "temporary", "trusted",
 }  # fmt: skip
 OF_THE_HOST = {
@@ -71,10 +84,18 @@ OF_THE_HOST = {
     "SLURM_CONF",
     "SLURM_JOB_ID",
     "SLURMD_NODENAME",
+    "HF_ENDPOINT",
     "HOME",
     "NNINTERACTIVE_MODEL_DIR",
     "PATH",
     "TMPDIR",
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_INDEX",
+    "UV_INDEX_URL",
 }
 """Variables of the host's environment that scripts read."""
 FOLDER = resources.files("dls.remote.host.scripts")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
+import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from dls.remote.progress import Phases, Silent
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import Prohibited
 from dls.remote.ssh.prompts import NoPrompter
+from dls.remote.ssh.sending import watched
 from dls.remote.ssh.target import Target
 from tests.support.logins import target_of
 
@@ -51,6 +56,14 @@ def test_a_silent_script_is_abandoned(connection: Connection) -> None:
         connection.run("sleep 30", timeout=0.5)
 
 
+def test_a_silent_script_for_which_bytes_move(connection: Connection) -> None:
+    """A script that says nothing for longer than the limit goes on while bytes move for it elsewhere."""
+    assert connection.run("sleep 2; echo done", timeout=0.5, last_moved=time.monotonic).stdout == "done"
+    begun = time.monotonic()
+    with pytest.raises(LinkError, match="said nothing"):
+        connection.run("sleep 30", timeout=0.5, last_moved=lambda: begun)
+
+
 def test_a_large_script_with_sftp_off(short_folder: Path) -> None:
     """A script of any size goes over standard input, so a host without the SFTP subsystem runs it too."""
     text = "x" * 300_000
@@ -73,11 +86,33 @@ def test_a_file_is_written_in_parts(connection: Connection, tmp_path: Path) -> N
 
 
 def test_a_host_without_sftp(short_folder: Path) -> None:
-    """A host without the SFTP subsystem is named as such."""
+    """Where the SFTP subsystem is missing, a file goes through a command's input: any bytes, and on from a part."""
+    data = bytes(range(256)) * 5000
+    path = short_folder / "it's a file"
     with sshd.running(short_folder, options="Subsystem sftp /bin/false") as server:
         connection = open_connection(server)
-        with pytest.raises(HostError, match="takes no files over SFTP"):
-            connection.append(str(short_folder / "x"), 0, [b"x"])
+        connection.append(str(path), 0, [data[:700_000]])
+        connection.append(str(path), 700_000, [data[700_000:1_000_000], data[1_000_000:]])
+        assert path.read_bytes() == data and path.stat().st_mode & 0o777 == 0o600
+        connection.append(str(path), 0, [b"anew"])
+        assert path.read_bytes() == b"anew"
+        with pytest.raises(HostError, match="can't be written"):
+            connection.append(str(short_folder / "none" / "x"), 0, [b"x"])
+        connection.close()
+
+
+def test_a_transfer_to_a_host_that_falls_silent(short_folder: Path) -> None:
+    """A transfer whose other end stops does not hang: the connection is closed, and the transfer fails."""
+    with sshd.running(short_folder) as server:
+        connection = open_connection(server)
+        # The parent of the connection's shell: OpenSSH's process of this connection alone.
+        session = int(connection.run("echo $PPID").stdout)
+        os.kill(session, signal.SIGSTOP)
+        try:
+            with watched(connection, look=0.05, dead=0.5), pytest.raises(LinkError, match="lost"):
+                connection.append(str(short_folder / "x"), 0, itertools.repeat(bytes(1 << 20)))
+        finally:
+            os.kill(session, signal.SIGCONT)
         connection.close()
 
 

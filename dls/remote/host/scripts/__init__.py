@@ -38,9 +38,21 @@ def read_verifier() -> str:
 
 
 @functools.cache
+def read_reach_out() -> str:
+    """Return the text of reach_out.py, which a script hands to a Python of the host."""
+    return resources.files(__name__).joinpath("reach_out.py").read_text(encoding="utf-8")
+
+
+@functools.cache
 def read_ssh_server() -> str:
     """Return the text of ssh_server.py, which a script hands to the Python of an environment with asyncssh."""
     return resources.files(__name__).joinpath("ssh_server.py").read_text(encoding="utf-8")
+
+
+@functools.cache
+def read_model_fetcher() -> str:
+    """Return the text of fetch_model.py, which a script hands to the Python of an environment with our code."""
+    return resources.files(__name__).joinpath("fetch_model.py").read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -1,4 +1,5 @@
-# Print where a model goes, whether it is there, and how many bytes of each file are there. Needs paths.sh, checksums.sh.
+# Print where a model goes, whether it is there, and how many bytes of each file are there. Needs paths.sh, checksums.sh,
+# sizes.sh.
 # Arguments: the names of the model's files.
 # Values: MODELS_PATH (as the user wrote it, or empty), MODEL (its folder's name), CHECKSUMS.
 # shellcheck shell=sh
@@ -17,8 +18,5 @@ if is_complete "$DESTINATION"; then
   exit 0
 fi
 [ -d "${ROOT%/models}" ] || { mkdir -p "${ROOT%/models}" && : >"${ROOT%/models}/.by-dls"; }
-mkdir -p "$PART" || exit 73
-for file in "$@"; do
-  mkdir -p "$(dirname "$PART/$file")" || exit 73
-  printf 'size\t%s\t%s\n' "$file" "$(wc -c 2>/dev/null <"$PART/$file" || echo 0)"
-done
+mkdir -p "$PART" && make_folders "$PART" "$@" || exit 73
+say_sizes "$PART" "$@"

@@ -3,7 +3,8 @@
 # Values: ROOT, ENVIRONMENT (its directory), RUN (directory of the lock), OWN_CACHES (1 or empty), TOOL (UV, FETCH_UV or
 # PIP), UV (path of uv), HOST_PYTHON (path, or empty), BASE_PYTHON (what uv makes the environment from), PIP_WORKS (1 when
 # HOST_PYTHON can make the environment by itself), TORCH_BACKEND (auto, cpu or empty), PACKAGES_LOCK (text of a lock file that
-# fits this host, or empty), UV_LOCK (text of the lock file of uv), COMPLETE (text of complete.json), VERIFIER (text of
+# fits this host, or empty), PARCEL (the folder with the packages that the client has sent, or empty: then nothing is
+# fetched, and nothing but the lock file's packages installed), UV_LOCK (text of the lock file of uv), COMPLETE (text of complete.json), VERIFIER (text of
 # verify.py).
 # The last line says what was installed: `locked`, `ranges`, or `there` where another dls made the environment meanwhile.
 # Status: 65 a package is not the locked one, 70 the run directories there are another host's, 71 the run directory is another user's, 72 it can't be made, 73 no room, 74 the packages can't be
@@ -59,7 +60,8 @@ END
 install_with_uv() {
   rm -rf "$TEMP/env"
   "$UV" venv --quiet --python "$BASE_PYTHON" "$TEMP/env" || return 1
-  "$UV" pip install ${TORCH_BACKEND:+"--torch-backend=$TORCH_BACKEND"} --python "$TEMP/env/bin/python" "$@"
+  "$UV" pip install ${PARCEL:+--offline --no-index "--find-links=$PARCEL/wheels"} \
+    ${TORCH_BACKEND:+"--torch-backend=$TORCH_BACKEND"} --python "$TEMP/env/bin/python" "$@"
 }
 
 # install_with_pip ARGUMENT...
@@ -76,7 +78,7 @@ install_with_pip() {
       return 1
     fi
   fi
-  "$TEMP/env/bin/python" -m pip install --progress-bar off "$@"
+  "$TEMP/env/bin/python" -m pip install ${PARCEL:+--no-index "--find-links=$PARCEL/wheels"} --progress-bar off "$@"
 }
 
 # install_locked: install exactly the packages of the lock file. uv takes the torch that it names, whatever the host has.
@@ -91,6 +93,7 @@ END
     0) INSTALLED=locked ;;
     65) exit 65 ;;
     *)
+      [ -z "$PARCEL" ] || exit 74
       echo "the locked packages can't be installed here: taking the newest ones that fit"
       return 1
       ;;
@@ -121,6 +124,11 @@ done
 TEMP="$ROOT/env/.making-$(uname -n)-$$"
 mkdir "$TEMP" || exit 73
 choose_tmpdir "$TEMP"
+if [ -n "$PARCEL" ]; then
+  check_directories "$PARCEL" "$PARCEL/wheels"
+  # Unpacked here, the packages move into the environment without being copied, and nothing of them is left behind.
+  export UV_CACHE_DIR="$TEMP/cache" UV_PYTHON_DOWNLOADS=never PIP_NO_CACHE_DIR=1
+fi
 case $TOOL in
   FETCH_UV) fetch_uv && UV=$ROOT/uv/bin/uv ;;
   PIP) UV='' ;;

@@ -1,0 +1,145 @@
+"""The way out of this computer's network: directly, or through the web proxy that it has itself."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dls.errors import TargetError
+from dls.remote.loan.names import is_public
+
+CONNECT_SECONDS = 15.0
+"""Seconds that one address may take to answer, and the proxy to open a connection."""
+ANSWER_LIMIT = 64 << 10
+"""Bytes that the head of a proxy's answer may have."""
+
+
+class Unreachable(Exception):
+    """This computer does not reach the name; the text says why."""
+
+
+class NotPublic(Exception):
+    """The name leads to an address of this computer or its network, which is not lent."""
+
+
+@dataclass(frozen=True)
+class WebProxy:
+    """A proxy that this computer's programs have to use."""
+
+    host: str
+    port: int
+    login: str = field(default="", repr=False)
+    """`user:password`; empty where the proxy's address has no credentials."""
+
+    @property
+    def authorization(self) -> str:
+        """Value of the Proxy-Authorization field; empty without credentials."""
+        return "Basic " + base64.b64encode(self.login.encode()).decode() if self.login else ""
+
+    @property
+    def address(self) -> str:
+        """The proxy as a URL, with its credentials."""
+        login = ":".join(urllib.parse.quote(part, safe="") for part in self.login.split(":", 1))
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{login + '@' if login else ''}{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, address: str) -> WebProxy:
+        """Return the proxy of an address; raises TargetError for one of another kind than HTTP."""
+        text = address if "://" in address else f"http://{address}"
+        try:
+            parts = urllib.parse.urlsplit(text)
+            host, port = parts.hostname, parts.port or 80
+        except ValueError:
+            host, port = None, 80
+        if not host or parts.scheme != "http":
+            raise TargetError(
+                f"This computer's web proxy is one for {parts.scheme or 'another protocol'}, which a loan can't pass.",
+                "Name an HTTP proxy: HTTPS_PROXY=http://HOST:PORT.",
+            )
+        if parts.username is None:
+            return cls(host, port)
+        return cls(host, port, ":".join(urllib.parse.unquote(part or "") for part in (parts.username, parts.password)))
+
+
+def find_proxy(proxies: Mapping[str, str], configured: str = "") -> WebProxy | None:
+    """Return the proxy for HTTPS among those of `urllib.request.getproxies`, else the one of pip's configuration."""
+    address = proxies.get("https") or proxies.get("all") or configured
+    return WebProxy.parse(address) if address else None
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """Opens connections from this computer to the names that are lent."""
+
+    proxy: WebProxy | None = None
+    bypasses: Callable[[str], bool] = lambda host: bool(urllib.request.proxy_bypass(host))
+    """Whether a name is reached without the proxy (NO_PROXY, or the system's settings)."""
+
+    def open(self, host: str, port: int, *, may_be_private: bool) -> tuple[socket.socket, bytes]:
+        """Return a connection, and the bytes that came on it already; raises Unreachable or NotPublic."""
+        proxy = None if self.proxy is None or self.bypasses(host) else self.proxy
+        try:
+            if proxy is None:
+                return _open_directly(host, port, may_be_private), b""
+            return _open_through(proxy, host, port)
+        except OSError as error:
+            through = f" through the proxy {proxy.host}:{proxy.port}" if proxy else ""
+            reason = (error.strerror or str(error) or type(error).__name__).rstrip(".")
+            raise Unreachable(f"{host} can't be reached from there{through}: {reason}.") from error
+
+
+def _open_directly(host: str, port: int, may_be_private: bool) -> socket.socket:
+    # The address that was judged is the one that is connected to: a second look at the name could give another one.
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    allowed = [row for row in found if may_be_private or is_public(str(row[4][0]))]
+    if not allowed:
+        raise NotPublic(f"{host} leads to an address that is not public.")
+    failure = OSError("it has no address")
+    # Networks that have IPv6 only by name are frequent: IPv4 is tried first.
+    for family, kind, protocol, _, address in sorted(allowed, key=lambda row: row[0] != socket.AF_INET):
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(CONNECT_SECONDS)
+        try:
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+            continue
+        return _ready(sock)
+    raise failure
+
+
+def _ready(sock: socket.socket) -> socket.socket:
+    sock.settimeout(None)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return sock
+
+
+def _open_through(proxy: WebProxy, host: str, port: int) -> tuple[socket.socket, bytes]:
+    sock = socket.create_connection((proxy.host, proxy.port), CONNECT_SECONDS)
+    try:
+        credentials = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+        sock.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{credentials}\r\n".encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            piece = sock.recv(4096)
+            if not piece or len(answer) > ANSWER_LIMIT:
+                raise OSError("it gave no answer")
+            answer += piece
+        head, _, early = answer.partition(b"\r\n\r\n")
+        status = re.match(rb"HTTP/1\.[01] (\d{3})", head)
+        if status is None or not status[1].startswith(b"2"):
+            raise OSError(f"it answered {status[1].decode()}" if status else "it is no HTTP proxy")
+    except BaseException:
+        sock.close()
+        raise
+    return _ready(sock), early

@@ -1,0 +1,84 @@
+"""A link that is cut in the middle of a loan or of a parcel: the second connect goes on where the first one ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.closed.lab import USER, Lab
+from tests.closed.ways import Laptop, Way
+from tests.closed.web import Web
+from tests.support.processes import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+MIB = 1 << 20
+UNDERWAY = 24 * MIB
+"""More bytes than can be on the way at once, in SSH's windows and the pipes before and behind them."""
+
+
+@pytest.fixture
+def laptop(lab: Lab, web: Web, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Laptop]:
+    """The laptop of the way that is the parameter."""
+    made = Laptop(lab, request.param, tmp_path)
+    yield made
+    made.remove()
+
+
+def connect_and_cut(laptop: Laptop, is_time: Callable[[], object], *options: object) -> str:
+    """Connect, end the host's side of the SSH connection when it is time, and return what was said then."""
+    with ThreadPoolExecutor(1) as pool:
+        trying = pool.submit(laptop.try_to_connect, *options)
+        until(lambda: trying.done() or is_time(), 240)
+        assert not trying.done(), trying.result()
+        processes = laptop.node_of_host.run("ps", "-u", USER, "-o", "pid=,comm=").splitlines()
+        for pid, name in map(str.split, processes):
+            if name.startswith("sshd"):
+                laptop.node_of_host.try_to("kill", "-KILL", pid)
+        done = trying.result()
+    assert done.returncode and "Traceback" not in done.stderr, done.stderr
+    assert "Error:" in done.stderr and "Hint:" in done.stderr, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "laptop", [Way(laptop="office"), Way("isolated", "disabled", "office")], ids=str, indirect=True
+)
+def test_a_loan(laptop: Laptop, web: Web) -> None:
+    """No file that the host has whole is fetched again."""
+    largest = max(web.index.files().values(), key=lambda path: path.stat().st_size).name
+    start, proxy = len(web.index.finished), laptop.lab.proxy
+
+    def is_time() -> bool:
+        got = web.index.finished[start:]
+        return sum(web.index.files()[name].stat().st_size for name in got) > 60 * MIB and largest not in got
+
+    consent = laptop.way.consent(lends=True)
+    with proxy.slowed(8 * MIB):
+        connect_and_cut(laptop, is_time, "--lend-network", *consent)
+    kept = set(web.index.finished[start:])
+    second = len(web.index.finished)
+    with laptop.connected("--lend-network", *consent) as process:
+        laptop.click(process)
+    again = web.index.finished[second:]
+    assert largest in again
+    assert not kept & set(again), (kept, again)
+
+
+@pytest.mark.parametrize("laptop", [Way(), Way("isolated", "disabled")], ids=str, indirect=True)
+def test_a_parcel(laptop: Laptop, parcels: Path) -> None:
+    """What the host has of the parcel is not sent again."""
+    parcel = parcels / "plain.parcel"
+    if not parcel.exists():
+        laptop.pack(parcel)
+    size, start = parcel.stat().st_size, laptop.sent_bytes()
+    consent = laptop.way.consent(lends=False)
+    connect_and_cut(laptop, lambda: laptop.sent_bytes() - start > size // 2, "--from", parcel, *consent)
+    middle = laptop.sent_bytes()
+    assert middle - start < size
+    with laptop.connected("--from", parcel, *consent) as process:
+        laptop.click(process)
+    assert laptop.sent_bytes() - start < size * 1.05 + UNDERWAY

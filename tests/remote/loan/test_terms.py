@@ -1,0 +1,138 @@
+"""What this computer's pip and uv are configured with, and where the indexes keep their files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from dls.errors import ClosedHostError, TargetError
+from dls.remote.loan import laptop
+from dls.remote.loan.laptop import Laptop
+from dls.remote.loan.names import HUB, TORCH, Name
+from dls.remote.loan.terms import Needs, environment_of, prepare
+from dls.remote.loan.way_out import WebProxy, find_proxy
+from tests.support import connect_proxy, package_index
+from tests.support.package_index import Index
+from tests.support.processes import free_port
+
+
+def bare(**more: str) -> dict[str, str]:
+    """Return an environment without this machine's own configuration."""
+    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PIP_CONFIG_FILE": os.devnull, **more}
+
+
+def of(index: Index, **more: str) -> Laptop:
+    """Return a computer that is configured with the index and its authority."""
+    return laptop.look(bare(UV_DEFAULT_INDEX=index.url, SSL_CERT_FILE=str(index.ca), **more))
+
+
+def test_without_configuration() -> None:
+    """Without any, the index is the one that pip has built in: a public one, over HTTPS."""
+    known = laptop.look(bare())
+    assert known.indexes.default.startswith("https://") and not known.own and known.proxy is None
+
+
+def test_the_configuration_of_pip(tmp_path: Path) -> None:
+    """pip's own file is read by pip: an index, further ones, certificates and a proxy; paths are left out silently."""
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://mirror.test:8443/simple/\n"
+        "extra-index-url = file:///srv/simple https://b.test/ http://c.test/\n"
+        f"cert = {tmp_path}/ca.pem\nproxy = http://proxy.test:3128\nfind-links = /srv/wheels\n"
+    )
+    known = laptop.look(bare() | {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")})
+    assert known.indexes.all == ("https://mirror.test:8443/simple/", "https://b.test/")
+    assert known.indexes.default in known.own and "AAAA" in known.ca_bundle
+    assert known.proxy == WebProxy("proxy.test", 3128)
+    assert len(known.left_out) == 1 and "http://c.test/" in known.left_out[0]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python reads TOML from 3.11 on")
+def test_the_configuration_of_uv(tmp_path: Path) -> None:
+    """uv's file counts before pip's, and its variables before both."""
+    (tmp_path / "uv.toml").write_text('[[index]]\nurl = "https://mirror.test/"\ndefault = true\n')
+    named = {"UV_CONFIG_FILE": str(tmp_path / "uv.toml"), "PIP_INDEX_URL": "https://pip.test/"}
+    assert laptop.look(bare(**named)).indexes.default == "https://mirror.test/"
+    assert laptop.look(bare(**named, UV_DEFAULT_INDEX="https://uv.test/")).indexes.default == "https://uv.test/"
+
+
+def test_an_index_that_can_not_be_lent() -> None:
+    """An index without TLS is refused with what would answer, and without its password."""
+    with pytest.raises(ClosedHostError) as error:
+        laptop.look(bare(PIP_INDEX_URL="http://ann:s3cret@mirror.test/"))
+    assert "HTTPS" in error.value.message and "UV_DEFAULT_INDEX" in error.value.hint
+    assert "s3cret" not in error.value.message
+
+
+def test_certificates_only(tmp_path: Path, index: Index) -> None:
+    """Of the files with certificates nothing else is read: no private key, no comment, and no certificate twice."""
+    pem = next(index.ca.parent.glob("localhost.pem"))
+    assert "PRIVATE KEY" in pem.read_text()
+    environment = bare(SSL_CERT_FILE=str(pem), REQUESTS_CA_BUNDLE=str(pem), PIP_CERT=str(tmp_path / "missing"))
+    bundle = laptop.read_bundles(environment)
+    assert bundle.count("BEGIN") == 1 and "PRIVATE" not in bundle
+
+
+def test_where_files_are(tmp_path: Path) -> None:
+    """The names of files are learned from a page of the index, in JSON and in HTML."""
+    wheels = tmp_path / "wheels"
+    package_index.tiny_wheel(wheels, "click")
+    for speaks_json in (True, False):
+        with package_index.running(
+            tmp_path, wheels, files_host="files.test", credentials="ann:s3cret", speaks_json=speaks_json
+        ) as index:
+            terms = prepare(Needs(), of(index))
+            assert terms.names.all == (
+                Name("localhost", index.port, is_own=True),
+                Name("files.test", index.port, is_own=True),
+            )
+            assert index.requests == ["GET /simple/click/"] and "s3cret" not in terms.describe()
+
+
+def test_what_is_needed(index: Index) -> None:
+    """torch's index and the model hub are lent where they are needed; the user's own hub replaces the public one."""
+    assert not set(TORCH) & set(prepare(Needs(), of(index)).names.all)
+    with connect_proxy.running({f"localhost:{index.port}": ("127.0.0.1", index.port)}) as proxy:
+        known = of(index, https_proxy=proxy.url)
+        both = prepare(Needs(torch=True, weights=True), known).names.all
+        assert {*TORCH, *HUB} <= set(both)
+        own = prepare(Needs(weights=True), of(index, HF_ENDPOINT="https://hub.test/", https_proxy=proxy.url)).names.all
+        assert Name("hub.test", is_own=True) in own and not set(HUB) & set(own)
+
+
+def test_the_page_comes_through_the_web_proxy(index: Index) -> None:
+    """This computer's proxy is used for the page too, with its credentials."""
+    with connect_proxy.running({f"localhost:{index.port}": ("127.0.0.1", index.port)}, "ann:right") as proxy:
+        assert prepare(Needs(), of(index, HTTPS_PROXY=proxy.url)).names.all
+        assert proxy.asked == [f"localhost:{index.port}"]
+
+
+def test_an_index_that_does_not_answer(index: Index) -> None:
+    """Where this computer does not reach the index either, it says so, without the password."""
+    url = f"https://ann:s3cret@localhost:{free_port()}/simple/"
+    with pytest.raises(ClosedHostError, match="does not reach") as error:
+        prepare(Needs(), laptop.look(bare(UV_DEFAULT_INDEX=url)))
+    assert "s3cret" not in f"{error.value.message}{error.value.hint}"
+    with pytest.raises(ClosedHostError, match=r"[Cc]ertificate"):
+        prepare(Needs(), laptop.look(bare(UV_DEFAULT_INDEX=index.url)))
+
+
+@pytest.mark.parametrize("address", ["socks5://proxy.test:1080", "https://proxy.test", "http://", "http://x:y:z"])
+def test_a_web_proxy_of_another_kind(address: str) -> None:
+    """Only proxies for HTTP can be passed; for another one the error says which variable to set."""
+    with pytest.raises(TargetError) as error:
+        find_proxy({"https": address})
+    assert "HTTPS_PROXY" in error.value.hint
+
+
+def test_the_variables_of_a_loan(index: Index) -> None:
+    """The host's programs get the index with its credentials and the proxy, and nothing leads past it."""
+    terms = prepare(Needs(), of(index))
+    variables = environment_of(terms, "http://snap:x@127.0.0.1:9", "/ca.pem")
+    assert variables["UV_DEFAULT_INDEX"] == variables["PIP_INDEX_URL"] == index.url
+    assert variables["HTTPS_PROXY"] == variables["https_proxy"] == variables["ALL_PROXY"] == "http://snap:x@127.0.0.1:9"
+    assert variables["NO_PROXY"] is None and variables["no_proxy"] is None and variables["PIP_FIND_LINKS"] is None
+    assert {variables[name] for name in laptop.BUNDLES} == {"/ca.pem"}
