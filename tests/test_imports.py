@@ -154,7 +154,15 @@ def test_the_help_imports_no_more_than_click_does() -> None:
     """`dls --help` must answer at once: it loads what a bare click program loads, and none of the commands."""
     bare = "import click, runpy; click.version_option('1')(click.Group('x')).main(['--help'], standalone_mode=False)"
     found = loaded_by("-m", "dls", "--help") - loaded_by("-c", bare)
-    assert found <= {"dls", "dls.cli", "dls.cli.encodings", "dls.cli.main", "dls.errors", "importlib.metadata"}
+    assert found <= {
+        "dls",
+        "dls.cli",
+        "dls.cli.encodings",
+        "dls.cli.help",
+        "dls.cli.main",
+        "dls.errors",
+        "importlib.metadata",
+    }
 
 
 def test_the_library_is_loaded_when_it_is_used() -> None:

@@ -10,7 +10,7 @@ import click
 @click.option("--model", default="", metavar="NAME", help="Model to use; by default the first one that is listed.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def check(url: str, model: str, as_json: bool) -> None:
-    """Play ITK-SNAP against a server at URL, and print the time of each request.
+    """Play ITK-SNAP against a server, and time each request.
 
     Sends a small made image, prompts on it, and looks at the masks; the session is removed again. URL is by default
     http://localhost:8911, with a secret http://snap:SECRET@localhost:8911.

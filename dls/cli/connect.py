@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from dls.remote.session import Session
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @offered_target_argument
 @login_options
 @engine_options
@@ -74,11 +75,14 @@ def connect(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Start a segmentation server on HOST and open a local port to it."""
+    """Start a segmentation server on HOST and open a local port to it.
+
+    Example: dls connect ann@gpuhost
+    """
     login = build_login_options(options)
     start_reading_configuration(target, login)
     from dls.cli import live
-    from dls.cli.console import ConsoleReporter, ready_fields, show_session, terminal
+    from dls.cli.console import ready_fields, show_session, terminal
     from dls.cli.events import write_event
     from dls.remote.session import connect as open_session
 
@@ -103,8 +107,7 @@ def connect(
                 write_event("ready", **ready_fields(session))
             else:
                 show_session(console, session, has_steps=is_new if steps is None else steps)
-            resting = reporter if isinstance(reporter, ConsoleReporter) else None
-            with live.shown(session, console, resting, notify=notify):
+            with live.shown(session, console, reporter, notify=notify):
                 session.wait()
         except KeyboardInterrupt:
             reporter.note(_describe_end(session, stop_server))

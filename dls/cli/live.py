@@ -17,6 +17,7 @@ from dls.cli import live_lines
 from dls.cli.reporter import ConsoleReporter
 from dls.cli.text import printable
 from dls.remote.host.facts import ServerFacts
+from dls.remote.progress import Reporter
 from dls.remote.session import Session
 
 TICK_SECONDS = 1.0
@@ -28,12 +29,13 @@ NOTIFY_SECONDS = 10
 
 
 @contextlib.contextmanager
-def shown(session: Session, console: Console, reporter: ConsoleReporter | None, *, notify: bool) -> Iterator[None]:
+def shown(session: Session, console: Console, reporter: Reporter, *, notify: bool) -> Iterator[None]:
     """Tell how the session is while the context is open: on a terminal in lines that move, with `notify` in notices.
 
-    Without a reporter, and where nothing moves, there are notices only.
+    With another reporter than the console's, and where nothing moves, there are notices only.
     """
-    watch = _Watch(session, console, reporter if reporter is not None and reporter.moves else None, notify=notify)
+    moving = reporter if isinstance(reporter, ConsoleReporter) and reporter.moves else None
+    watch = _Watch(session, console, moving, notify=notify)
     if watch.is_needed:
         watch.start()
     try:

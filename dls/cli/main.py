@@ -16,6 +16,7 @@ import click
 
 from dls import __version__
 from dls.cli import encodings
+from dls.cli.help import write_commands
 from dls.errors import DlsError
 
 INTERRUPTED = 130
@@ -32,11 +33,13 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "check": Entry("dls.cli.check", "Play ITK-SNAP against a server at URL, and print the time of each request."),
+    "check": Entry("dls.cli.check", "Play ITK-SNAP against a server, and time each request."),
+    "completion": Entry("dls.cli.about", "Print what lets a shell complete commands, hosts and models."),
     "connect": Entry("dls.cli.connect", "Start a segmentation server on HOST and open a local port to it."),
     "demo": Entry("dls.cli.demo", "Try everything on this computer, without a host."),
     "doctor": Entry("dls.cli.doctor", "Look at the way to HOST from end to end, and change nothing."),
     "forget": Entry("dls.cli.host", "Remove the password of HOST from this computer's keychain."),
+    "help": Entry("dls.cli.about", "Show the help of dls, or of COMMAND."),
     "hosts": Entry("dls.cli.hosts", "List the known hosts, show what is kept for one, or forget it."),
     "logs": Entry("dls.cli.host", "Print the log of the server on HOST."),
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
@@ -44,9 +47,10 @@ COMMANDS = {
     "segment": Entry("dls.cli.segment", "Segment image files without a viewer."),
     "serve": Entry("dls.cli.serve", "Run the segmentation server on this computer."),
     "sessions": Entry("dls.cli.host", "List the sessions stored on HOST, or remove them."),
-    "status": Entry("dls.cli.status", "Show what runs on HOST: its server, GPU, sessions and last request."),
+    "status": Entry("dls.cli.status", "Show what runs on HOST: server, GPU, sessions, last request."),
     "stop": Entry("dls.cli.host", "Stop the server on HOST."),
     "uninstall": Entry("dls.cli.uninstall", "Remove everything of dls from HOST, and leave it as it was."),
+    "version": Entry("dls.cli.about", "Print the version of dls."),
 }
 """All commands by name; the function in the module has the command's name."""
 
@@ -67,13 +71,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands with their summaries."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+        """Write the commands in groups, with their summaries."""
+        write_commands(formatter, {name: COMMANDS[name].summary for name in self.list_commands(ctx)})
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="dls")
+@click.version_option(__version__, "-v", "--version", prog_name="dls")
 def cli() -> None:
     """Segment in ITK-SNAP with a GPU somewhere else."""
 
@@ -90,6 +93,8 @@ def run(arguments: list[str]) -> int:
     """
     encodings.tolerate_what_streams_lack()
     as_json = "--json" in arguments
+    if os.environ.get("_DLS_COMPLETE"):  # a shell asks what the words could go on with
+        import_module("dls.cli.completion")
     try:
         return int(cli.main(arguments, prog_name="dls", standalone_mode=False) or 0)
     except DlsError as error:

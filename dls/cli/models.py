@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.completion import complete_model
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_login_options,
     login_options,
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """List and download models, and copy them to a host."""
+    """List and download models, and copy them to a host.
+
+    Example: dls models push ann@gpuhost
+    """
 
 
 @models.command("list")
@@ -39,10 +44,13 @@ def list_models(**options: Any) -> None:
 
 
 @models.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @model_options
 def pull(model: str | None, **options: Any) -> None:
-    """Download MODEL, by default the official one."""
+    """Download MODEL, by default the official one.
+
+    Example: dls models pull
+    """
     from dls import weights
     from dls.cli.console import terminal
     from dls.remote.progress import Phases, show_download
@@ -64,7 +72,7 @@ def pull(model: str | None, **options: Any) -> None:
 
 
 @models.command("path")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @model_options
 def model_path(model: str | None, **options: Any) -> None:
     """Print the folder of MODEL on this computer."""
@@ -77,7 +85,7 @@ def model_path(model: str | None, **options: Any) -> None:
     click.echo(folder)
 
 
-@models.command()
+@models.command(cls=GroupedCommand)
 @target_argument
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True))
 @login_options

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.options import (
     INSECURE_NOTE,
     build_model_spec,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from dls.server.serve import RunningServer
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "-H", "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all addresses."
 )
@@ -65,7 +66,10 @@ if TYPE_CHECKING:
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
 @click.option("--temporary", type=click.Path(path_type=Path), hidden=True)
 def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporary: Path | None, **options: Any) -> None:
-    """Run the segmentation server on this computer."""
+    """Run the segmentation server on this computer.
+
+    Example: dls serve --engine region
+    """
     from dls.server import spawn
     from dls.server.options import from_launch_file
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import build_login_options, login_options, optional_target_argument
 from dls.errors import DlsError, TargetError
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from dls.remote.host.facts import ServerFacts
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @optional_target_argument
 @login_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def status(target: str, as_json: bool, **options: Any) -> None:
-    """Show what runs on HOST: its server, GPU, sessions and last request.
+    """Show what runs on HOST: server, GPU, sessions, last request.
 
     Without HOST, all hosts that were used before are asked, and no questions: a host that asks for a password is told.
 

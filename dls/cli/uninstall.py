@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import build_login_options, login_options, target_argument
 from dls.errors import TargetError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 CACHES_STAY = "The caches of uv and pip in the home (~/.cache) are the user's own and stay."
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @target_argument
 @login_options
 @click.option("--session-dir", metavar="FOLDER", help="Folder that was given as --session-dir to the server.")
