@@ -41,6 +41,8 @@ IMAGES_PATH, PARTS_PATH = "/dls/images", "/dls/parts"
 """Addresses at which the client asks which images, and how much of an upload that was cut, the host holds."""
 FACTS_PATH = "/dls/facts"
 """Address at which the server tells its user about itself; a look there is no use of the server."""
+OVERVIEW_PATH, PICTURES_PATH = "/dls/overview", "/dls/pictures"
+"""Addresses at which the client asks for what its page shows: the server's state, and the picture of a session."""
 NOT_HELD = 412
 """Status of an upload for which the host does not hold what it was to hold: it has to be sent as a whole."""
 MISSED_HEADER = "X-Dls-Missed"

@@ -29,9 +29,11 @@ LAYERS = {
     "play": 0,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
+PAGE = {"dls.page", "dls.page.access", "dls.page.routes", "dls.page.view"}
+"""The page, which both sides serve; it imports nothing else of the package."""
 SHARED = {
     "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.gpus", "dls.hub", "dls.images",
-    "dls.weights",
+    "dls.weights", *PAGE,
 }  # fmt: skip
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
@@ -78,6 +80,15 @@ def test_the_shared_modules_import_the_standard_library_only() -> None:
         assert roots(all_imports(name)) <= sys.stdlib_module_names, name
     for name in SHARED:
         assert roots(closure(name)) <= sys.stdlib_module_names | {"dls"}, name
+
+
+def test_the_page_is_pure() -> None:
+    """`page/` decides what a request gets: no sockets, clocks, threads or processes, and no files but its own."""
+    for name in PAGE:
+        found = all_imports(name)
+        assert inside(found, "dls") <= PAGE, name
+        assert not roots(found) & IMPURE, name
+    assert modules("dls.page") == sorted(PAGE)
 
 
 def test_the_wire_format_is_pure() -> None:

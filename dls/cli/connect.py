@@ -17,7 +17,7 @@ from dls.cli.login_options import (
     offered_target_argument,
     start_reading_configuration,
 )
-from dls.cli.options import INSECURE_NOTE, engine_options, session_options
+from dls.cli.options import INSECURE_NOTE, engine_options, page_option, session_options
 from dls.cli.signals import interrupt_on_termination
 from dls.contract import DEFAULT_IDLE
 from dls.errors import DlsError
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--notify", is_flag=True, help="Tell by a desktop notice, and the terminal's bell, of long outages and their end."
 )
+@page_option
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
 @click.option("--save", is_flag=True, help="Keep these options for the host; `dls hosts` lists what is kept.")
 @click.option(
@@ -81,9 +82,8 @@ def connect(
     """
     login = build_login_options(options)
     start_reading_configuration(target, login)
-    from dls.cli import live
+    from dls.cli import events, live
     from dls.cli.console import ready_fields, show_session, terminal
-    from dls.cli.events import write_event
     from dls.remote.session import connect as open_session
 
     with terminal(as_json) as (console, reporter, prompter), interrupt_on_termination():
@@ -98,13 +98,14 @@ def connect(
             local_port=local_port,
             local_secret=local_secret,
             accept_licence=options["accept_licence"],
+            page=not options["no_page"],
             prompter=prompter,
             reporter=reporter,
         )
         try:
             is_new = remember(target, reporter, click.get_current_context() if save else None)
             if as_json:
-                write_event("ready", **ready_fields(session))
+                events.write_event("ready", **ready_fields(session))
             else:
                 show_session(console, session, has_steps=is_new if steps is None else steps)
             with live.shown(session, console, reporter, notify=notify):
@@ -112,10 +113,10 @@ def connect(
         except KeyboardInterrupt:
             reporter.note(_describe_end(session, stop_server))
             if as_json:
-                write_event("closed", reason="interrupted")
+                events.write_event("closed", reason="interrupted")
         except DlsError as error:
             if as_json:
-                write_event("lost", message=error.message)
+                events.write_event("lost", message=error.message)
             raise
         finally:
             session.close(stop_server=stop_server)

@@ -137,6 +137,12 @@ def session_options(command: Command) -> Command:
     return add_options(command, options)
 
 
+def page_option(command: Command) -> Command:
+    """Add the option that turns the page off."""
+    help = "Serve no page for people at the port: what the server does, with pictures of the sessions."
+    return click.option("--no-page", is_flag=True, help=help)(command)
+
+
 def check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
     """Return the value of --device; raises BadParameter for one that names no device."""
     kind, colon, number = device.partition(":")

@@ -22,6 +22,7 @@ def ready_fields(session: Session) -> dict[str, Any]:
         "server": session.server_field,
         "port": session.port,
         "url": session.url,
+        "page": session.page_url,
         "host": str(session.connection.target),
         "engine": session.state.engine,
         "device": session.state.device,
@@ -100,6 +101,8 @@ def list_facts(session: Session) -> list[tuple[str, str]]:
     access = "It asks for the secret, which keeps other users of this computer out."
     if session.local_secret is None:
         access = "Other users of this computer can use it too; --local-secret lets it ask for a secret."
+    if session.page_url is not None:
+        facts.append(("Page", f"{session.page_url} shows the sessions, the last requests and the log in a browser."))
     return [
         *facts,
         ("Port", access),

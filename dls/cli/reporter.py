@@ -202,7 +202,7 @@ class QuietReporter(ConsoleReporter):
 
     def done(self, phase: str, text: str, seconds: float) -> None:
         """Show the result of a phase, unless it is one on the way."""
-        if phase in QUIET_PHASES:
+        if phase in QUIET_PHASES and "host key" not in text:  # a key that is known from now on is news
             self._end_line()
         else:
             super().done(phase, text, seconds)

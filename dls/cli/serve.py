@@ -19,6 +19,7 @@ from dls.cli.options import (
     build_model_spec,
     engine_options,
     expand_path,
+    page_option,
     read_first_line,
     session_options,
 )
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     help="Maximum memory for images; by default 60 % of the computer's memory.",
 )
 @session_options
+@page_option
 @click.option("--use-colors", is_flag=True, help="Color the output even without a terminal.")
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
 @click.option("--temporary", type=click.Path(path_type=Path), hidden=True)
@@ -164,6 +166,7 @@ def build_serve_options(options: dict[str, Any]) -> ServeOptions:
         session_dir=expand_path(options["session_dir"]),
         session_ttl=86400 * options["session_ttl"],
         session_disk=int((options["session_disk"] or 0) * (1 << 30)),
+        page=not options["no_page"],
     )
 
 
@@ -234,6 +237,8 @@ def _list_notes(listening: RunningServer) -> list[str]:
     if listening.port is not None and listening.serves_viewers:
         key = ", and the secret as the API key" if listening.secret else ""
         notes.append(f"In napari, 3D Slicer and MITK use http://HOST:{listening.port} of this computer{key}.")
+    if listening.page is not None:
+        notes.append(f"A page shows what it does: {listening.page.url}")
     if options.is_public and options.open:
         notes.append("Everybody who can reach this port can use the server (--open).")
     return notes

@@ -38,6 +38,7 @@ from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, 
 from dls.remote.tunnel.listener import Listener, check_port
 from dls.remote.tunnel.local_secret import choose_secret
 from dls.remote.tunnel.observation import Observation
+from dls.remote.tunnel.page import Page, PageFacts
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
@@ -68,6 +69,7 @@ class Session:
         serves_viewers: bool = False,
         choice: Choice = Choice(REGION),  # noqa: B008 - frozen
         models: tuple[str, ...] = (REGION,),
+        page: Page | None = None,
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -84,6 +86,7 @@ class Session:
         """The engine, and why it is that one."""
         self.models = models
         """Names of the models that ITK-SNAP shows."""
+        self._page = page
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
@@ -171,6 +174,11 @@ class Session:
             self._segmenter = Segmenter(Address(self.port, credentials=credentials))
         return self._segmenter.segment(volume, prompts, spacing)
 
+    @property
+    def page_url(self) -> str | None:
+        """The address of the page that shows what the server does, for a browser; None where there is no page."""
+        return self._page.url(self.port) if self._page is not None else None
+
     def wait(self) -> None:
         """Wait until the session can't be kept open any longer, and raise the DlsError that says why.
 
@@ -228,6 +236,7 @@ def connect(
     local_port: int | None = None,
     local_secret: bool | str = False,
     accept_licence: bool = False,
+    page: bool = True,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
@@ -238,14 +247,13 @@ def connect(
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
-    it. Questions of the host go to `prompter`; without one they fail. So does the question whether the user agrees to
-    the licence of nnInteractive's weights, unless they did before; `accept_licence` answers it. `reporter` is told what
-    happens. Raises a DlsError that says what failed, a wrong engine name or a taken port before the
-    login; nothing is left open then.
+    it. With `page` it serves a page for people too. Questions of the host go to `prompter`; without one they fail. So
+    does the question whether the user agrees to the licence of nnInteractive's weights, unless they did before;
+    `accept_licence` answers it. `reporter` is told what happens. Raises a DlsError that says what failed, a wrong
+    engine name or a taken port before the login; nothing is left open then.
     """
     requirements(server.engine)
     secret = choose_secret(local_secret)
-    check_port(local_port)
     phases = Phases(reporter or Silent())
     cache, questions = _make_prompters(prompter, login)
     supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
@@ -253,7 +261,7 @@ def connect(
     server = automatic.settle_early(server, supplier.packed_engine)
     licence.require(server.engine)
     route = Route(cluster, login, supplier, partial(licence.require, NNINTERACTIVE))
-    _warn_of_web_proxy(phases.reporter)
+    _look_here(local_port, phases.reporter)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
@@ -269,7 +277,8 @@ def connect(
         licence.require(server.engine)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        listener = _open_port(connection, _make_proxy(link, secret, phases.reporter), local_port, phases)
+        proxy = _make_proxy(link, secret, phases.reporter, server if page else None)
+        listener = _open_port(connection, proxy, local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
@@ -277,9 +286,9 @@ def connect(
         cleanup.pop_all()
     supervisor = Supervisor(target, login, server, route, link, questions, cache, phases.reporter)
     session = Session(
-        target, login, deployment.report, phases.seconds,
-        link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
-        local_secret=secret, serves_viewers=server.serves_viewers, choice=deployment.choice, models=server.models,
+        target, login, deployment.report, phases.seconds, link=link, listener=listener, supervisor=supervisor,
+        prompter=questions, route=route, local_secret=secret, serves_viewers=server.serves_viewers,
+        choice=deployment.choice, models=server.models, page=proxy.page,
     )  # fmt: skip
     supervisor.start()
     return session
@@ -298,14 +307,20 @@ def _abandon_job(route: Route, reporter: Reporter) -> None:
         reporter.note(f"Cancelled the job {id}.")
 
 
-def _warn_of_web_proxy(reporter: Reporter) -> None:
+def _look_here(local_port: int | None, reporter: Reporter) -> None:
+    """Notice what stands in the way on this computer before the login; raises ForwardError for a port that is taken."""
+    check_port(local_port)
     if variable := web_proxy.catching_variable(os.environ):
         reporter.note(web_proxy.warning(variable))
 
 
-def _make_proxy(link: Link, secret: str | None, reporter: Reporter) -> Proxy:
+def _make_proxy(link: Link, secret: str | None, reporter: Reporter, shown: ServerOptions | None) -> Proxy:
+    """Return the proxy behind the local port, with a page for people about the server that has the options `shown`."""
     show_upload = getattr(reporter, "upload", Silent().upload)  # reporters of earlier programs have none
-    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload)
+    page = None
+    if shown is not None:
+        page = Page(link, PageFacts(str(link.endpoint.connection.target), shown.serves_viewers), secret)
+    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload, page=page)
 
 
 def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, phases: Phases) -> Listener:

@@ -17,7 +17,7 @@ from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
 from dls.remote.host.provision import Provision
 from dls.remote.host.reach import Reach, Verdict, ask, may_need_weights
-from dls.remote.host.supply import Supply, Way, choose
+from dls.remote.host.supply import OnlyPip, Supply, Way, choose
 from dls.remote.login import LoginOptions
 from dls.remote.parcel.archive import Parcel
 from dls.remote.parcel.supply import ParcelSupply
@@ -71,7 +71,7 @@ class SessionSupplier:
             refusal = closed_error(where, self._login, self._target, report, plan, options, reach)
             terms = self._decide(where, plan, reach, refusal, may_ask and self._may_ask)
         if terms is None:
-            yield None
+            yield OnlyPip() if reach.only_pip else None
             return
         with self._lend(connection, terms, phases) as loan:
             yield LoanSupply(loan, connection, options, brings_weights(reach))

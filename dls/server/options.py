@@ -58,11 +58,24 @@ class ServeOptions:
     """Seconds without a request after which the server ends; None means that it never ends."""
     launch: LaunchFile | None = None
     """The launch file of a server that a client started; None for one that a user started."""
+    page: bool = True
+    """Whether the page is served where it may be."""
 
     @property
     def is_public(self) -> bool:
         """Whether other computers can reach the server."""
         return self.host is not None and self.host not in sockets.LOOPBACK
+
+    @property
+    def serves_viewers(self) -> bool:
+        """Whether it speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
+        return self.engine == "nninteractive" and self.engine_options.native_api
+
+    @property
+    def serves_page(self) -> bool:
+        """Whether the page is served: only by what a user started, and where no other computer gets in."""
+        is_private = self.host is not None and not self.is_public and not self.open
+        return self.page and is_private and self.launch is None
 
     @property
     def name(self) -> str:

@@ -311,6 +311,7 @@ def test_the_panel_says_who_can_use_the_port(secret: str | None, server: str, se
         report=SimpleNamespace(gpus=()), login=dls.LoginOptions(), target="gpu",
         server_field=server_field(secret), port=8911, local_secret=secret, serves_viewers=viewers, job=None,
         choice=Choice(engine), models=dls.ServerOptions(engine).models,
+        page_url=None,
     )  # fmt: skip
     console.show_session(Console(file=shown, width=200), cast(Any, session))
     assert server in shown.getvalue() and sentence in shown.getvalue()

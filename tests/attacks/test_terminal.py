@@ -113,6 +113,7 @@ def session() -> Any:
         login=SimpleNamespace(command=lambda *words: HOSTILE), job=None,
         seconds={}, target=HOSTILE, server_field="localhost", port=1, url="", local_secret=None, serves_viewers=True,
         choice=Choice("region", HOSTILE), models=(HOSTILE,),
+        page_url=HOSTILE,
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def test_every_option_is_documented_by_its_help() -> None:
         (["serve", "--host", "no-such-host.invalid"], 20, "no address of this computer"),
         (["serve", "--secret", "a b"], 2, "a secret is made of"),
         (["serve", "--secret", "@/no/such/file"], 10, "Name another one with --secret."),
-        (["serve", "-p", "0", "--device", "cuda"], 21, "CPU only"),
+        (["serve", "-p", "0", "--engine", "region", "--device", "cuda"], 21, "CPU only"),
         (["serve", "--uds", "/no/such/folder/s"], 20, "can't be made"),
     ],
 )

@@ -61,7 +61,7 @@ def shown(width: int, *, has_steps: bool, **options: Any) -> str:
         connection=SimpleNamespace(target=Target("gpu", "gpu", 22, "ann")),
         state=SimpleNamespace(engine="region", device="cpu", log="/log"),
         report=SimpleNamespace(gpus=()), login=dls.LoginOptions(), target="gpu", server_field="localhost", port=8911,
-        local_secret=None, serves_viewers=False, job=None,
+        local_secret=None, serves_viewers=False, job=None, page_url=None,
         choice=Choice("region", "region: the host has no GPU with 6 GB free memory"), models=("region",),
     )  # fmt: skip
     made = Console(file=output, width=width, soft_wrap=True, highlight=False, **options)

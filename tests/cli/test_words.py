@@ -30,6 +30,7 @@ def test_a_busy_port_is_noticed_before_the_login(host: sshd.Server, tmp_path: Pa
 def test_a_model_that_may_not_be_fetched(host: sshd.Server, tmp_path: Path, model: tuple[str, ...]) -> None:
     """It is missed before torch is installed for it, with the command that sends it there."""
     words = ("connect", *options(host, str(tmp_path / "remote")), "--engine", "nninteractive", "--no-network", *model)
+    words = (*words, "--accept-licence")
     done = run_dls(*words, "--models-path", str(tmp_path / "models"), "dls-demo")
     assert done.returncode == 21 and "dls models push" in done.stderr, done.stderr
     assert "Setting up" not in done.stderr and not (tmp_path / "remote" / "env").exists()
@@ -37,7 +38,7 @@ def test_a_model_that_may_not_be_fetched(host: sshd.Server, tmp_path: Path, mode
 
 def test_a_failure_of_the_server_is_told_once(host: sshd.Server, clean: str) -> None:
     """What the log says and what the error says are the same: its sentence and its hint stand there once."""
-    done = run_dls("connect", *options(host, clean), "--device", "cuda", "dls-demo")
+    done = run_dls("connect", *options(host, clean), "--engine", "region", "--device", "cuda", "dls-demo")
     assert done.returncode == 16
     assert done.stderr.count("CPU only") == 1 and done.stderr.count("Leave out --device") == 1
 

@@ -56,7 +56,7 @@ def test_a_loan(laptop: Laptop, web: Web) -> None:
         got = web.index.finished[start:]
         return sum(web.index.files()[name].stat().st_size for name in got) > 60 * MIB and largest not in got
 
-    consent = laptop.way.consent(lends=True)
+    consent = laptop.way.consent
     with proxy.slowed(8 * MIB):
         connect_and_cut(laptop, is_time, "--lend-network", *consent)
     kept = set(web.index.finished[start:])
@@ -75,7 +75,7 @@ def test_a_parcel(laptop: Laptop, parcels: Path) -> None:
     if not parcel.exists():
         laptop.pack(parcel)
     size, start = parcel.stat().st_size, laptop.sent_bytes()
-    consent = laptop.way.consent(lends=False)
+    consent = laptop.way.consent
     connect_and_cut(laptop, lambda: laptop.sent_bytes() - start > size // 2, "--from", parcel, *consent)
     middle = laptop.sent_bytes()
     assert middle - start < size

@@ -60,7 +60,7 @@ def lent(laptop: Laptop) -> Iterator[Loan]:
     """Connect with a loan, and hold the installation while the block runs."""
     node, proxy = laptop.node_of_host, laptop.lab.proxy
     with ThreadPoolExecutor(1) as pool:
-        going_on = pool.submit(laptop.start, "--lend-network", "--stop-server", *laptop.way.consent(lends=True))
+        going_on = pool.submit(laptop.start, "--lend-network", "--stop-server", *laptop.way.consent)
         until(lambda: going_on.done() or listeners(laptop.lab, laptop.way.host))
         assert not going_on.done(), going_on.result()
         with proxy.holding():

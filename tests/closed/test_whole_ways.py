@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.closed.lab import CLOSED, FORWARDING, Lab
-from tests.closed.ways import FORBID_REVERSE, Laptop, Way, listeners
+from tests.closed.ways import FORBID_ALL, Laptop, Way, listeners
 from tests.closed.web import Web
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -44,7 +44,7 @@ def parcel_of(laptop: Laptop, folder: Path) -> Path:
 def test_by_loan(laptop: Laptop, web: Web) -> None:
     """The host gets what it lacks through the laptop, the click is answered, and nothing listens there any more."""
     before, visits = web.bytes_sent, len(web.visits)
-    with laptop.connected("--lend-network", *laptop.way.consent(lends=True)) as process:
+    with laptop.connected("--lend-network", *laptop.way.consent) as process:
         laptop.click(process)
         assert listeners(laptop.lab, laptop.way.host) == set()
     assert web.bytes_sent - before > 50e6 and len(web.visits) == visits
@@ -55,15 +55,15 @@ def test_by_parcel(laptop: Laptop, web: Web, parcels: Path) -> None:
     """The host gets what it lacks from a file that was made on such a laptop, and nobody asks the internet."""
     parcel = parcel_of(laptop, parcels)
     before = web.bytes_sent, len(web.index.requests), len(web.mirror.requests)
-    with laptop.connected("--from", parcel, *laptop.way.consent(lends=False)) as process:
+    with laptop.connected("--from", parcel, *laptop.way.consent) as process:
         laptop.click(process)
         assert listeners(laptop.lab, laptop.way.host) == set()
     assert (web.bytes_sent, len(web.index.requests), len(web.mirror.requests)) == before
 
 
-@pytest.mark.parametrize("laptop", [Way(forwarding=each) for each in FORBID_REVERSE], ids=str, indirect=True)
+@pytest.mark.parametrize("laptop", [Way(forwarding=each) for each in FORBID_ALL], ids=str, indirect=True)
 def test_a_host_that_forbids_it_is_not_overruled(laptop: Laptop, web: Web) -> None:
-    """Without `--through-exec`, nothing is lent where the host's SSH server forbids it, and the message names it."""
+    """Without `--through-exec`, nothing is lent where the host forbids all forwarding, and the message names it."""
     before = web.bytes_sent
     done = laptop.try_to_connect("--lend-network")
     assert done.returncode in (17, 19) and "--through-exec" in done.stderr, done.stderr

@@ -18,8 +18,6 @@ from tests.support.processes import free_port
 
 FORBID_ALL = ("tcp-no", "tcp-remote", "disabled")
 """Hosts that let no connection be forwarded: they are used through a command's input and output, with consent."""
-FORBID_REVERSE = (*FORBID_ALL, "tcp-local", "no-listen")
-"""Hosts on which no port of the laptop's can be opened."""
 INSTALL_SECONDS = 240.0
 
 
@@ -39,9 +37,10 @@ class Way:
         """The host's name in the laptop's SSH configuration."""
         return f"{self.host}-{self.forwarding}"
 
-    def consent(self, *, lends: bool) -> list[str]:
-        """Return the option that a host needs which forbids forwarding."""
-        return ["--through-exec"] if self.forwarding in (FORBID_REVERSE if lends else FORBID_ALL) else []
+    @property
+    def consent(self) -> list[str]:
+        """The option that a host needs which forbids all forwarding."""
+        return ["--through-exec"] if self.forwarding in FORBID_ALL else []
 
 
 class Laptop:

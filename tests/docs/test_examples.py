@@ -24,6 +24,7 @@ from tests.support.processes import free_port, interruptible
 ELSEWHERE = {
     r"^dls serve": "tests/cli/test_serve.py",
     r"^dls demo": "tests/test_demo.py",
+    r"^dls segment": "tests/segment/test_command.py",
     r"nninteractive|nnInteractive": "tests/remote/test_nninteractive.py",
     r"login\.cluster": "tests/cluster/test_whole_ways.py::test_a_click_on_a_cluster_is_answered_in_a_job",
     r"--via": "tests/remote/carriers/test_whole_ways.py",

@@ -16,6 +16,7 @@ from dls.demo import sshd
 from dls.remote.host import lock_files
 from dls.remote.progress import Transfer
 from dls.remote.ssh.transport import HostTransport
+from tests.cli.test_host import run_on_terminal
 from tests.support import package_index
 from tests.support.command_line import run_dls
 from tests.support.connecting import RecordingReporter, click_once
@@ -56,6 +57,10 @@ class Transfers(RecordingReporter):
     def __init__(self) -> None:
         super().__init__()
         self.transfers: list[Transfer] = []
+        self.updates: list[str] = []
+
+    def update(self, text: str) -> None:
+        self.updates.append(text)
 
     def transfer(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
@@ -94,14 +99,13 @@ def test_without_a_decision_both_ways_out_are_named(closed: sshd.Server, short_f
 
 
 def test_what_doctor_says(closed: sshd.Server, short_folder: Path) -> None:
-    """`dls doctor` finds the same, with the same exit code and advice; of the hub too where weights are wanted."""
+    """`dls doctor` finds the same, of the packages and of the weights, with the same exit code and advice."""
     arguments = ["--json", "-F", str(closed.config), "--remote-dir", f"{short_folder}/host", "dls-demo"]
-    for options, expected in (([], 1), (["--engine", "nninteractive", "-m", f"{short_folder}/models"], 2)):
-        done = run_dls("doctor", *options, *arguments)
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        found = [row for row in rows if row["subject"] == "internet there"]
-        assert done.returncode == 19 and [row["verdict"] for row in found] == ["failed"] * expected
-        assert all("--lend-network" in row["advice"] and "dls pack" in row["advice"] for row in found)
+    done = run_dls("doctor", "--engine", "nninteractive", "-m", f"{short_folder}/models", *arguments)
+    found = [row for row in map(json.loads, done.stdout.splitlines()) if row["subject"] == "internet there"]
+    assert done.returncode == 19 and [row["verdict"] for row in found] == ["failed", "failed"]
+    assert "model hub" in found[1]["text"]
+    assert all("--lend-network" in row["advice"] and "dls pack" in row["advice"] for row in found)
 
 
 def test_a_user_who_says_no(closed: sshd.Server, short_folder: Path, index: Index) -> None:
@@ -112,6 +116,13 @@ def test_a_user_who_says_no(closed: sshd.Server, short_folder: Path, index: Inde
     [asked] = prompter.prompts
     assert f"localhost:{index.port}" in asked and "until the installation is done, one name" in asked
     assert not (short_folder / "host" / "env").exists()
+
+
+def test_the_question_at_a_terminal(closed: sshd.Server, short_folder: Path, index: Index) -> None:
+    """Another word than yes or no is told to be none; after a no, the command ends as it does without a terminal."""
+    command = ["connect", "-F", str(closed.config), "--remote-dir", f"{short_folder}/host", "dls-demo"]
+    code, shown = run_on_terminal(command, {f"{QUESTION} (yes/no)": "perhaps", "Please type 'yes' or 'no'": "no"})
+    assert code == 19 and f"localhost:{index.port}" in shown and "--from region.parcel" in shown
 
 
 @pytest.mark.slow
@@ -157,3 +168,15 @@ def test_what_has_come_is_not_fetched_again(closed: sshd.Server, short_folder: P
         second = {line for line in index.requests if line.endswith(".whl")}
         assert any("click" in line for line in first) and not any("click" in line for line in second)
         session.close(stop_server=True)
+
+
+@pytest.mark.slow
+def test_a_mirror_that_only_pip_knows(short_folder: Path, index: Index) -> None:
+    """A host whose pip has a mirror is no closed host: pip installs from there, and uv is not tried in vain before."""
+    mirror = f"PIP_INDEX_URL={index.url} PIP_CERT={index.ca} UV_DEFAULT_INDEX=https://127.0.0.1:9/simple"
+    with sshd.running(short_folder, options=f"SetEnv PIP_CONFIG_FILE=/dev/null {mirror}") as host:
+        session, reporter = connect(host, short_folder, lend=False)
+        with session:
+            click_once(session.port)
+            assert "lend" not in reporter.phases and "fetching uv" not in reporter.updates
+            session.close(stop_server=True)

@@ -44,6 +44,7 @@ def connected(
     *,
     local_port: int | None = ANY_PORT,
     local_secret: bool | str = False,
+    page: bool = True,
     login: Mapping[str, Any] | None = None,
     **server: Any,
 ) -> tuple[dls.Session, RecordingReporter]:
@@ -58,6 +59,7 @@ def connected(
         login=dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir, **(login or {})),
         local_port=free_port() if local_port == ANY_PORT else local_port,
         local_secret=local_secret,
+        page=page,
         reporter=reporter,
     )
     return session, reporter

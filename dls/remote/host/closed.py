@@ -74,11 +74,13 @@ def closed_error(
     """
     lend = connect_command(login, target, options, "--lend-network")
     send = connect_command(login, target, options, "--from", parcel_name(options))
+    pack = (
+        "\nOr pack what it needs, on any computer with internet, and send that: "
+        f"{pack_command(report, plan, options)}\nand then: {send}"
+    )
     return ClosedHostError(
         f"{where} does not reach {reach.missing}, and so can't install what is missing there.",
-        f"Lend it this computer's network for the installation: {lend}\n"
-        "Or pack what it needs, on any computer with internet, and send that: "
-        f"{pack_command(report, plan, options)}\nand then: {send}",
+        f"Lend it this computer's network for the installation: {lend}{pack if report.system == 'Linux' else ''}",
     )
 
 

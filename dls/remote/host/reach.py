@@ -58,6 +58,8 @@ class Reach:
     index: str = ""
     """The names of the package indexes, separated by commas."""
     hub: str = ""
+    only_pip: bool = False
+    """Whether pip reaches its index, a mirror, and uv does not reach the one that it has."""
 
     @property
     def is_closed(self) -> bool:
@@ -113,7 +115,7 @@ def parse(text: str) -> Reach:
     nothing = (Verdict.NOT_ASKED, "")
     packages, index = found.get("packages", nothing)
     weights, hub = found.get("weights", nothing)
-    return Reach(packages, weights, index, hub)
+    return Reach(packages, weights, index, hub, only_pip=["installer", "pip", ""] in rows)
 
 
 def _verdict(word: str) -> Verdict:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from enum import Enum
 from typing import Protocol
 
 from dls.errors import ClosedHostError
-from dls.remote.host.install import InstallPlan
+from dls.remote.host.install import InstallPlan, Tool
 from dls.remote.host.network import NetworkOptions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
-from dls.remote.host.provision import Provision
+from dls.remote.host.provision import OWN_INTERNET, Provision
 from dls.remote.host.reach import Reach, Verdict, ask
 from dls.remote.progress import Phase, Phases
 from dls.remote.ssh.connection import Connection
@@ -64,6 +65,25 @@ class Supply(Protocol):
 
     def bring_weights(self, plan: InstallPlan, phase: Phase) -> list[str]:
         """Bring the model to its place on the host, and return what to tell the user of it; raises a DlsError."""
+
+
+class OnlyPip:
+    """The host's own internet where only its pip reaches an index: uv would try in vain for minutes."""
+
+    provision = OWN_INTERNET
+    has_weights = False
+
+    def prepare(self, plan: InstallPlan, phase: Phase) -> InstallPlan:
+        """Return the plan with pip, where a Python of the host can make an environment."""
+        return replace(plan, tool=Tool.PIP, uv="") if plan.base and plan.base.has_venv else plan
+
+    def watch(self, what: str, total: int | None, phase: Phase) -> AbstractContextManager[None]:
+        """Show nothing: nobody counts the bytes."""
+        return contextlib.nullcontext()
+
+    def bring_weights(self, plan: InstallPlan, phase: Phase) -> list[str]:
+        """Do nothing: the server fetches them."""
+        return []
 
 
 class Supplier(Protocol):

@@ -6,16 +6,13 @@ import contextlib
 import socket
 import threading
 import time
-from typing import Any
-
-import paramiko
 
 from dls.remote.loan.connect_request import ESTABLISHED, ConnectRequest, Refused, RequestReader
 from dls.remote.loan.names import Names
 from dls.remote.loan.traffic import Traffic
 from dls.remote.loan.way_out import NotPublic, Unreachable, WayOut
-from dls.remote.ssh.exceptions import SSH_EXCEPTIONS
-from dls.remote.ssh.transport import optimal_window
+from dls.remote.ssh.bulk_channel import BulkChannel
+from dls.remote.ssh.channel import ChannelError
 
 PIECE = 32 << 10
 """Bytes that are sent at a time: what one SSH packet of OpenSSH's holds."""
@@ -23,17 +20,14 @@ HEAD_SECONDS = 20.0
 """Seconds that a client may take to send its request."""
 MAX_CONNECTIONS = 256
 """Connections that may be open at once: uv opens 50, the hub's client some 10."""
-POLL_SECONDS = 0.5
 GIVE_WAY_SECONDS = 0.003
 """Seconds for which a loan gives way to a request over the same connection; one of its packets goes out in each."""
 FASTEST = 80 << 20
 """Bytes per second that a loan takes of the connection: at more, encrypting them leaves a busy computer no time."""
 BURST_SECONDS = 0.001
 """Seconds by which a loan may be ahead of that rate: timers are coarser than the packets of such a line."""
-MIN_UNREAD = 192 << 10
-"""Bytes of one download that may wait in the host's SSH server: more would only let requests wait behind them."""
-SHORT_TRIP = 0.002
-"""Seconds of a round trip up to which those bytes keep a line of a gigabit busy."""
+ENDS = (OSError, EOFError, ChannelError)
+"""What a read or a write raises when one of the two sides has ended."""
 
 
 class Gateway:
@@ -48,12 +42,12 @@ class Gateway:
         self._turn = threading.Lock()
         self._due = 0.0
         """When the next packet may be sent, by `time.monotonic`."""
-        self._open: set[paramiko.Channel | socket.socket] = set()
+        self._open: set[BulkChannel | socket.socket] = set()
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def accept(self, channel: paramiko.Channel, _origin: object = None, _server: object = None) -> None:
-        """Serve a channel that the host has opened; called in the thread that reads the connection, so it returns."""
+    def accept(self, channel: BulkChannel) -> None:
+        """Serve a channel that the host has opened, in a thread of its own."""
         threading.Thread(target=self._serve, args=(channel,), name="dls-loan", daemon=True).start()
 
     def close(self) -> None:
@@ -64,7 +58,7 @@ class Gateway:
         for each in open_ones:
             _end(each)
 
-    def _keep(self, each: paramiko.Channel | socket.socket) -> None:
+    def _keep(self, each: BulkChannel | socket.socket) -> None:
         """Remember what `close` has to end; raises EOFError where it has run."""
         with self._lock:
             if not self._is_closed:
@@ -73,11 +67,11 @@ class Gateway:
         _end(each)
         raise EOFError
 
-    def _serve(self, channel: paramiko.Channel) -> None:
+    def _serve(self, channel: BulkChannel) -> None:
         self.traffic.opened(1)
-        ends: list[paramiko.Channel | socket.socket] = [channel]
+        ends: list[BulkChannel | socket.socket] = [channel]
         try:
-            with contextlib.suppress(*SSH_EXCEPTIONS):
+            with contextlib.suppress(*ENDS):
                 self._keep(channel)
                 self._answer(channel, ends)
         finally:
@@ -87,7 +81,7 @@ class Gateway:
             for each in ends:
                 _end(each)
 
-    def _answer(self, channel: paramiko.Channel, ends: list[paramiko.Channel | socket.socket]) -> None:
+    def _answer(self, channel: BulkChannel, ends: list[BulkChannel | socket.socket]) -> None:
         try:
             if self.traffic.connections > MAX_CONNECTIONS:
                 raise Refused(503, "Too many connections are open.")
@@ -110,14 +104,16 @@ class Gateway:
         self._copy_there(upstream, channel, str(request.name))
         back.join()
 
-    def _read(self, channel: paramiko.Channel) -> ConnectRequest:
+    def _read(self, channel: BulkChannel) -> ConnectRequest:
         channel.settimeout(self._head_seconds)
         reader = RequestReader(self._names, self._secret)
         while True:
             try:
                 data = channel.recv(4096)
-            except TimeoutError:
-                raise Refused(408, "The request did not come in time.") from None
+            except ChannelError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    raise Refused(408, "The request did not come in time.") from None
+                raise
             if not data:
                 raise EOFError
             if request := reader.feed(data):
@@ -127,75 +123,51 @@ class Gateway:
         try:
             return self._way_out.open(request.host, request.port, may_be_private=request.name.is_own)
         except NotPublic as error:
+            self.traffic.unreachable(request.host, str(error))
             raise Refused(403, str(error), f"{request.host}:{request.port}") from error
         except Unreachable as error:
             self.traffic.unreachable(request.host, str(error))
             raise Refused(502, str(error)) from error
 
-    def _copy_there(self, upstream: socket.socket, channel: paramiko.Channel, name: str) -> None:
+    def _copy_there(self, upstream: socket.socket, channel: BulkChannel, name: str) -> None:
         """Copy what comes from the name to the host, until its end."""
         buffer = memoryview(bytearray(PIECE))
-        window, transport = _Window(channel), channel.get_transport()
         while size := upstream.recv_into(buffer):
             start = 0
             while start < size:
-                window.wait()
+                channel.wait_until_taken()
                 # One packet of a loan at a time waits for the connection: what else is sent over it waits for one
                 # packet at most, and not for one of each download.
                 with self._turn:
-                    self._give_way(transport)
-                    sent = channel.send(buffer[start:size])  # type: ignore[arg-type]
+                    self._give_way(channel)
+                    sent = channel.send(buffer[start:size])
                     self._due = max(self._due, time.monotonic() - BURST_SECONDS) + sent / FASTEST
                     start += sent
             self.traffic.moved(name, size)
         channel.shutdown_write()
 
-    def _give_way(self, transport: Any) -> None:
+    def _give_way(self, channel: BulkChannel) -> None:
         """Wait while requests are sent over the same connection, and until this loan has its turn again."""
         now = time.monotonic()
-        requests = min(getattr(transport, "last_request", 0.0) + GIVE_WAY_SECONDS - now, GIVE_WAY_SECONDS)
+        requests = min(channel.last_request + GIVE_WAY_SECONDS - now, GIVE_WAY_SECONDS)
         wait = max(requests, self._due - now)
         if wait > 0:
             time.sleep(wait)
 
-    def _copy_back(self, channel: paramiko.Channel, upstream: socket.socket, request: ConnectRequest) -> None:
+    def _copy_back(self, channel: BulkChannel, upstream: socket.socket, request: ConnectRequest) -> None:
         """Copy what the host sends to the name, until its end."""
-        with contextlib.suppress(*SSH_EXCEPTIONS):
+        with contextlib.suppress(*ENDS):
             while data := channel.recv(PIECE):
                 upstream.sendall(data)
                 self.traffic.moved(str(request.name))
         with contextlib.suppress(OSError):
             # A channel that was closed altogether ends the other direction too.
-            upstream.shutdown(socket.SHUT_RDWR if channel.closed else socket.SHUT_WR)
+            upstream.shutdown(socket.SHUT_RDWR if channel.is_closed else socket.SHUT_WR)
 
 
-class _Window:
-    """How much more of a channel's data the host takes (RFC 4254, section 5.2).
-
-    OpenSSH gives back what it has passed on after each 96 KB. So the window tells how much waits there, and less than
-    the whole of it is used where the round trip is short. Other servers give it back late: all of it is used there.
-    """
-
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
-        transport: Any = channel.get_transport()
-        unread = max(MIN_UNREAD, optimal_window(transport.round_trip) if transport.round_trip > SHORT_TRIP else 0)
-        is_prompt = "OpenSSH" in transport.remote_version
-        self._least = max(0, channel.out_window_size - unread) if is_prompt else 0
-
-    def wait(self) -> None:
-        """Wait until the host takes more; raises EOFError where the channel is closed."""
-        channel = self._channel
-        with channel.lock:
-            while channel.out_window_size <= self._least and not (channel.closed or channel.eof_sent):
-                channel.out_buffer_cv.wait(POLL_SECONDS)
-            if channel.closed or channel.eof_sent:
-                raise EOFError
-
-
-def _end(each: paramiko.Channel | socket.socket) -> None:
-    with contextlib.suppress(*SSH_EXCEPTIONS):
+def _end(each: BulkChannel | socket.socket) -> None:
+    with contextlib.suppress(OSError):
         if isinstance(each, socket.socket):
             each.shutdown(socket.SHUT_RDWR)
-    with contextlib.suppress(*SSH_EXCEPTIONS):
+    with contextlib.suppress(OSError):
         each.close()

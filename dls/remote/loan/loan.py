@@ -15,11 +15,11 @@ from dls.remote.carriers.through_exec import open_through_exec
 from dls.remote.host.scripts import render
 from dls.remote.loan.gateway import Gateway
 from dls.remote.loan.laptop import BUNDLES
-from dls.remote.loan.reverse import ReverseForward
 from dls.remote.loan.terms import Terms, environment_of
 from dls.remote.loan.traffic import Traffic
 from dls.remote.progress import Phase, Transfer
 from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.reverse_forward import ReverseForward
 
 SHOW_SECONDS = 0.5
 """Seconds between two reports of how much has come."""

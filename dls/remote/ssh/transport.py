@@ -22,6 +22,8 @@ MAX_WINDOW = 16 << 20
 """Largest channel window in bytes."""
 LINE_RATE = 128 << 20
 """Bytes per second that one channel should carry at any round-trip time: slightly more than a gigabit line."""
+FIRST_OF_CONNECTION = 80
+"""Smallest number of a message of the connection protocol (RFC 4250, section 4.1.2)."""
 READ_BYTES = 256 << 10
 """Bytes that one read of the socket may return."""
 
@@ -82,6 +84,7 @@ class HostTransport(paramiko.Transport):
     def __init__(self, sock: socket.socket | paramiko.Channel) -> None:
         # One for each transport: a transport through a jump host writes to the outer transport in the same thread.
         self._streamlocal = threading.local()
+        self._postponed: list[paramiko.Message] = []
         super().__init__(BufferedSocket(sock) if isinstance(sock, socket.socket) else sock)  # type: ignore[arg-type]
         self.last_heard = time.monotonic()
         """When the last packet of any kind came, by `time.monotonic`; behind a large upload an answer can take long."""
@@ -148,6 +151,9 @@ class HostTransport(paramiko.Transport):
             self._streamlocal.path = None
 
     def _send_user_message(self, data: paramiko.Message) -> None:
+        if self._must_wait(data):
+            self._postponed.append(data)
+            return
         # paramiko writes only the fields of the channel types it knows. OpenSSH's PROTOCOL file (section 2.4) defines
         # the further fields: the path, and two that are reserved.
         path = getattr(self._streamlocal, "path", None)
@@ -157,7 +163,26 @@ class HostTransport(paramiko.Transport):
             data.add_int(0)
         super()._send_user_message(data)  # type: ignore[misc]
 
+    def _must_wait(self, data: paramiko.Message) -> bool:
+        """Return whether the thread that reads has to send a message later: after a key exchange that has begun.
+
+        No message of the connection protocol may be sent in between (RFC 4253, section 7.1). paramiko lets every thread
+        wait, and the one that reads then waits for what it would have to read itself: after 30 s, with a channel that
+        closes at such a moment, the connection ends. The first key exchange after the login comes with 512 MB.
+        """
+        is_reading = threading.current_thread() is self
+        return is_reading and not self.clear_to_send.is_set() and data.asbytes()[0] >= FIRST_OF_CONNECTION
+
+    def _parse_newkeys(self, message: paramiko.Message) -> None:
+        super()._parse_newkeys(message)  # type: ignore[misc]
+        postponed, self._postponed = self._postponed, []
+        for data in postponed:
+            self._send_message(data)
+
     def _send_message(self, data: paramiko.Message) -> None:
+        if self._must_wait(data):
+            self._postponed.append(data)
+            return
         if data.asbytes()[:1] == cMSG_SERVICE_REQUEST:
             self._requested_at = time.monotonic()
         super()._send_message(data)  # type: ignore[misc]

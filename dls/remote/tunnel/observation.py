@@ -24,7 +24,7 @@ class Observation:
     next_try: float | None = None
     """In how many seconds it is tried again; None while it is being tried."""
     waiting: int = 0
-    """Requests that are not answered yet; in an outage they wait for its end."""
+    """Requests that wait for the end of an outage."""
     last: Answered | None = None
     """The last prompt that was answered through the local port."""
     now: float = 0.0
@@ -33,14 +33,14 @@ class Observation:
     @classmethod
     def of(cls, link: Link) -> Observation:
         """Return how the link is now."""
-        now, next_try, traffic = time.monotonic(), link.next_try, link.traffic
+        wall, next_try, last = time.time(), link.next_try, link.traffic.last
         return cls(
             link.state.value,
-            now - link.since,
+            max(0.0, wall - link.since),
             link.reason,
             link.restored,
-            None if next_try is None or next_try <= now else next_try - now,
-            traffic.under_way,
-            traffic.last,
-            now,
+            None if next_try is None or next_try <= wall else next_try - wall,
+            link.waiting,
+            last,
+            time.monotonic(),
         )

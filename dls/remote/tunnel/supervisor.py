@@ -227,7 +227,7 @@ class Supervisor(threading.Thread):
                 if self._connection is not None and not self._connection.is_active() and self._back_out_of_job():
                     continue
                 policy.record_failure(error)
-                self._link.handle(Failed(error.message))
+                self._link.handle(Failed(error.message, policy.pause))
                 if not self._is_loss_reported:  # the connection ended while the server was looked for
                     self._report_loss(error.message)
                 elif error.message != last_message:
@@ -237,7 +237,6 @@ class Supervisor(threading.Thread):
         return False
 
     def _wait_after_failure(self, policy: ReconnectPolicy) -> None:
-        self._link.next_try = time.monotonic() + (REFUSED_DELAY if policy.is_refused else policy.delay)
         if policy.is_refused:
             self._stopped.wait(REFUSED_DELAY)
         elif self._wait(policy.delay):

@@ -28,8 +28,12 @@ from dls.server.http.middleware import AccessMiddleware, RequestLogMiddleware
 from dls.server.http.models import describe_model, list_models
 from dls.server.http.official import Official
 from dls.server.http.official_answers import ANSWER_SECONDS
+from dls.server.http.overview import Overview
+from dls.server.http.page import Page, PageMiddleware
+from dls.server.http.recent import RecentRequests
 from dls.server.http.refusals import refuse
 from dls.server.http.uploads import UploadEndpoints
+from dls.server.log_tail import LogTail
 from dls.server.sessions.registry import SessionRegistry
 from dls.server.sessions.store import SessionStore
 
@@ -47,6 +51,7 @@ def make_app(
     readiness: Readiness | None = None,
     activity: Activity | None = None,
     native_api: bool = True,
+    page: Page | None = None,
     answer_seconds: float = ANSWER_SECONDS,
     idle: float | None = None,
 ) -> ASGIApp:
@@ -55,8 +60,9 @@ def make_app(
     `budget` is the memory in bytes that the images of all sessions may take; `store`, already open, holds the
     sessions' files; `stand_in` lists the engine under nnInteractive's name too; `identity` is part of `/status` for
     those who know the secret; `readiness` reports how far the engine is loaded; `activity` counts the requests;
-    `native_api` serves official clients too, where the engine can, and lets them wait for `answer_seconds`; the
-    server ends after `idle` seconds without a request.
+    `native_api` serves official clients too, where the engine can, and lets them wait for `answer_seconds`; `page` is
+    served to the browsers of this computer, where there is one; the server
+    ends after `idle` seconds without a request.
     """
     executors = Executors(engine.threads)
     models = list_models(engine.models, stand_in)
@@ -69,11 +75,15 @@ def make_app(
     facts = Facts(engine, sessions, readiness, activity, gpu, idle)
     uploads = UploadEndpoints(sessions, executors)
     official = Official(engine, sessions, executors, readiness, answer_seconds)
+    requests = RecentRequests(sessions.engine_seconds)
+    log_tail = LogTail()
+    overview = Overview(engine, sessions, executors, readiness, requests, log_tail)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with run_backend(engine, executors, sessions, readiness):
-            yield
+            with log_tail.collecting():
+                yield
             official.close()
 
     handlers: dict[Any, Any] = {
@@ -82,10 +92,13 @@ def make_app(
         MemoryError: answer_memory_error,
         Exception: answer_unexpected_error,
     }
-    all_routes = [*routes(endpoints, uploads, facts), *(official.routes() if native_api else [])]
+    all_routes = [*routes(endpoints, uploads, facts), *overview.routes(), *(official.routes() if native_api else [])]
     app = Starlette(routes=all_routes, exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
-    return RequestLogMiddleware(AccessMiddleware(app, policy), activity)
+    guarded: ASGIApp = AccessMiddleware(app, policy)
+    if page is not None:
+        guarded = PageMiddleware(guarded, page, policy, overview)
+    return RequestLogMiddleware(guarded, activity, requests.add)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,15 @@ CONFIRM_SECONDS = 86400.0
 """Seconds between the two looks that must find a session expired before it is removed."""
 
 log = logging.getLogger("dls.server")
+
+
+@dataclass(frozen=True)
+class StoredManifest:
+    """A session's manifest as it is found in its file, its folder, and when it was written."""
+
+    manifest: Manifest
+    folder: Path
+    changed: float
 
 
 class SessionStore:
@@ -102,6 +112,21 @@ class SessionStore:
         files = SessionFiles(self._folders, manifest, lock)
         files.recover()
         return files
+
+    def list_with_images(self, limit: int) -> list[StoredManifest]:
+        """Return the sessions that have an image, those that were changed last first; nothing is locked or changed."""
+        found: list[StoredManifest] = []
+        folders: list[tuple[float, Path]] = []
+        with contextlib.suppress(OSError):  # the sessions' folder was removed while the server runs
+            folders = sorted(((_changed(folder), folder) for folder in self._list()), reverse=True)
+        for changed, folder in folders:
+            with contextlib.suppress(OSError, DamagedFile):
+                manifest = journal.decode_manifest((folder / MANIFEST_FILE).read_bytes())
+                if manifest.image is not None and manifest.id == folder.name:
+                    found.append(StoredManifest(manifest, folder, changed))
+            if len(found) == limit:
+                break
+        return found
 
     def set_aside(self, files: SessionFiles, reason: str) -> None:
         """Rename the folder of a session that can't be continued, and release the session."""
@@ -190,6 +215,14 @@ def _last_used(folder: Path) -> float:
         return max(path.stat().st_mtime for path in (folder, *files))
     except OSError:
         return math.inf
+
+
+def _changed(folder: Path) -> float:
+    """Return when the session's manifest was written; 0 for one that has none (any more)."""
+    try:
+        return (folder / MANIFEST_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _lock(folder: Path) -> IO[str]:

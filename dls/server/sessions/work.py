@@ -100,6 +100,7 @@ class SessionWork:
         """Wake the session and apply the prompt, if there is one."""
         segmentation = await self._wake()
         if prompt is not None:
+            started = time.monotonic()
             try:
                 with translate_engine_errors():
                     changed = await self._executors.engine(
@@ -108,6 +109,7 @@ class SessionWork:
             except EngineLost as lost:
                 lost.during_prompt = True
                 raise
+            self._session.engine_seconds = time.monotonic() - started
             self._session.occupied = union(self._session.occupied, changed)
         return segmentation
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from dls.remote.host import install, reach
 from dls.remote.host.network import NetworkOptions
@@ -116,8 +117,8 @@ def test_one_installer_that_reaches_its_index_is_enough() -> None:
     """uv's index may be closed where pip has a mirror, in the environment or in its file; and the other way round."""
     with listening() as port:
         mirror, closed = f"http://127.0.0.1:{port}/simple", "https://127.0.0.1:9/simple"
-        assert ask(UV_DEFAULT_INDEX=closed, PIP_INDEX_URL=mirror).packages is OPEN
-        assert ask(UV_DEFAULT_INDEX=mirror, PIP_INDEX_URL=closed).packages is OPEN
+        assert ask(UV_DEFAULT_INDEX=closed, PIP_INDEX_URL=mirror) == Reach(OPEN, index="127.0.0.1", only_pip=True)
+        assert ask(UV_DEFAULT_INDEX=mirror, PIP_INDEX_URL=closed) == Reach(OPEN, index="127.0.0.1")
         assert ask(UV_DEFAULT_INDEX=closed, PIP_INDEX_URL=closed, PIP_EXTRA_INDEX_URL=mirror).packages is OPEN
         assert ask(UV_DEFAULT_INDEX=closed, UV_INDEX=f"mine={mirror}", PIP_INDEX_URL=closed).packages is OPEN
 
@@ -234,6 +235,17 @@ def test_a_host_without_python(tool: str, tmp_path: Path) -> None:
         assert packages(f"http://127.0.0.1:{port}/s") is closed
     with listening() as port:
         assert packages(f"http://127.0.0.1:{port}/s") is (OPEN if tool else UNKNOWN)
+
+
+def test_the_index_that_uv_has_built_in() -> None:
+    """Without a pip, the help of uv names it; without uv too, this computer's pip or uv does."""
+    dead = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    name = reach.default_index().split("/")[2]
+    uv = find_uv_bin()
+    for report in (replace(BARE, uv=uv), replace(REPORT, uv=uv, pythons=(Python("python3", (3, 11, 0), True, True),))):
+        found = run(PACKAGES, {**dead, "PYTHONPATH": "/nowhere"}, report)
+        assert (found.packages, found.index) == (CLOSED, name)
+    assert run(PACKAGES, dead, BARE).index == "built-in.invalid"
 
 
 def test_answers_of_an_odd_host() -> None:

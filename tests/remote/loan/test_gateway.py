@@ -11,9 +11,9 @@ import pytest
 from dls.remote.loan.gateway import Gateway
 from dls.remote.loan.loan import Loan
 from dls.remote.loan.names import Name, Names
-from dls.remote.loan.reverse import ReverseForward
 from dls.remote.loan.way_out import WayOut, WebProxy
 from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.reverse_forward import ReverseForward
 from tests.support import connect_proxy
 from tests.support.lending import ask, connect_head, get, is_listening, lent, own, secret_of
 from tests.support.package_index import Index
@@ -67,9 +67,14 @@ def test_a_request_without_tls(connection: Connection, index: Index) -> None:
 
 
 def test_a_public_name_with_a_private_address(connection: Connection, index: Index) -> None:
-    """A name that is not the user's own leads into this computer's network nowhere: a name can point anywhere."""
-    with lent(connection, Name("localhost", index.port)) as loan:
-        assert ask(loan.port, connect_head(f"localhost:{index.port}", secret_of(loan)))[0] == 403
+    """A name that is not the user's own leads into this computer's network only to who has a certificate for it."""
+    name, head = Name("localhost", index.port), f"localhost:{index.port}"
+    with lent(connection, name) as loan:
+        assert ask(loan.port, connect_head(head, secret_of(loan)))[0] == 403
+        assert "not public" in loan.explain()
+    with lent(connection, name, way_out=WayOut(ca_bundle=index.ca.read_text())) as loan:
+        for _ in range(2):
+            assert get(loan, index.url, index.ca)
 
 
 def test_a_name_that_this_computer_does_not_reach(connection: Connection) -> None:
@@ -112,6 +117,16 @@ def test_many_connections_at_once(connection: Connection, index: Index) -> None:
         assert connection.run("echo hi").stdout == "hi"
         assert all(download.result() == path.read_bytes() for download in downloads)
         assert loan.traffic.received > 40 * path.stat().st_size
+
+
+def test_key_exchanges_in_between(connection: Connection, index: Index) -> None:
+    """New keys are agreed on after each 512 MB, here 256 KB, while channels open and close: nothing is lost."""
+    connection.transport.packetizer.REKEY_BYTES = 256 << 10
+    path = index.files()["large_one-1.0-py3-none-any.whl"]
+    url = f"https://localhost:{index.port}/files/{path.name}"
+    with lent(connection, own(index)) as loan, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        downloads = [pool.submit(get, loan, url, index.ca) for _ in range(40)]
+        assert all(download.result() == path.read_bytes() for download in downloads)
 
 
 def opened(loan: Loan, index: Index) -> socket.socket:

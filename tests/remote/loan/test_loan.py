@@ -67,6 +67,7 @@ def test_pip_over_a_loan(folder: Path, tmp_path: Path) -> None:
         assert "s3cret" not in text and secret_of(loan) not in text
 
 
+@pytest.mark.slow
 def test_uv_over_a_loan(connection: Connection, index: Index, tmp_path: Path) -> None:
     """uv installs a package and what it needs."""
     uv = find_uv(tmp_path)
@@ -91,7 +92,7 @@ def find_uv(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "options",
-    ["AllowTcpForwarding local", "PermitListen none", "AllowTcpForwarding no", "DisableForwarding yes"],
+    ["AllowTcpForwarding local", "PermitListen none", "DisableForwarding yes"],
 )
 def test_a_host_that_lets_no_port_lead_back(folder: Path, index: Index, options: str) -> None:
     """The loan comes through an SSH server inside a command of the same login, and the login outlives it."""

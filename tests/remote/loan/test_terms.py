@@ -10,6 +10,7 @@ import pytest
 
 from dls.errors import ClosedHostError, TargetError
 from dls.remote.loan import laptop
+from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
 from dls.remote.loan.names import HUB, TORCH, Name
 from dls.remote.loan.terms import Needs, environment_of, prepare
@@ -24,9 +25,10 @@ def bare(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PIP_CONFIG_FILE": os.devnull, **more}
 
 
-def of(index: Index, **more: str) -> Laptop:
+def of(index: Index, *, proxy: str = "", hub: str = "") -> Laptop:
     """Return a computer that is configured with the index and its authority."""
-    return laptop.look(bare(UV_DEFAULT_INDEX=index.url, SSL_CERT_FILE=str(index.ca), **more))
+    found = WebProxy.parse(proxy) if proxy else None
+    return Laptop(Indexes(index.url), frozenset([index.url]), found, index.ca.read_text(), hub)
 
 
 def test_without_configuration() -> None:
@@ -57,6 +59,14 @@ def test_the_configuration_of_uv(tmp_path: Path) -> None:
     named = {"UV_CONFIG_FILE": str(tmp_path / "uv.toml"), "PIP_INDEX_URL": "https://pip.test/"}
     assert laptop.look(bare(**named)).indexes.default == "https://mirror.test/"
     assert laptop.look(bare(**named, UV_DEFAULT_INDEX="https://uv.test/")).indexes.default == "https://uv.test/"
+
+
+def test_the_surroundings() -> None:
+    """The proxy, the own model hub and the own source of Pythons come from the environment; lower case wins."""
+    more = {"HTTPS_PROXY": "http://upper.test:1", "https_proxy": "http://ann:p%40@lower.test:3128"}
+    known = laptop.look(bare(**more, HF_ENDPOINT="https://hub.test/", UV_PYTHON_INSTALL_MIRROR="https://py.test/"))
+    assert known.proxy == WebProxy("lower.test", 3128, "ann:p@") and "p@" not in repr(known)
+    assert known.hub == "https://hub.test" and known.python_mirror == "https://py.test/"
 
 
 def test_an_index_that_can_not_be_lent() -> None:
@@ -96,17 +106,17 @@ def test_what_is_needed(index: Index) -> None:
     """torch's index and the model hub are lent where they are needed; the user's own hub replaces the public one."""
     assert not set(TORCH) & set(prepare(Needs(), of(index)).names.all)
     with connect_proxy.running({f"localhost:{index.port}": ("127.0.0.1", index.port)}) as proxy:
-        known = of(index, https_proxy=proxy.url)
+        known = of(index, proxy=proxy.url)
         both = prepare(Needs(torch=True, weights=True), known).names.all
         assert {*TORCH, *HUB} <= set(both)
-        own = prepare(Needs(weights=True), of(index, HF_ENDPOINT="https://hub.test/", https_proxy=proxy.url)).names.all
+        own = prepare(Needs(weights=True), of(index, proxy=proxy.url, hub="https://hub.test/")).names.all
         assert Name("hub.test", is_own=True) in own and not set(HUB) & set(own)
 
 
 def test_the_page_comes_through_the_web_proxy(index: Index) -> None:
     """This computer's proxy is used for the page too, with its credentials."""
     with connect_proxy.running({f"localhost:{index.port}": ("127.0.0.1", index.port)}, "ann:right") as proxy:
-        assert prepare(Needs(), of(index, HTTPS_PROXY=proxy.url)).names.all
+        assert prepare(Needs(), of(index, proxy=proxy.url)).names.all
         assert proxy.asked == [f"localhost:{index.port}"]
 
 
@@ -114,10 +124,10 @@ def test_an_index_that_does_not_answer(index: Index) -> None:
     """Where this computer does not reach the index either, it says so, without the password."""
     url = f"https://ann:s3cret@localhost:{free_port()}/simple/"
     with pytest.raises(ClosedHostError, match="does not reach") as error:
-        prepare(Needs(), laptop.look(bare(UV_DEFAULT_INDEX=url)))
+        prepare(Needs(), Laptop(Indexes(url)))
     assert "s3cret" not in f"{error.value.message}{error.value.hint}"
     with pytest.raises(ClosedHostError, match=r"[Cc]ertificate"):
-        prepare(Needs(), laptop.look(bare(UV_DEFAULT_INDEX=index.url)))
+        prepare(Needs(), Laptop(Indexes(index.url)))
 
 
 @pytest.mark.parametrize("address", ["socks5://proxy.test:1080", "https://proxy.test", "http://", "http://x:y:z"])

@@ -4,7 +4,7 @@
 # neither uv nor pip to say it, or empty), MODELS_PATH (folder with the models, or empty), MODEL (id, or empty), LIMIT
 # (seconds), ASK (text of reach_out.py).
 # Prints for `packages` and `weights` a line each: the name, a tab, `open`, `closed` or `unknown`, a tab, what was asked.
-# `weights` is `there` where a model is.
+# `weights` is `there` where a model is. A line `installer` says `pip` where only pip reaches its index.
 # shellcheck shell=sh
 
 # has_model FOLDER: whether a model is there that the server would take.

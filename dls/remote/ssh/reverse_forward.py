@@ -9,6 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import paramiko
+
+from dls.remote.ssh.bulk_channel import BulkChannel
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import SSH_EXCEPTIONS
 
@@ -24,20 +27,26 @@ NOTSENT_LOWAT = {"linux": 25, "darwin": 0x201}
 
 
 class ReverseForward:
-    """A port on the host's loopback address, whose connections arrive as channels at `accept`."""
+    """A port on the host's loopback address, whose connections arrive as channels."""
 
     def __init__(self, connection: Connection, port: int) -> None:
         self._connection = connection
         self.port = port
 
     @classmethod
-    def open(cls, connection: Connection, accept: Callable[..., None]) -> ReverseForward | None:
-        """Ask the host for a port; None where it gives none."""
+    def open(cls, connection: Connection, accept: Callable[[BulkChannel], None]) -> ReverseForward | None:
+        """Ask the host for a port; None where it gives none.
+
+        `accept` is called with each channel, in the thread that reads the connection: it has to return at once.
+        """
         ports: list[int] = []
+
+        def receive(channel: paramiko.Channel, _origin: object, _server: object) -> None:
+            accept(BulkChannel(channel))
 
         def ask() -> None:
             with contextlib.suppress(*SSH_EXCEPTIONS):
-                ports.append(connection.transport.request_port_forward(LOOPBACK, 0, accept))
+                ports.append(connection.transport.request_port_forward(LOOPBACK, 0, receive))
 
         _run(ask, ASK_SECONDS)
         if not ports:
