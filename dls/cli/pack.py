@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.options import expand_path
 from dls.engine_choice import AUTO, NNINTERACTIVE, REGION
 from dls.errors import TargetError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dls.weights import ModelSpec
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option("--engine", default=REGION, show_default=True, help="Engine that segments: region or nninteractive.")
 @click.option(
     "--platform",
