@@ -39,6 +39,10 @@ OFFSET_HEADER = "X-Dls-Offset"
 """Header of an upload that goes on: the bytes of the image that the host holds, and that are not sent again."""
 IMAGES_PATH, PARTS_PATH = "/dls/images", "/dls/parts"
 """Addresses at which the client asks which images, and how much of an upload that was cut, the host holds."""
+FACTS_PATH = "/dls/facts"
+"""Address at which the server tells its user about itself; a look there is no use of the server."""
+OVERVIEW_PATH, PICTURES_PATH = "/dls/overview", "/dls/pictures"
+"""Addresses at which the client asks for what its page shows: the server's state, and the picture of a session."""
 NOT_HELD = 412
 """Status of an upload for which the host does not hold what it was to hold: it has to be sent as a whole."""
 MISSED_HEADER = "X-Dls-Missed"
@@ -53,7 +57,8 @@ NOT_INSTALLED = "packages are not installed here"
 
 DEFAULT_PORT = 8911
 DEFAULT_REMOTE_DIR = "~/.dls"
-DEFAULT_ENGINE = "region"
+DEFAULT_ENGINE = "auto"
+"""What `--engine` says where nobody says it: whichever engine suits the machine (`engine_choice`)."""
 DEFAULT_TTL = 7 * 86400.0
 """Seconds without use after which a session's files are removed."""
 DISK_SHARE = 0.2

@@ -38,7 +38,14 @@ class Screen:
 
     def __enter__(self) -> Screen:
         environment = {**self.laptop.environment, "PS1": "$ ", "TERM": self.term}
-        words = ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "bash", "--norc", "--noprofile"]
+        words = [
+            "env",
+            "-i",
+            *(f"{name}={value}" for name, value in environment.items()),
+            "bash",
+            "--norc",
+            "--noprofile",
+        ]
         home = str(self.laptop.home)
         self._tmux("new-session", "-d", "-x", str(self.width), "-y", str(self.height), "-c", home, shlex.join(words))
         self.wait_for("$")
@@ -71,7 +78,9 @@ class Screen:
             return
         cells = self._tmux("capture-pane", "-e", "-p").rstrip()
         with Path(os.devnull).open("w") as nowhere:
-            console = Console(width=self.width, record=True, file=nowhere, force_terminal=True, color_system="truecolor")
+            console = Console(
+                width=self.width, record=True, file=nowhere, force_terminal=True, color_system="truecolor"
+            )
             console.print(Text.from_ansi(cells), soft_wrap=True)
         console.save_svg(str(PICTURES / f"{name}.svg"), title=title, theme=MONOKAI, unique_id=name)
         print(f"docs/pictures/{name}.svg", file=sys.stderr)

@@ -16,9 +16,10 @@ from dls.demo import sshd
 from dls.remote.commands import stop_server
 from dls.remote.login import LoginOptions, resolve_hops
 from dls.remote.progress import Silent
-from dls.remote.session import connect
+from dls.remote.session import ServerOptions, connect
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
+from dls.remote.user.folders import VARIABLE
 from dls.server import locks
 from tests.support.http_server import LiveServer, serving
 
@@ -42,6 +43,22 @@ def is_served(home: Path) -> bool:
             if not locks.try_lock(stream):
                 return True
     return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_folder() -> Iterator[Path]:
+    """A folder in place of the user's own for profiles and all that dls remembers, in child processes too."""
+    folder = Path(tempfile.mkdtemp(prefix="dls-u-"))
+    os.environ[VARIABLE] = str(folder)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of that kind for one test."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "user"))
+    return tmp_path / "user"
 
 
 @pytest.fixture
@@ -77,7 +94,7 @@ def remote_dir(host: sshd.Server) -> Iterator[str]:
     """A remote directory in which the environment and our code are in place, and no server runs."""
     folder = Path(tempfile.mkdtemp(prefix="dls-r-"))
     login = LoginOptions(ssh_config=host.config, remote_dir=f"{folder}/host")
-    connect("dls-demo", login=login).close(stop_server=True)
+    connect("dls-demo", server=ServerOptions("region"), login=login).close(stop_server=True)
     yield f"{folder}/host"
     subprocess.run(["pkill", "-f", f"launch-file {folder}/"], check=False)
     shutil.rmtree(folder, ignore_errors=True)

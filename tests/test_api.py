@@ -15,8 +15,11 @@ from dls.cli.connect import connect
 from dls.contract import ServerState
 from dls.errors import DlsError
 
-ONLY_COMMAND = {"target", "local_port", "local_secret", "stop_server", "as_json"}
-"""Options of the command that are no field: parameters of connect() and close(), and the format of the output."""
+ONLY_COMMAND = {
+    "target", "local_port", "local_secret", "accept_licence", "notify", "no_page", "stop_server", "save", "steps",
+    "as_json",
+}  # fmt: skip
+"""Options of the command that are no field: parameters of connect() and close(), what is kept, and the output."""
 UNITS = re.compile("_(minutes|days|gib)$")
 OTHER_NAMES = {"password_file": "password", "no_network": "network", "nninteractive_api": "native_api"}
 """Fields whose option has another name."""
@@ -70,6 +73,7 @@ def test_connect_has_everything_that_the_command_has() -> None:
     known = {each.name for kind in kinds for each in fields(kind)} - ONLY_LIBRARY
     assert {UNITS.sub("", name) for name in names} == {UNITS.sub("", name) for name in known}
     assert set(inspect.signature(dls.connect).parameters) == {
-        "target", "server", "login", "cluster", "network", "local_port", "local_secret", "prompter", "reporter",
+        "target", "server", "login", "cluster", "network", "local_port", "local_secret", "accept_licence", "page",
+        "prompter", "reporter",
     }  # fmt: skip
     assert "stop_server" in inspect.signature(dls.Session.close).parameters

@@ -295,12 +295,13 @@ def test_the_manifest_of_this_release_is_read() -> None:
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        (ServerOptions(), "44136fa355b3"),
+        (ServerOptions("region"), "44136fa355b3"),
         (ServerOptions(engine="nninteractive", device="cuda:1", gpu=1), "79a7ff218ce8"),
-        (ServerOptions(native_api=False), "b2c42b8a06d0"),
-        (ServerOptions(tcp=True), "35a0bdb3024e"),
+        (ServerOptions("region", native_api=False), "b2c42b8a06d0"),
+        (ServerOptions("region", tcp=True), "35a0bdb3024e"),
         (
             ServerOptions(
+                "region",
                 model="nnInteractive_v1.0",
                 models_path="~/m",
                 network=False,
@@ -310,8 +311,8 @@ def test_the_manifest_of_this_release_is_read() -> None:
             ),
             "5f710623f83a",
         ),
-        (ServerOptions(stand_in=True, session_dir="/data/s"), "3246be53a293"),
-        (ServerOptions(session_ttl_days=1, idle_minutes=5), "44136fa355b3"),
+        (ServerOptions("region", stand_in=True, session_dir="/data/s"), "3246be53a293"),
+        (ServerOptions("region", session_ttl_days=1, idle_minutes=5), "44136fa355b3"),
     ],
 )
 def test_options_have_the_digest_of_the_release_before(options: ServerOptions, key: str) -> None:

@@ -24,11 +24,17 @@ from tests.support.source import (
 )
 
 LAYERS = {
-    "progress": 0, "web_proxy": 0, "ssh": 1, "host": 2, "parcel": 2, "carriers": 3, "login": 4, "keychain": 4,
-    "loan": 4, "cluster": 4, "supplier": 5, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
+    "progress": 0, "web_proxy": 0, "user": 0, "ssh": 1, "host": 2, "parcel": 2, "carriers": 3, "licence": 3, "login": 4,
+    "keychain": 4, "loan": 4, "cluster": 4, "supplier": 5, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
+    "play": 0,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
-SHARED = {"dls", "dls.contract", "dls.credentials", "dls.errors", "dls.gpus", "dls.images", "dls.weights"}
+PAGE = {"dls.page", "dls.page.access", "dls.page.routes", "dls.page.view"}
+"""The page, which both sides serve; it imports nothing else of the package."""
+SHARED = {
+    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.gpus", "dls.hub", "dls.images",
+    "dls.weights", *PAGE,
+}  # fmt: skip
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
 CLIENT_PACKAGES = {"paramiko", "sshtunnel", "rich"}
@@ -76,6 +82,15 @@ def test_the_shared_modules_import_the_standard_library_only() -> None:
         assert roots(closure(name)) <= sys.stdlib_module_names | {"dls"}, name
 
 
+def test_the_page_is_pure() -> None:
+    """`page/` decides what a request gets: no sockets, clocks, threads or processes, and no files but its own."""
+    for name in PAGE:
+        found = all_imports(name)
+        assert inside(found, "dls") <= PAGE, name
+        assert not roots(found) & IMPURE, name
+    assert modules("dls.page") == sorted(PAGE)
+
+
 def test_the_wire_format_is_pure() -> None:
     """`server/wire/` turns bytes into arrays and back: it knows no sockets, clocks, threads, processes or files."""
     ours = {"dls.server.volume", "dls.server.operations", "dls.server.shared_memory", "dls.errors", "dls.contract"}
@@ -111,9 +126,10 @@ def test_a_session_loads_numpy_when_it_segments() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_one_module_imports_rich() -> None:
-    """Only `cli/console.py` imports rich."""
-    assert [name for name in modules("dls") if "rich" in roots(all_imports(name))] == ["dls.cli.console"]
+def test_few_modules_import_rich() -> None:
+    """Only what draws on a terminal imports rich."""
+    drawing = {f"dls.cli.{name}" for name in ("console", "live", "panels", "reporter", "tables")}
+    assert {name for name in modules("dls") if "rich" in roots(all_imports(name))} == drawing
 
 
 @pytest.mark.parametrize("name", ["dls.server.spawn", "dls.weights"])
@@ -149,7 +165,15 @@ def test_the_help_imports_no_more_than_click_does() -> None:
     """`dls --help` must answer at once: it loads what a bare click program loads, and none of the commands."""
     bare = "import click, runpy; click.version_option('1')(click.Group('x')).main(['--help'], standalone_mode=False)"
     found = loaded_by("-m", "dls", "--help") - loaded_by("-c", bare)
-    assert found <= {"dls", "dls.cli", "dls.cli.main", "dls.errors", "importlib.metadata"}
+    assert found <= {
+        "dls",
+        "dls.cli",
+        "dls.cli.encodings",
+        "dls.cli.help",
+        "dls.cli.main",
+        "dls.errors",
+        "importlib.metadata",
+    }
 
 
 def test_the_library_is_loaded_when_it_is_used() -> None:

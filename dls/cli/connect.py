@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
@@ -13,21 +14,22 @@ from dls.cli.login_options import (
     cluster_options,
     login_options,
     network_options,
+    offered_target_argument,
     start_reading_configuration,
-    target_argument,
 )
-from dls.cli.options import INSECURE_NOTE, engine_options, session_options
+from dls.cli.options import INSECURE_NOTE, engine_options, page_option, session_options
 from dls.cli.signals import interrupt_on_termination
 from dls.contract import DEFAULT_IDLE
 from dls.errors import DlsError
 
 if TYPE_CHECKING:
     from dls.remote.host.options import ServerOptions
+    from dls.remote.progress import Reporter
     from dls.remote.session import Session
 
 
-@click.command()
-@target_argument
+@click.command(cls=GroupedCommand)
+@offered_target_argument
 @login_options
 @engine_options
 @cluster_options
@@ -52,22 +54,36 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     help="End the server after this many minutes without a request and without a client; 0 for never.",
 )
+@click.option(
+    "--notify", is_flag=True, help="Tell by a desktop notice, and the terminal's bell, of long outages and their end."
+)
+@page_option
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
+@click.option("--save", is_flag=True, help="Keep these options for the host; `dls hosts` lists what is kept.")
+@click.option(
+    "--steps/--no-steps", default=None, help="Say what to do in ITK-SNAP step by step; by default for a new host only."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
 def connect(
     target: str,
     gpu: int | None,
     local_port: int | None,
     local_secret: bool,
+    notify: bool,
     stop_server: bool,
+    save: bool,
+    steps: bool | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Start a segmentation server on HOST and open a local port to it."""
+    """Start a segmentation server on HOST and open a local port to it.
+
+    Example: dls connect ann@gpuhost
+    """
     login = build_login_options(options)
     start_reading_configuration(target, login)
+    from dls.cli import events, live
     from dls.cli.console import ready_fields, show_session, terminal
-    from dls.cli.events import write_event
     from dls.remote.session import connect as open_session
 
     with terminal(as_json) as (console, reporter, prompter), interrupt_on_termination():
@@ -81,25 +97,53 @@ def connect(
             network=build_network_options(options),
             local_port=local_port,
             local_secret=local_secret,
+            accept_licence=options["accept_licence"],
+            page=not options["no_page"],
             prompter=prompter,
             reporter=reporter,
         )
         try:
+            is_new = remember(target, reporter, click.get_current_context() if save else None)
             if as_json:
-                write_event("ready", **ready_fields(session))
+                events.write_event("ready", **ready_fields(session))
             else:
-                show_session(console, session)
-            session.wait()
+                show_session(console, session, has_steps=is_new if steps is None else steps)
+            with live.shown(session, console, reporter, notify=notify):
+                session.wait()
         except KeyboardInterrupt:
             reporter.note(_describe_end(session, stop_server))
             if as_json:
-                write_event("closed", reason="interrupted")
+                events.write_event("closed", reason="interrupted")
         except DlsError as error:
             if as_json:
-                write_event("lost", message=error.message)
+                events.write_event("lost", message=error.message)
             raise
         finally:
             session.close(stop_server=stop_server)
+
+
+def remember(target: str, reporter: Reporter, saving: click.Context | None) -> bool:
+    """Remember that the host was used, and return whether it is new; with `saving`, keep what that command line says.
+
+    A profile that can't be written is a note: the connection stands.
+    """
+    from dls.cli import profiles
+    from dls.remote.user import memory
+
+    is_new = target not in {host.target for host in memory.used_before()}
+    if not target:
+        if saving is not None:
+            reporter.note("Nothing was kept: --save needs a name for the host, before or after --via.")
+        return is_new
+    memory.remember(target)
+    if saving is not None:
+        try:
+            path, keys = profiles.save(target, saving.meta[profiles.GIVEN])
+        except DlsError as error:
+            reporter.note(f"{error.message} {error.hint}")
+        else:
+            reporter.note(f"Kept for {target} in {path}: {', '.join(keys) or 'nothing but its name'}.")
+    return is_new
 
 
 def _describe_end(session: Session, stop_server: bool) -> str:

@@ -23,6 +23,8 @@ def demo(once: bool, picture: Path) -> None:
     """Try everything on this computer, without a host.
 
     Starts an SSH server on loopback, connects to it, segments a brain as ITK-SNAP would, and writes a picture.
+
+    Example: dls demo
     """
     try:
         from dls.demo import play

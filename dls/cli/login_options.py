@@ -6,11 +6,12 @@ They are apart from those of `dls serve`: a host has no `dls.remote`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -44,14 +45,47 @@ def _target(context: click.Context, parameter: click.Parameter, value: str | Non
     return value or ""
 
 
+def _host(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from dls.cli.completion import complete_host
+
+    return complete_host(context, parameter, incomplete)
+
+
 def target_argument(command: Command) -> Command:
-    """Add the argument that names the host; with --via it may be left out."""
-    return click.argument("target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target)(command)
+    """Add the argument that names the host, whose profile is obeyed; with --via it may be left out."""
+    argument = click.argument(
+        "target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target, shell_complete=_host
+    )
+    return argument(_with_profile(command))
+
+
+def offered_target_argument(command: Command) -> Command:
+    """Add the argument that names the host, whose profile is obeyed; without it, the known hosts are offered."""
+    argument = click.argument("target", metavar="[USER@]HOST[:PORT]", default="", shell_complete=_host)
+    return argument(_with_profile(command, offers=True))
 
 
 def optional_target_argument(command: Command) -> Command:
-    """Add the argument that names the host; without it, the target is an empty text."""
-    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="")(command)
+    """Add the argument that names the host, whose profile is obeyed; without it, the target is an empty text."""
+    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="", shell_complete=_host)(
+        _with_profile(command)
+    )
+
+
+def _with_profile(command: Command, *, offers: bool = False) -> Command:
+    """Return the command, called with the options of the host's profile where the command line says nothing else."""
+
+    @functools.wraps(command)
+    def call(target: str, **options: Any) -> Any:
+        from dls.cli import known_hosts, profiles
+
+        context = click.get_current_context()
+        if offers and not target and not options["via"]:
+            argument = next(each for each in context.command.params if each.name == "target")
+            target = known_hosts.ask_for_host(context, argument, options["ssh_config"])
+        return command(target=target, **profiles.apply(context, target, options))
+
+    return cast("Command", call)
 
 
 def _ssh_option(*short: str) -> Callable[[Command], Command]:

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.options import expand_path
-from dls.contract import DEFAULT_ENGINE
+from dls.engine_choice import AUTO, NNINTERACTIVE, REGION
 from dls.errors import TargetError
 
 if TYPE_CHECKING:
     from dls.weights import ModelSpec
 
 
-@click.command()
-@click.option(
-    "--engine", default=DEFAULT_ENGINE, show_default=True, help="Engine that segments: region or nninteractive."
-)
+@click.command(cls=GroupedCommand)
+@click.option("--engine", default=REGION, show_default=True, help="Engine that segments: region or nninteractive.")
 @click.option(
     "--platform",
     default="linux-x86_64",
@@ -47,6 +46,8 @@ def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None
     from dls.remote.parcel.resolve import Target
     from dls.remote.progress import Phases
 
+    if options["engine"] == AUTO:
+        raise TargetError("A parcel is for one engine.", f"Choose one of: {NNINTERACTIVE}, {REGION}.")
     if options["cpu"] and options["cuda"]:
         raise TargetError("--cpu and --cuda exclude each other.", "Leave one of them out.")
     cuda = "cpu" if options["cpu"] else options["cuda"]
@@ -62,9 +63,9 @@ def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None
 
 def _choose_model(options: dict[str, Any]) -> ModelSpec | None:
     """Return the weights to pack; None for none, and for an engine that has none."""
+    if options["no_weights"] or options["engine"] != NNINTERACTIVE:
+        return None
     from dls.weights import ModelSpec
 
-    if options["no_weights"] or options["engine"] != "nninteractive":
-        return None
     ca_bundle = expand_path(options["ca_bundle"])
     return ModelSpec(options["model"], expand_path(options["models_path"]), ca_bundle=ca_bundle)

@@ -39,11 +39,11 @@ class TerminalPrompter:
             f"{printable(key.key_type)} key fingerprint is {printable(key.fingerprint)}.\n"
             f"{_describe_other_names(key)}\n"
         )
-        answer = _read_line("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
+        answer = read_line("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
         while (accepted := key.read_answer(answer)) is None:
             if answer.startswith("SHA256:"):
                 sys.stderr.write("That is not the fingerprint of this key.\n")
-            answer = _read_line("Please type 'yes', 'no' or the fingerprint: ")
+            answer = read_line("Please type 'yes', 'no' or the fingerprint: ")
         return accepted
 
     def answer(self, question: Question) -> str:
@@ -52,7 +52,7 @@ class TerminalPrompter:
         prompt = printable(question.prompt, lines=True)
         if question.kind is QuestionKind.CONSENT:
             return _read_yes_or_no(prompt)
-        return _read_line(prompt) if question.echo else _read_hidden(prompt)
+        return read_line(prompt) if question.echo else _read_hidden(prompt)
 
     def tell(self, text: str) -> None:
         """Show what the host says."""
@@ -72,6 +72,28 @@ class UnattendedPrompter(NoPrompter):
         self.told |= tell(self._reporter, text)
 
 
+class _StandardError:
+    """A screen without a spinner."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Write the line to standard error."""
+        sys.stderr.write(f"{printable(text)}\n")
+
+
+def is_interactive() -> bool:
+    """Return whether somebody can be asked: standard input and error are a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def choose_prompter(screen: Screen | None = None) -> TerminalPrompter | UnattendedPrompter:
+    """Return a prompter that asks at the terminal, or one that asks nothing where there is none."""
+    screen = screen or _StandardError()
+    return TerminalPrompter(screen) if is_interactive() else UnattendedPrompter(screen)
+
+
 def _describe_other_names(key: NewHostKey) -> str:
     if not key.other_names:
         return "This key is not known by any other names."
@@ -89,7 +111,8 @@ def tell(reporter: Screen, text: str) -> set[str]:
     return set(lines)
 
 
-def _read_line(prompt: str) -> str:
+def read_line(prompt: str) -> str:
+    """Ask for a line at the terminal, and return it without the space around it; Ctrl-D is KeyboardInterrupt."""
     sys.stderr.write(prompt)
     sys.stderr.flush()
     line = sys.stdin.readline()
@@ -99,9 +122,9 @@ def _read_line(prompt: str) -> str:
 
 
 def _read_yes_or_no(prompt: str) -> str:
-    answer = _read_line(prompt).lower()
+    answer = read_line(prompt).lower()
     while answer not in ("yes", "y", "no", "n", ""):
-        answer = _read_line("Please type 'yes' or 'no': ").lower()
+        answer = read_line("Please type 'yes' or 'no': ").lower()
     return "yes" if answer.startswith("y") else "no"
 
 

@@ -301,9 +301,11 @@ def _show_sent(phases: Phases) -> Callable[[int, int], None]:
     phase = Phase(phases.reporter)
 
     def show(done: int, total: int) -> None:
-        nonlocal shown
+        nonlocal started, shown
         now = time.monotonic()
-        if now - shown >= TRANSFER_SECONDS:
+        if done == 0:  # before that, it was compressed
+            started = shown = now
+        elif now - shown >= TRANSFER_SECONDS:
             shown = now
             phase.transfer(Transfer("the image", done, total, done / (now - started)))
 

@@ -7,16 +7,19 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.options import (
     INSECURE_NOTE,
     build_model_spec,
     engine_options,
     expand_path,
+    page_option,
     read_first_line,
     session_options,
 )
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from dls.server.serve import RunningServer
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "-H", "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all addresses."
 )
@@ -60,16 +63,22 @@ if TYPE_CHECKING:
     help="Maximum memory for images; by default 60 % of the computer's memory.",
 )
 @session_options
+@page_option
 @click.option("--use-colors", is_flag=True, help="Color the output even without a terminal.")
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
 @click.option("--temporary", type=click.Path(path_type=Path), hidden=True)
 def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporary: Path | None, **options: Any) -> None:
-    """Run the segmentation server on this computer."""
+    """Run the segmentation server on this computer.
+
+    Example: dls serve --engine region
+    """
     from dls.server import spawn
     from dls.server.options import from_launch_file
 
     _configure_logging()
+    reason = choose_engine(options) if launch_file is None else ""
     chosen = build_serve_options(options) if launch_file is None else from_launch_file(launch_file)
+    spawn.require_packages(chosen.engine)
     try:
         # The engine's process starts before the imports below, because it has more to import than this process. On
         # Windows spawning waits until that process has connected, so it would delay the imports.
@@ -89,7 +98,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporar
 
     def announce(listening: RunningServer) -> None:
         if launch_file is None:
-            _show_banner(listening, use_colors, options["insecure"])
+            _show_banner(listening, use_colors, options["insecure"], reason)
 
     # uvicorn shuts down on SIGTERM and then raises the signal again. Its default action would end this process before
     # the socket and the state file are removed, so both signals become KeyboardInterrupt.
@@ -110,6 +119,27 @@ def _serve_for_a_while(folder: Path, serve_all: Callable[[], None]) -> None:
         serve_all()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def choose_engine(options: dict[str, Any]) -> str:
+    """Put the engine that `auto` means here into the options, and return why it is that one; empty where it was named.
+
+    Raises TargetError where the licence of that engine's weights was not agreed to.
+    """
+    from dls import engine_choice, gpus
+
+    asked_for, model, reason = options["engine"], options["model"], ""
+    if asked_for == engine_choice.AUTO:
+        wishes = engine_choice.Wishes(options["device"], None, options["stand_in"], model)
+        choice = engine_choice.choose_here(gpus.local(), wishes)
+        options["engine"], reason = choice.engine, choice.reason
+    if options["engine"] == engine_choice.NNINTERACTIVE and not (model and Path(model).is_dir()):
+        from dls.cli.prompter import choose_prompter
+        from dls.remote.licence import Licence
+
+        note = partial(click.echo, err=True)
+        Licence(choose_prompter(), note, asked_for, model, accept=options["accept_licence"]).require(options["engine"])
+    return reason
 
 
 def build_serve_options(options: dict[str, Any]) -> ServeOptions:
@@ -136,6 +166,7 @@ def build_serve_options(options: dict[str, Any]) -> ServeOptions:
         session_dir=expand_path(options["session_dir"]),
         session_ttl=86400 * options["session_ttl"],
         session_disk=int((options["session_disk"] or 0) * (1 << 30)),
+        page=not options["no_page"],
     )
 
 
@@ -149,7 +180,7 @@ def _configure_logging() -> None:
 
 def _read_secret(value: str | None) -> str | None:
     if value is None:
-        return os.environ.get("DLS_SECRET") or None
+        return _check_secret(named, "DLS_SECRET") if (named := os.environ.get("DLS_SECRET")) else None
     if value == "-":
         secret = read_first_line("-", "--secret")
     elif value.startswith("@"):
@@ -160,19 +191,28 @@ def _read_secret(value: str | None) -> str | None:
             err=True,
         )
         secret = value
+    return _check_secret(secret, "--secret")
+
+
+def _check_secret(secret: str | None, name: str) -> str:
+    """Return the secret; raises BadParameter, which names where it came from, for one that no Server field can hold."""
     if not secret or not secret.isascii() or any(c in secret for c in " @:/?#%[]\\\"'"):
-        raise click.BadParameter("a secret is made of letters, digits and - . _ ~", param_hint="'--secret'")
+        raise click.BadParameter("a secret is made of letters, digits and - . _ ~", param_hint=f"'{name}'")
     return secret
 
 
-def _show_banner(listening: RunningServer, use_colors: bool, insecure: bool) -> None:
+def _show_banner(listening: RunningServer, use_colors: bool, insecure: bool, reason: str) -> None:
     from dls.cli import console
+    from dls.engine_choice import Choice
     from dls.server.sockets import addresses
 
     engine = f"{listening.engine.name} on {listening.engine.device}, models: {', '.join(listening.models)}"
     found = addresses(listening.options.host, listening.port, listening.secret)
     rows = [(row.server, row.port, row.local_only) for row in found]
     notes = [*_list_notes(listening), *([INSECURE_NOTE] if insecure else [])]
+    if reason:
+        other = Choice(listening.options.engine).other
+        notes.insert(0, f"{reason}; for the other engine: --engine {other}")
     console.show_banner(console.stderr(use_colors), _describe_gpu(listening.engine.device), engine, rows, notes)
 
 
@@ -197,6 +237,8 @@ def _list_notes(listening: RunningServer) -> list[str]:
     if listening.port is not None and listening.serves_viewers:
         key = ", and the secret as the API key" if listening.secret else ""
         notes.append(f"In napari, 3D Slicer and MITK use http://HOST:{listening.port} of this computer{key}.")
+    if listening.page is not None:
+        notes.append(f"A page shows what it does: {listening.page.url}")
     if options.is_public and options.open:
         notes.append("Everybody who can reach this port can use the server (--open).")
     return notes

@@ -45,7 +45,7 @@ def run(console: Console, reporter: Reporter, *, once: bool, path: Path, library
     with _workspace() as folder, sshd.running(folder, library=library) as server:
         reporter.note(f"Started an SSH server on 127.0.0.1:{server.port} ({server.program})")
         login = LoginOptions(ssh_config=server.config, remote_dir=f"{folder}/host")
-        request = ServerOptions(stand_in=True, session_dir=f"{folder}/sessions")
+        request = ServerOptions("region", stand_in=True, session_dir=f"{folder}/sessions")
         session = sessions.connect("dls-demo", server=request, login=login, reporter=reporter)
         try:
             client = ItkSnapClient(Address(session.port))

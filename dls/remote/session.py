@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import USER, server_field
-from dls.errors import LinkError
+from dls.engine_choice import NNINTERACTIVE, REGION, Choice
+from dls.errors import DlsError, LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
-from dls.remote.host import launch
+from dls.remote.host import automatic, launch, status
+from dls.remote.host.facts import ServerFacts
 from dls.remote.host.network import NetworkOptions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport
 from dls.remote.keychain import KeychainPrompter
+from dls.remote.licence import Licence
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Reporter, Silent
 from dls.remote.ssh.connection import Connection
@@ -30,8 +35,10 @@ from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.supplier import SessionSupplier, can_answer
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
-from dls.remote.tunnel.listener import Listener
+from dls.remote.tunnel.listener import Listener, check_port
 from dls.remote.tunnel.local_secret import choose_secret
+from dls.remote.tunnel.observation import Observation
+from dls.remote.tunnel.page import Page, PageFacts
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
 
@@ -60,6 +67,9 @@ class Session:
         route: Route,
         local_secret: str | None = None,
         serves_viewers: bool = False,
+        choice: Choice = Choice(REGION),  # noqa: B008 - frozen
+        models: tuple[str, ...] = (REGION,),
+        page: Page | None = None,
     ) -> None:
         self.target = target
         """The host as the user named it."""
@@ -72,6 +82,11 @@ class Session:
         """The secret that the local port asks for; None where every user of this computer can use the port."""
         self.serves_viewers = serves_viewers
         """Whether napari, 3D Slicer and MITK can use the port too: their API key is then the secret."""
+        self.choice = choice
+        """The engine, and why it is that one."""
+        self.models = models
+        """Names of the models that ITK-SNAP shows."""
+        self._page = page
         self._link = link
         self._listener = listener
         self._supervisor = supervisor
@@ -118,6 +133,23 @@ class Session:
         """The server's address for programs, with the secret of the local port, where it has one."""
         return f"http://{self.server_field}:{self.port}"
 
+    def observe(self) -> Observation:
+        """Return how the link is now; nothing is sent."""
+        return Observation.of(self._link)
+
+    def ask_facts(self) -> tuple[float, ServerFacts] | None:
+        """Ask the server about itself, and the host how long a round trip takes, in seconds; None in an outage.
+
+        A server of an earlier release says nothing. It is no use of the server, which does not live on for it.
+        """
+        endpoint = self._link.endpoint
+        started = time.monotonic()
+        with contextlib.suppress(DlsError):
+            if self.is_up and endpoint.connection.answers_keepalive():
+                seconds = time.monotonic() - started
+                return seconds, ServerFacts.read(status.get_facts(endpoint.connection, endpoint.state))
+        return None
+
     def segment(
         self,
         volume: Volume,
@@ -141,6 +173,11 @@ class Session:
             credentials = f"{USER}:{self.local_secret}" if self.local_secret else ""
             self._segmenter = Segmenter(Address(self.port, credentials=credentials))
         return self._segmenter.segment(volume, prompts, spacing)
+
+    @property
+    def page_url(self) -> str | None:
+        """The address of the page that shows what the server does, for a browser; None where there is no page."""
+        return self._page.url(self.port) if self._page is not None else None
 
     def wait(self) -> None:
         """Wait until the session can't be kept open any longer, and raise the DlsError that says why.
@@ -198,6 +235,8 @@ def connect(
     network: NetworkOptions = NetworkOptions(),  # noqa: B008
     local_port: int | None = None,
     local_secret: bool | str = False,
+    accept_licence: bool = False,
+    page: bool = True,
     prompter: Prompter | None = None,
     reporter: Reporter | None = None,
 ) -> Session:
@@ -208,18 +247,21 @@ def connect(
 
     Logs in, installs what is missing, and listens on `local_port`, by default 8911 or the next free port. Every user of
     this computer can use that port; with `local_secret` (True for a new one, or the secret itself) only those who know
-    it. Questions of the host go to `prompter`; without one they fail. `reporter` is told what happens. Raises a
-    DlsError that says what failed, a wrong engine name before the login; nothing is left open then.
+    it. With `page` it serves a page for people too. Questions of the host go to `prompter`; without one they fail. So
+    does the question whether the user agrees to the licence of nnInteractive's weights, unless they did before;
+    `accept_licence` answers it. `reporter` is told what happens. Raises a DlsError that says what failed, a wrong
+    engine name or a taken port before the login; nothing is left open then.
     """
     requirements(server.engine)
-    route = Route(cluster, login)
     secret = choose_secret(local_secret)
-    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
     phases = Phases(reporter or Silent())
-    _warn_of_web_proxy(phases.reporter)
-    cache = CachingPrompter(keychain, keychain.login_accepted)
-    questions = ThreadedPrompter(cache)
-    route.supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
+    cache, questions = _make_prompters(prompter, login)
+    supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
+    licence = Licence(prompter, phases.reporter.note, server.engine, server.model, accept=accept_licence)
+    server = automatic.settle_early(server, supplier.packed_engine)
+    licence.require(server.engine)
+    route = Route(cluster, login, supplier, partial(licence.require, NNINTERACTIVE))
+    _look_here(local_port, phases.reporter)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
@@ -231,9 +273,12 @@ def connect(
         deployment = route.deploy(server, connection, phases)
         connection = deployment.connection
         cleanup.callback(connection.close)
+        server = replace(server, engine=deployment.choice.engine)
+        licence.require(server.engine)
         state = deployment.find_or_start()
         link = Link(Endpoint(connection, state, deployment.protocol))
-        listener = _open_port(connection, _make_proxy(link, secret, phases.reporter), local_port, phases)
+        proxy = _make_proxy(link, secret, phases.reporter, server if page else None)
+        listener = _open_port(connection, proxy, local_port, phases)
         cleanup.callback(listener.close)
         cleanup.callback(link.handle, Closed())
         link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
@@ -241,12 +286,19 @@ def connect(
         cleanup.pop_all()
     supervisor = Supervisor(target, login, server, route, link, questions, cache, phases.reporter)
     session = Session(
-        target, login, deployment.report, phases.seconds,
-        link=link, listener=listener, supervisor=supervisor, prompter=questions, route=route,
-        local_secret=secret, serves_viewers=server.serves_viewers,
+        target, login, deployment.report, phases.seconds, link=link, listener=listener, supervisor=supervisor,
+        prompter=questions, route=route, local_secret=secret, serves_viewers=server.serves_viewers,
+        choice=deployment.choice, models=server.models, page=proxy.page,
     )  # fmt: skip
     supervisor.start()
     return session
+
+
+def _make_prompters(prompter: Prompter | None, login: LoginOptions) -> tuple[CachingPrompter, ThreadedPrompter]:
+    """Return what remembers the answers of a login, and what asks in the foreground for the thread that reconnects."""
+    keychain = KeychainPrompter(prompter or NoPrompter(), saves=login.save_password)
+    cache = CachingPrompter(keychain, keychain.login_accepted)
+    return cache, ThreadedPrompter(cache)
 
 
 def _abandon_job(route: Route, reporter: Reporter) -> None:
@@ -255,14 +307,20 @@ def _abandon_job(route: Route, reporter: Reporter) -> None:
         reporter.note(f"Cancelled the job {id}.")
 
 
-def _warn_of_web_proxy(reporter: Reporter) -> None:
+def _look_here(local_port: int | None, reporter: Reporter) -> None:
+    """Notice what stands in the way on this computer before the login; raises ForwardError for a port that is taken."""
+    check_port(local_port)
     if variable := web_proxy.catching_variable(os.environ):
         reporter.note(web_proxy.warning(variable))
 
 
-def _make_proxy(link: Link, secret: str | None, reporter: Reporter) -> Proxy:
+def _make_proxy(link: Link, secret: str | None, reporter: Reporter, shown: ServerOptions | None) -> Proxy:
+    """Return the proxy behind the local port, with a page for people about the server that has the options `shown`."""
     show_upload = getattr(reporter, "upload", Silent().upload)  # reporters of earlier programs have none
-    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload)
+    page = None
+    if shown is not None:
+        page = Page(link, PageFacts(str(link.endpoint.connection.target), shown.serves_viewers), secret)
+    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload, page=page)
 
 
 def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, phases: Phases) -> Listener:

@@ -44,6 +44,11 @@ class SessionSupplier:
         self._may_ask = may_ask
         self._parcel = Parcel.open(network.parcel) if network.parcel else None
 
+    @property
+    def packed_engine(self) -> str | None:
+        """The engine for which there is a parcel; None without one."""
+        return self._parcel.manifest.engine if self._parcel else None
+
     @contextlib.contextmanager
     def open(
         self,

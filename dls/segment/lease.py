@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 30
 """Plain bytes of a chunk of a packed array; blosc2 takes less than 2 GiB at a time."""
+FLAT = "Models of nnInteractive take flat boxes: give two corners that are equal on one axis."
 NOT_SERVED = (404, 405, 501)
 """Statuses of a server that does not speak this protocol."""
 _HEAD, _CHUNK, _COUNT = struct.Struct("<4sBBBB"), struct.Struct("<QQ"), struct.Struct("<I")
@@ -78,7 +79,12 @@ class LeaseClient:
         elif isinstance(prompt, Box):
             pairs = zip(prompt.low, prompt.high, strict=True)
             fields["bbox_coords"] = [[min(pair), max(pair) + 1] for pair in pairs]
-            response = self._post("add_bbox_interaction", fields)
+            try:
+                response = self._post("add_bbox_interaction", fields)
+            except SegmentError as error:
+                is_flat = any(low == high for low, high in zip(prompt.low, prompt.high, strict=True))
+                error.hint = error.hint or ("" if is_flat else FLAT)
+                raise
         else:
             drawn = drawn_voxels(prompt)
             bounds = [(int(at.min()), int(at.max()) + 1) for at in np.nonzero(drawn)]

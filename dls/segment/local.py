@@ -35,16 +35,14 @@ class LocalServer:
     """A `dls serve` of our own: its process, where it listens, and the last lines that it wrote."""
 
     def __init__(self, folder: Path, options: Sequence[str], *, with_port: bool) -> None:
-        self._secret = make_secret() if with_port else ""
+        self._secret = make_secret()
         self._socket = "" if with_port else str(folder / "s")
         self._lines: list[str] = []
         place = ["--port", "0"] if with_port else ["--uds", self._socket]
         command = [sys.executable, "-m", "dls", "serve", "--temporary", str(folder)]
         command += ["--session-dir", str(folder / "sessions")]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        environment.pop("DLS_SECRET", None)
-        if with_port:
-            environment["DLS_SECRET"] = self._secret
+        # Also at the socket: who knows the secret is told what the engine computes on.
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DLS_SECRET": self._secret}
         self._process = subprocess.Popen(
             [*command, *place, *options],
             stdin=subprocess.PIPE,
@@ -76,6 +74,7 @@ class LocalServer:
             if address is not None:
                 status = self._get_status(address)
                 if status is not None and "state" not in status:
+                    _show_engine(status, phase)
                     return address
                 if status:
                     phase.update(str(status.get("text", "")))
@@ -83,7 +82,7 @@ class LocalServer:
 
     def _address(self) -> Address | None:
         if self._socket:
-            return Address(uds=self._socket)
+            return Address(uds=self._socket, credentials=f"{USER}:{self._secret}")
         found = next((match for line in list(self._lines) if (match := PORT.search(line))), None)
         return Address(int(found[1]), credentials=f"{USER}:{self._secret}") if found else None
 
@@ -120,6 +119,14 @@ class LocalServer:
         self._process.stderr.close()
 
 
+def _show_engine(status: dict[str, object], phase: Phase) -> None:
+    """Show what the engine computes on, and what it has to say, as the licence of weights that were downloaded."""
+    device = str(status.get("device", ""))
+    phase.result = f"The engine is ready on this computer{device and f' ({device})'}"
+    if notice := str(status.get("notice") or ""):
+        phase.reporter.note(notice)
+
+
 @contextlib.contextmanager
 def serving(options: Sequence[str], phases: Phases, *, with_port: bool = os.name == "nt") -> Iterator[Address]:
     """Start a server with these options of `dls serve` on this computer, and end it with all that it stored.
@@ -136,7 +143,6 @@ def serving(options: Sequence[str], phases: Phases, *, with_port: bool = os.name
             except BaseException:
                 server.close()
                 raise
-            phase.result = "The engine is ready on this computer"
         try:
             yield address
         finally:

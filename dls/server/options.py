@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dls.contract import DEFAULT_ENGINE, DEFAULT_PORT, DEFAULT_TTL, LaunchFile
+from dls.contract import DEFAULT_PORT, DEFAULT_TTL, LaunchFile
 from dls.credentials import make_secret
+from dls.engine_choice import REGION
 from dls.errors import ListenError
 from dls.server import sockets
 from dls.weights import ModelSpec
@@ -37,7 +38,7 @@ class ServeOptions:
     port: int = DEFAULT_PORT
     uds: Path | None = None
     """Unix socket to listen on."""
-    engine: str = DEFAULT_ENGINE
+    engine: str = REGION
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     stand_in: bool = False
     """Whether the engine's model is listed under nnInteractive's name too."""
@@ -57,11 +58,24 @@ class ServeOptions:
     """Seconds without a request after which the server ends; None means that it never ends."""
     launch: LaunchFile | None = None
     """The launch file of a server that a client started; None for one that a user started."""
+    page: bool = True
+    """Whether the page is served where it may be."""
 
     @property
     def is_public(self) -> bool:
         """Whether other computers can reach the server."""
         return self.host is not None and self.host not in sockets.LOOPBACK
+
+    @property
+    def serves_viewers(self) -> bool:
+        """Whether it speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
+        return self.engine == "nninteractive" and self.engine_options.native_api
+
+    @property
+    def serves_page(self) -> bool:
+        """Whether the page is served: only by what a user started, and where no other computer gets in."""
+        is_private = self.host is not None and not self.is_public and not self.open
+        return self.page and is_private and self.launch is None
 
     @property
     def name(self) -> str:
@@ -72,7 +86,7 @@ class ServeOptions:
 def from_launch_file(path: Path) -> ServeOptions:
     """Read the options that a client wrote for the server that it starts. Raises ListenError."""
     try:
-        file = LaunchFile.parse(path.read_text())
+        file = LaunchFile.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ListenError(f"The launch file {path} can't be read ({type(error).__name__}).") from error
     spec = ModelSpec(file.model, _path(file.models_path), file.network, file.insecure, _path(file.ca_bundle))

@@ -20,8 +20,9 @@ from starlette.types import ASGIApp
 
 from dls import __version__
 from dls.contract import BOOT_FILE, GRACE_SECONDS, REPLACED_SECONDS, LaunchFile, ServerState
-from dls.credentials import make_secret
+from dls.credentials import make_secret, server_field
 from dls.errors import DlsError, ListenError
+from dls.page.view import AddressView
 from dls.server import descriptors, locks, memory_limits, sockets
 from dls.server.engines.base import Engine
 from dls.server.engines.catalog import make_engine
@@ -33,6 +34,7 @@ from dls.server.http.app import make_app
 from dls.server.http.connections import MAX_CONNECTIONS, LimitedProtocol, limited_protocol
 from dls.server.http.middleware import authorize
 from dls.server.http.models import list_models
+from dls.server.http.page import Page
 from dls.server.http.proof import ProofProtocol
 from dls.server.options import ServeOptions
 from dls.server.registration import Registration
@@ -52,11 +54,13 @@ class RunningServer:
     secret: str | None = field(repr=False)
     engine: Engine
     models: tuple[str, ...]
+    page: Page | None = None
+    """The page, where one is served."""
 
     @property
     def serves_viewers(self) -> bool:
         """Whether it speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
-        return self.options.engine == "nninteractive" and self.options.engine_options.native_api
+        return self.options.serves_viewers
 
 
 ReadyCallback = Callable[[RunningServer], None]
@@ -104,7 +108,9 @@ class _Service:
         self._activity = Activity()
         self._end_reason = "stopped"
         models = tuple(model.id for model in list_models(engine.models, options.stand_in))
-        self._description = RunningServer(options, listeners.port, _choose_secret(options), engine, models)
+        secret = _choose_secret(options)
+        self._page = _make_page(options, listeners.port, secret)
+        self._description = RunningServer(options, listeners.port, secret, engine, models, self._page)
         launch = options.launch
         self._registration = _register(self._description, launch) if launch else None
 
@@ -116,12 +122,18 @@ class _Service:
         self._end_reason = reason
         self._server.should_exit = True
 
+    def _release_waiting(self) -> None:
+        """Answer the requests that wait for something, because the server is ending and waits for them."""
+        self._readiness.cancel()
+        if self._page is not None:
+            self._page.end()
+
     def run(self, sessions: SessionStore, on_ready: ReadyCallback) -> None:
         """Serve until the server is told to stop; raises the error of an engine that can't be loaded."""
         self._server = _Server(
             _configure(self._make_app(sessions)),
             lambda: self._announce(on_ready),
-            self._readiness.cancel,
+            self._release_waiting,
             self._background_tasks(),
             self._listeners.proven,
             self._description.secret,
@@ -148,6 +160,8 @@ class _Service:
             readiness=self._readiness,
             activity=self._activity,
             native_api=options.engine_options.native_api,
+            idle=options.idle,
+            page=self._page,
         )
 
     def _announce(self, on_ready: ReadyCallback) -> None:
@@ -254,6 +268,13 @@ def _choose_secret(options: ServeOptions) -> str | None:
     return options.secret or (make_secret() if options.is_public else None)
 
 
+def _make_page(options: ServeOptions, port: int | None, secret: str | None) -> Page | None:
+    if not options.serves_page or port is None:
+        return None
+    address = AddressView(server_field(secret), port, options.serves_viewers, secret or "")
+    return Page(port, address, platform.node())
+
+
 def _server_names(options: ServeOptions) -> frozenset[str]:
     """Return the names by which clients may address this server."""
     hostname = socket.gethostname()
@@ -285,7 +306,7 @@ def _state(server: RunningServer, launch: LaunchFile) -> ServerState:
 
 def _read_boot() -> str:
     with contextlib.suppress(OSError):
-        return Path(BOOT_FILE).read_text().strip()
+        return Path(BOOT_FILE).read_text(encoding="utf-8").strip()
     return ""
 
 

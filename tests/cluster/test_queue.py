@@ -66,7 +66,7 @@ class Connecting:
     """A process that runs `dls connect --json`; a context manager that interrupts it."""
 
     def __init__(self, cluster: Cluster, *more: str) -> None:
-        command = [sys.executable, "-m", "dls", "connect", "--json", "-F", str(cluster.config)]
+        command = [sys.executable, "-m", "dls", "connect", "--engine", "region", "--json", "-F", str(cluster.config)]
         self._log = cluster.folder / f"connect-{free_port()}.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(

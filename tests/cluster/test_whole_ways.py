@@ -55,7 +55,7 @@ def test_the_end_of_the_server_ends_the_job(idle: Cluster) -> None:
 
 def test_an_idle_server_ends_its_job(idle: Cluster) -> None:
     """With nobody connected for `--idle`, the server ends and frees its GPU."""
-    with connected(idle, server=dls.ServerOptions(idle_minutes=0.05)) as session:
+    with connected(idle, server=dls.ServerOptions("region", idle_minutes=0.05)) as session:
         click_once(session.port)
     wait_until(lambda: not idle.jobs(), "the job's end", 40)
 

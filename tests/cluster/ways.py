@@ -44,7 +44,7 @@ def connected(
         host,
         login=login_options(cluster, **(login or {})),
         cluster=dls.ClusterOptions(**job),
-        server=server or dls.ServerOptions(),
+        server=server or dls.ServerOptions("region"),
         local_port=free_port(),
         reporter=reporter or RecordingReporter(),
     )

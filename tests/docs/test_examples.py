@@ -24,6 +24,10 @@ from tests.support.processes import free_port, interruptible
 ELSEWHERE = {
     r"^dls serve": "tests/cli/test_serve.py",
     r"^dls demo": "tests/test_demo.py",
+    r"^dls segment": "tests/segment/test_command.py",
+    r"^dls pack|--from": "tests/remote/parcel/test_whole_way.py",
+    r"--lend-network": "tests/closed/test_whole_ways.py",
+    r"^dls connect$": "tests/cli/test_known_hosts.py::test_the_last_one_is_offered_first",
     r"nninteractive|nnInteractive": "tests/remote/test_nninteractive.py",
     r"login\.cluster": "tests/cluster/test_whole_ways.py::test_a_click_on_a_cluster_is_answered_in_a_job",
     r"--via": "tests/remote/carriers/test_whole_ways.py",
@@ -48,7 +52,7 @@ pytestmark = [pytest.mark.slow, needs_root]
 def ann() -> Iterator[Laptop]:
     """A laptop, and a host on which a server was set up."""
     with laptop() as it:
-        run(it, "dls connect ann@gpuhost")
+        run(it, "dls connect ann@gpuhost --save")
         yield it
 
 

@@ -19,6 +19,8 @@ from itksnap_dls.command_line import ASKING_NOTE, STAND_IN_NOTE, make_parser, pl
 
 from dls import __version__
 from dls.cli.serve import serve
+from dls.remote import licence
+from dls.remote.user import memory
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import free_port, until
 from tests.support.synthetic import dice, ellipsoid, noisy
@@ -134,12 +136,15 @@ def test_the_button_of_itksnap(without_nninteractive: str) -> None:
 
 
 @pytest.mark.slow
-def test_nninteractive_where_it_is_installed(site: Path, tmp_path: Path) -> None:
-    """The engine is nnInteractive itself, with the model in the folder that --models-path names."""
+def test_nninteractive_where_it_is_installed(site: Path, tmp_path: Path, own_user_folder: Path) -> None:
+    """The engine is nnInteractive itself, once its licence is agreed to, with the model where --models-path says."""
     for package in ("torch", "nnInteractive.trainer"):
         pytest.importorskip(package, reason=f"{package} is not installed: scripts/test installs it")
     shutil.copytree(MODEL, tmp_path / "models" / "tiny")
     search_path = f"{site}{os.pathsep}{ROOT}"
+    refused = run_alias(search_path, "--no-network", "--models-path", str(tmp_path))
+    assert refused.returncode == 10 and "Agree once at a terminal" in refused.stdout
+    assert memory.agree(licence.NAME)
     with LocalComputer(search_path, "--no-network", "--models-path", str(tmp_path), "--device", "cpu") as local:
         assert "Engine: nnInteractive on" in local.window and "stands in" not in local.window
         assert local.segment().any()

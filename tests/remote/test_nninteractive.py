@@ -53,7 +53,7 @@ def test_the_driver_constrains_torch() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_over_openssh_with_torch_in_the_remote_environment(short_folder: Path) -> None:
+def test_over_openssh_with_torch_in_the_remote_environment(short_folder: Path, own_user_folder: Path) -> None:
     """It is installed, launched, loaded and answers a click; a missing or broken model is reported in one sentence."""
     torch = pytest.importorskip("torch", reason="torch is not installed: scripts/test installs it")
     if torch.version.cuda is not None:
@@ -64,7 +64,8 @@ def test_over_openssh_with_torch_in_the_remote_environment(short_folder: Path) -
         login = LoginOptions(ssh_config=server.config, remote_dir=f"{short_folder}/host")
 
         def connect_with(model: str, *, network: bool = True) -> Session:
-            return connect("dls-demo", server=ServerOptions("nninteractive", model=model, network=network), login=login)
+            options = ServerOptions("nninteractive", model=model, network=network)
+            return connect("dls-demo", server=options, login=login, accept_licence=True)
 
         with pytest.raises(LaunchError, match="--no-network"):
             connect_with("nnInteractive_none", network=False)

@@ -86,14 +86,24 @@ def test_the_command_with_a_box(server: LiveServer, tmp_path: Path) -> None:
 
 
 def test_a_server_of_ones_own_with_the_model(tmp_path: Path) -> None:
-    """Without --server, the engine's options are those of `dls serve`."""
+    """Without --server, the engine's options are those of `dls serve`, and the engine is said to be on the CPU."""
     sitk = pytest.importorskip("SimpleITK")
     sitk.WriteImage(sitk.GetImageFromArray(IMAGE), str(tmp_path / "image.nrrd"))
     engine = ["--engine", "nninteractive", "--device", "cpu", "--model", str(MODEL), "--no-network"]
     flat = ["--box", f"{X - 12},{Y - 12},{Z},{X + 11},{Y + 11},{Z}", "-o", str(tmp_path / "m.nrrd")]
     done = run_dls("segment", str(tmp_path / "image.nrrd"), *flat, *engine)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "(cpu)" in done.stderr, done.stderr
     assert dice(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "m.nrrd"))), TRUTH) > 0.5
+
+
+def test_a_box_that_the_model_does_not_take(server: LiveServer) -> None:
+    """A deep box is refused in the library's words, with what to give instead."""
+    with (
+        Segmenter(Address(server.port)) as segmenter,
+        pytest.raises(dls.SegmentError, match="3D bounding box") as caught,
+    ):
+        segmenter.segment(IMAGE, [dls.Box((Z, Y, X), (Z + 5, Y + 5, X + 5))])
+    assert "flat boxes" in caught.value.hint
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int16, bool])

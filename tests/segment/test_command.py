@@ -105,6 +105,7 @@ def test_the_server_ends_with_the_command(images: Path) -> None:
     assert set(Path("/tmp").glob("dls-segment-*")) <= before
 
 
+@pytest.mark.slow
 def test_both_systems_of_coordinates(live: LiveServer, images: Path) -> None:
     """Millimetres of ITK (LPS) and of NIfTI (RAS) mean the same voxel, on an oblique grid and in every format."""
     place = np.array(on_grid(VOXELS).TransformIndexToPhysicalPoint((X, Y, Z)))

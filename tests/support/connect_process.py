@@ -13,9 +13,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dls.remote.user.folders import VARIABLE
 from tests.support.processes import free_port, interruptible, is_gone
 
-CONNECT = (sys.executable, "-m", "dls", "connect", "--json")
+CONNECT = (sys.executable, "-m", "dls", "connect", "--engine", "region", "--json")
+"""What is started; options that follow win over these."""
 
 
 class ConnectProcess:
@@ -36,6 +38,7 @@ class ConnectProcess:
         self.process = subprocess.Popen(
             [str(word) for word in words],
             stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, text=True, preexec_fn=interruptible,
+            env={VARIABLE: str(log_folder / "user"), **os.environ},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

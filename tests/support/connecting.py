@@ -44,17 +44,22 @@ def connected(
     *,
     local_port: int | None = ANY_PORT,
     local_secret: bool | str = False,
+    page: bool = True,
     login: Mapping[str, Any] | None = None,
     **server: Any,
 ) -> tuple[dls.Session, RecordingReporter]:
-    """Connect to the host with these options of the login and of the server; returns the session and its reporter."""
+    """Connect to the host with these options of the login and of the server; returns the session and its reporter.
+
+    The engine is region, whatever GPU this machine has, unless another one is named.
+    """
     reporter = RecordingReporter()
     session = dls.connect(
         "dls-demo",
-        server=dls.ServerOptions(**server),
+        server=dls.ServerOptions(**{"engine": "region", **server}),
         login=dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir, **(login or {})),
         local_port=free_port() if local_port == ANY_PORT else local_port,
         local_secret=local_secret,
+        page=page,
         reporter=reporter,
     )
     return session, reporter
@@ -76,4 +81,6 @@ def cut(session: dls.Session) -> None:
 
 
 def command(host: sshd.Server, remote_dir: str, verb: str, *more: str) -> list[str]:
-    return [sys.executable, "-m", "dls", verb, "-F", str(host.config), "--remote-dir", remote_dir, *more, "dls-demo"]
+    engine = ["--engine", "region"] if verb == "connect" else []  # whatever GPU this machine has
+    words = [sys.executable, "-m", "dls", verb, *engine, "-F", str(host.config), "--remote-dir", remote_dir]
+    return [*words, *more, "dls-demo"]

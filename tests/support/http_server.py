@@ -45,14 +45,15 @@ def serving(engine: Any = None, **options: Any) -> Iterator[LiveServer]:
         earlier = options.pop("earlier", None)
         if "store" not in options:
             options["store"] = SessionStore(Folders(home / "own" / "home", earlier)).open()
-        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options), path))
+        port = options.pop("port", 0)
+        yield stack.enter_context(_listening(make_app(engine or RegionEngine(), **options), path, port))
 
 
 @contextlib.contextmanager
-def _listening(app: Any, path: str) -> Iterator[LiveServer]:
+def _listening(app: Any, path: str, port: int = 0) -> Iterator[LiveServer]:
     server = uvicorn.Server(uvicorn.Config(app, http=LimitedProtocol, ws="none", log_config=None, access_log=False))
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(("127.0.0.1", port))
     listener.listen(64)
     listeners = [listener]
     if path:

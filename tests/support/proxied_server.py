@@ -17,7 +17,8 @@ from dls.remote.progress import UploadProgress
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
 from dls.remote.tunnel.endpoint import Endpoint
-from dls.remote.tunnel.link import Connected, Link
+from dls.remote.tunnel.link import Closed, Connected, Link
+from dls.remote.tunnel.page import Page, PageFacts
 from dls.remote.tunnel.proxy import Proxy
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import until
@@ -129,6 +130,8 @@ class ProxiedServer:
     """What the panel shows of refused prompts."""
     uploads: list[UploadProgress] = field(default_factory=list)
     """What the panel is told of the uploads of images."""
+    page_url: str = ""
+    """Address of the page with its key, where there is one."""
 
     def connect(self) -> socket.socket:
         """Open a connection to the local port, for what curl does not do."""
@@ -149,10 +152,12 @@ class ProxiedServer:
 
 
 @contextlib.contextmanager
-def proxied(server: int | str, secret: str | None = None, official_timeout: float = 2.0) -> Iterator[ProxiedServer]:
+def proxied(
+    server: int | str, secret: str | None = None, official_timeout: float = 2.0, page: PageFacts | None = None
+) -> Iterator[ProxiedServer]:
     """Run a proxy in front of the server at that port or Unix socket; its link opens no channels ahead of need.
 
-    `secret` is the local port's.
+    `secret` is the local port's; with `page` it serves a page.
     """
     endpoint = LocalEndpoint(server)
     link = Link(endpoint, pool_size=0)
@@ -165,9 +170,13 @@ def proxied(server: int | str, secret: str | None = None, official_timeout: floa
         show=shown.append,
         official_timeout=official_timeout,
         show_upload=uploads.append,
+        page=None if page is None else Page(link, page, secret),
     )
     with local_port(proxy) as port:
-        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown, uploads)
+        url = proxy.page.url(port) if proxy.page is not None else ""
+        yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown, uploads, url)
+    if proxy.page is not None:
+        link.handle(Closed())  # ends the streams that are open
     for channel in endpoint.channels:
         channel.close()
 

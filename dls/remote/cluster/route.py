@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dls.engine_choice import AUTO, REGION
 from dls.errors import DlsError, HostError, TargetError
-from dls.remote.cluster import queue
+from dls.remote.cluster import fit, queue
 from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
@@ -22,7 +23,6 @@ from dls.remote.host.deploy import Deployment
 from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
-from dls.remote.host.stored_sessions import job_session_dir
 from dls.remote.host.supply import OwnInternet, Supplier
 from dls.remote.progress import Phase, Phases, Silent
 from dls.remote.ssh.connection import Connection
@@ -84,6 +84,8 @@ class Route:
     login: LoginOptions
     supplier: Supplier = field(default_factory=OwnInternet)
     """What stands in for the internet on a host that reaches none."""
+    before_gpu: Callable[[], None] = lambda: None
+    """Called before a job is submitted in which `auto` may mean nnInteractive; raises what forbids that."""
     placed: Placed | None = None
     submitted: tuple[Scheduler, Connection, str] | None = None
     """A job that was submitted and in which no server was seen yet; its id is empty while `sbatch` runs."""
@@ -94,6 +96,10 @@ class Route:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_abandoned: bool = False
     """Whether nothing more is submitted, because the session ends."""
+    _is_for_auto: bool = False
+    """Whether the engine is chosen in the job."""
+    _can_do_without: bool = False
+    """Whether a GPU is taken where there is one, and none where there is none."""
     _besides: str = ""
     """The job whose successor was submitted last."""
     _fruitless: int = 0
@@ -142,11 +148,15 @@ class Route:
                 placed.inner.transport.close()
                 raise
         if report.job:
-            server = in_job(server, report.root)
-        return Deployment.probe(
+            report = fit.without_gpus_of_others(report, server, self.placed.job if self.placed else None)
+            server = fit.in_job(server, report.root)
+        deployment = Deployment.probe(
             self.login, server, connection, phases,
             supplier=self.supplier, reconnecting=reconnecting, node=node, report=report,
         )  # fmt: skip
+        if self._can_do_without and deployment.choice.engine == REGION:
+            self.options = replace(self.options, gres="none")  # for the jobs that follow
+        return deployment
 
     def _wants_job(self, report: HostReport, connection: Connection) -> bool:
         if report.job or self.options.mode == "here":
@@ -176,6 +186,8 @@ class Route:
         from dls.remote.cluster.entrance import NoWayIn
         from dls.remote.cluster.slurm import Slurm
 
+        self._is_for_auto = server.engine == AUTO
+        self._can_do_without = self._is_for_auto and self.options.gres is None
         # A GPU that the engine does not use would be held for nothing, and is refused where there is none.
         self.options = self.options.filled(server.needs_gpus and server.device != "cpu")
         scheduler = Slurm(report.root)
@@ -226,12 +238,16 @@ class Route:
         last = self.placed.job.id if self.placed else ""
         seen = scheduler.look(login, self._key.public, last=last, with_limits=may_submit)
         if others := [job for job in seen.jobs if job.id != besides]:
-            check_fits(others[0], self.options)
+            if not self._can_do_without:
+                fit.check_fits(others[0], self.options)
             return others[0], True
         if not may_submit:
             what = f"The job {last} has ended" if last else "There is no job"
             raise JobEnded(f"{what}: {seen.last_end}." if seen.last_end else f"{what}.")
-        scheduler.check(self.options, seen.partitions)
+        needed = not self._can_do_without
+        self.options = fit.with_possible_gpu(scheduler, self.options, seen.partitions, is_needed=needed)
+        if self._is_for_auto and self.options.gres != "none":
+            self.before_gpu()
         if self._fruitless >= MOST_FRUITLESS:
             self._fruitless = 0
             raise JobEnded(f"{MOST_FRUITLESS} jobs in a row ended before they could be used.")
@@ -327,17 +343,3 @@ class Route:
             return None
         connection.transport.close()
         return self.placed.login
-
-
-def in_job(server: ServerOptions, root: str) -> ServerOptions:
-    """Return the options of a server in a job: its sessions are where the next job finds them, on the shared disk."""
-    return replace(server, session_dir=server.session_dir or job_session_dir(root))
-
-
-def check_fits(job: Job, options: ClusterOptions) -> None:
-    """Raise HostError for a job that was submitted without a GPU where the options ask for one."""
-    if not job.has_gpu and options.gres != "none":
-        raise HostError(
-            f"The job {job.id} that is there has no GPU, because it was submitted for an engine that uses none.",
-            "End it with `dls stop`, or connect with the engine that runs in it.",
-        )

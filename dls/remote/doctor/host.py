@@ -11,7 +11,7 @@ from dls.errors import ClosedHostError, DlsError, ForwardError
 from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.slurm import Slurm
 from dls.remote.doctor.findings import Findings
-from dls.remote.host import install, reach, status
+from dls.remote.host import automatic, install, reach, status
 from dls.remote.host.closed import closed_error
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
@@ -38,8 +38,12 @@ def examine(
         return
     took = (time.monotonic() - started) * 1000
     findings.ok("shell", f"{report.hostname}, {report.system} {report.machine}: answered in {took:.0f} ms.")
+    is_cluster = False
     with _guard("cluster", connection, findings):
-        _look_at_cluster(connection, remote_dir, findings)
+        is_cluster = _look_at_cluster(connection, remote_dir, findings)
+    server, choice, report = automatic.settle(server, report, lambda: report)
+    if choice.reason and not is_cluster:
+        findings.ok("engine", f"dls connect would choose {choice.reason}.")
     _describe(report, server, findings)
     _plan(report, server, findings)
     with _guard("forwarding", connection, findings):
@@ -61,11 +65,11 @@ def _guard(subject: str, connection: Connection, findings: Findings) -> Iterator
             findings.unknown(subject, f"Not found out: {error.message}")
 
 
-def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings) -> None:
-    """Say where jobs can be submitted; what else is looked at is the login node's own then."""
+def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings) -> bool:
+    """Say where jobs can be submitted, if this is a cluster; what else is looked at is the login node's own then."""
     report = probe(connection, remote_dir, Depth.SERVERS, with_scheduler=True)
     if not report.scheduler or report.has_gpu_device:
-        return
+        return False
     look = Slurm(report.root).look(connection, with_limits=True)
     findings.ok("cluster", "Slurm: dls connect runs the server in a job, on a node. What follows is the login node's.")
     for job in look.jobs:
@@ -73,6 +77,7 @@ def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings
     for partition in look.partitions:
         limit = "no limit of time" if partition.minutes is None else f"up to {format_seconds(60 * partition.minutes)}"
         findings.ok("cluster", f"Partition {partition.name}: {partition.gres or 'no GPUs'}, {limit}.")
+    return True
 
 
 def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> None:

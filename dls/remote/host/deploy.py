@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
+from dls.engine_choice import Choice
 from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
-from dls.remote.host import install, landing, launch, status
+from dls.remote.host import automatic, host_models, install, landing, launch, status, summary
 from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
@@ -48,6 +50,8 @@ class Deployment:
     ) -> None:
         self._login = login
         self._options = options
+        self.choice = Choice(options.engine)
+        """The engine, and why it is that one."""
         self.connection = connection
         """The connection to the host with the server: another one where the login landed elsewhere."""
         self._phases = phases
@@ -85,9 +89,12 @@ class Deployment:
         deployment = cls(
             login, options, connection, phases, Code.installed(), report, supplier=supplier, reconnecting=reconnecting
         )
-        keys = set() if report.job else {accepted.key for accepted in deployment._accepted}
+        keys = set() if report.job else {accepted.key for accepted in options.accepted}
         if there := landing.find_node(report, keys, connection.target.host, node):
             deployment._go_to(there)
+        look_again = partial(look, deployment.connection, login, options, phases, Depth.GPUS)
+        settled = automatic.settle(options, deployment.report, look_again)
+        deployment._options, deployment.choice, deployment.report = settled
         return deployment
 
     def _go_to(self, node: str) -> None:
@@ -117,13 +124,8 @@ class Deployment:
     @property
     def ended_on_purpose(self) -> bool:
         """Whether no server with these options runs, and the last one was ended on purpose."""
-        ours = {options.run_dir(self.report.run_dir) for options in self._accepted}
+        ours = {options.run_dir(self.report.run_dir) for options in self._options.accepted}
         return bool(ours & self.report.ended) and not any(s.run_dir in ours for s in self.report.servers)
-
-    @property
-    def _accepted(self) -> tuple[ServerOptions, ...]:
-        """The options that are accepted of a server: ours, without and with a loopback port."""
-        return tuple(replace(self._options, tcp=tcp) for tcp in (False, True))
 
     def find_or_start(self) -> ServerState:
         """Find the running server or set one up; with a port and a secret where its socket can't be forwarded.
@@ -143,7 +145,7 @@ class Deployment:
         return self._set_up(replace(self._options, tcp=True))
 
     def _find(self) -> ServerState | None:
-        keys = {options.key for options in self._accepted}
+        keys = {options.key for options in self._options.accepted}
         for state in self.report.servers:
             if state.request in keys and self._accepts_code(state):
                 try:
@@ -156,6 +158,7 @@ class Deployment:
                 except ForwardError:  # nobody listens there any more
                     continue
                 if self._status:
+                    self.report = summary.with_gpu(self.report, self._status)
                     return state
         return None
 
@@ -166,7 +169,7 @@ class Deployment:
         """
         if state.code == self._code.key or self._reconnecting:
             return True
-        if _numbers(state.version) > _numbers(__version__):
+        if summary.version_numbers(state.version) > summary.version_numbers(__version__):
             self._phases.reporter.note(f"The server there is of a newer dls ({state.version}) and stays.")
             return True
         return False
@@ -181,6 +184,7 @@ class Deployment:
         if not (self.report.full or install.has_environment(self.report, needed)):
             self._probe_again(Depth.ALL)
         plan = install.plan(self.report, needed, self._code.key)
+        host_models.check_model(self.connection, options, plan)
         self._supply(plan, options)
         replaced = self._stop_unused(options)
         try:
@@ -192,9 +196,10 @@ class Deployment:
             self._install(replace(plan, make_environment=False, send_code=True, replace_code=True), None)
             return self._launch(options, plan, replaced)
         except LaunchError as error:
-            if launch.is_there_already(error.detail) and not self._has_waited:
+            said = f"{error.detail}\n{error.message}"
+            if launch.is_there_already(said) and not self._has_waited:
                 return self._find_after_wait(options)
-            if not launch.is_damaged(error.detail) or plan.make_environment:
+            if not launch.is_damaged(said) or plan.make_environment:
                 raise
         return self._reinstall(options)
 
@@ -316,8 +321,10 @@ class Deployment:
 
     def _poll_engine(self, state: ServerState, current: dict[str, object]) -> dict[str, object]:
         with self._phases("engine", "Getting the engine ready") as phase:
+            download = status.DownloadWatch(phase)
             while current.get("state") == "loading":
                 phase.update(str(current.get("text", "")))
+                download.show(current)
                 time.sleep(ENGINE_POLL_SECONDS)
                 current = self._get_status(state)
             if not current or "state" in current:
@@ -339,9 +346,5 @@ class Deployment:
                 break
             time.sleep(LOG_PAUSE_SECONDS)  # a server closes its connections before it writes why it ends
         message = reason or logged or "The server ended while it loaded its engine."
-        where = self.connection.target.label
-        return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
+        where, detail = self.connection.target.label, launch.without_end(tail)
+        return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", detail)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from dls.contract import DEFAULT_ENGINE, DEFAULT_IDLE, DEFAULT_TTL
+from dls.engine_choice import AUTO, NNINTERACTIVE, REGION
 from dls.errors import HostError
 from dls.gpus import Gpu, most_free
 
 NOT_IN_KEY = ("session_ttl_days", "idle_minutes", "session_disk_gib")
 """Options in which servers may differ and still serve the same client."""
+LEFT_OUT = {"engine": REGION}
+"""Values that are left out of the digest, where they were the default of the first release and are not any more."""
 KEY_NAMES = {"native_api": "other_door"}
 """Names under which options enter the digest, where the first release called them otherwise."""
 
@@ -21,7 +24,7 @@ class ServerOptions:
     """Options of the server on the host; servers with different options run side by side. Paths are the host's."""
 
     engine: str = DEFAULT_ENGINE
-    """Name of the engine: `region` or `nninteractive`."""
+    """Name of the engine: `region`, `nninteractive`, or `auto`: the latter where the host has a GPU that can run it."""
     device: str = "auto"
     """Where the engine computes: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     gpu: int | None = None
@@ -63,9 +66,16 @@ class ServerOptions:
         chosen = {
             KEY_NAMES.get(option.name, option.name): value
             for option in fields(self)
-            if option.name not in NOT_IN_KEY and (value := getattr(self, option.name)) != option.default
+            if option.name not in NOT_IN_KEY
+            and (value := getattr(self, option.name)) != LEFT_OUT.get(option.name, option.default)
         }
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def accepted(self) -> tuple[ServerOptions, ...]:
+        """The options of servers that will do: with a loopback port or without, and of either engine for `auto`."""
+        engines = (NNINTERACTIVE, REGION) if self.engine == AUTO else (self.engine,)
+        return tuple(replace(self, engine=engine, tcp=tcp) for engine in engines for tcp in (False, True))
 
     @property
     def needs_gpus(self) -> bool:
@@ -76,6 +86,12 @@ class ServerOptions:
     def serves_viewers(self) -> bool:
         """Whether the server speaks nnInteractive's own protocol, as napari, 3D Slicer and MITK do."""
         return self.engine == "nninteractive" and self.native_api
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that ITK-SNAP shows: that of the engine, and the one that it stands in for."""
+        own = "nnInteractive" if self.engine == NNINTERACTIVE else self.engine
+        return (own, "nnInteractive") if self.stand_in and self.engine == REGION else (own,)
 
     def run_dir(self, base: str) -> str:
         """Return the run directory of a server with these options, in the host's directory for all of them."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import dls
+from dls.engine_choice import AUTO
 from dls.errors import TargetError
 
 SERVER = (
@@ -62,12 +63,17 @@ ENGINES = {
     "region": Requirements(SERVER, disk_mib=600, lock="region"),
     "nninteractive": Requirements(NNINTERACTIVE, disk_mib=2500, cuda_disk_mib=7000, lock="nninteractive"),
 }
+LARGEST = "nninteractive"
+"""The engine that needs the most."""
 
 
 def requirements(engine: str) -> Requirements:
-    """Return the packages that the engine needs; raises TargetError for an unknown engine."""
+    """Return the packages that the engine needs, for `auto` the most; raises TargetError for an unknown engine."""
+    if engine == AUTO:
+        return ENGINES[LARGEST]
     if engine not in ENGINES:
-        raise TargetError(f"There is no engine named {engine!r}.", f"Choose one of: {', '.join(sorted(ENGINES))}.")
+        known = ", ".join(sorted([AUTO, *ENGINES]))
+        raise TargetError(f"There is no engine named {engine!r}.", f"Choose one of: {known}.")
     return ENGINES[engine]
 
 

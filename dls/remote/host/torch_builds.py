@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dls.engine_choice import OLDEST_DRIVER
 from dls.errors import HostError
 from dls.remote.host import lock_files
 from dls.remote.host.packages import Requirements
 from dls.remote.host.probe import HostReport
 
-TORCH_BY_DRIVER = ((lock_files.OLDEST_DRIVER, ""), (525, ",<2.11"))
+TORCH_BY_DRIVER = ((lock_files.OLDEST_DRIVER, ""), (OLDEST_DRIVER, ",<2.11"))
 """Oldest major version of the driver and the bound on torch for it: torch's wheels from 2.11 on need CUDA 13."""
 
 

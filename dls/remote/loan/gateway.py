@@ -123,6 +123,7 @@ class Gateway:
         try:
             return self._way_out.open(request.host, request.port, may_be_private=request.name.is_own)
         except NotPublic as error:
+            self.traffic.unreachable(request.host, str(error))
             raise Refused(403, str(error), f"{request.host}:{request.port}") from error
         except Unreachable as error:
             self.traffic.unreachable(request.host, str(error))

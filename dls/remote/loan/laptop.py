@@ -51,7 +51,7 @@ class Laptop:
     @property
     def way_out(self) -> WayOut:
         """The way out of this computer's network."""
-        return WayOut(self.proxy)
+        return WayOut(self.proxy, ca_bundle=self.ca_bundle)
 
 
 def look(environment: Mapping[str, str] | None = None) -> Laptop:

@@ -41,7 +41,7 @@ class Terms:
     names: Names
     laptop: Laptop
     needs: Needs = Needs()
-    way_out: WayOut = field(default=WayOut())
+    way_out: WayOut = field(default_factory=WayOut)
 
     def describe(self) -> str:
         """Return the names that the host could reach, as a text for the user."""

@@ -6,10 +6,12 @@ import base64
 import contextlib
 import re
 import socket
+import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from dls.errors import TargetError
 from dls.remote.loan.names import is_public
@@ -81,39 +83,68 @@ class WayOut:
     proxy: WebProxy | None = None
     bypasses: Callable[[str], bool] = lambda host: bool(urllib.request.proxy_bypass(host))
     """Whether a name is reached without the proxy (NO_PROXY, or the system's settings)."""
+    ca_bundle: str = field(default="", repr=False)
+    """Certificates of authorities to trust beside those of the system (PEM)."""
+    _proven: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)
+    """Names and private addresses that belong together, by a certificate."""
 
     def open(self, host: str, port: int, *, may_be_private: bool) -> tuple[socket.socket, bytes]:
         """Return a connection, and the bytes that came on it already; raises Unreachable or NotPublic."""
         proxy = None if self.proxy is None or self.bypasses(host) else self.proxy
         try:
             if proxy is None:
-                return _open_directly(host, port, may_be_private), b""
+                return self._open_directly(host, port, may_be_private), b""
             return _open_through(proxy, host, port)
         except OSError as error:
             through = f" through the proxy {proxy.host}:{proxy.port}" if proxy else ""
             reason = (error.strerror or str(error) or type(error).__name__).rstrip(".")
             raise Unreachable(f"{host} can't be reached from there{through}: {reason}.") from error
 
+    def _open_directly(self, host: str, port: int, may_be_private: bool) -> socket.socket:
+        # The address that was judged is the one that is connected to: a second look at the name could give another one.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # Networks that have IPv6 only by name are frequent: IPv4 is tried first.
+        found.sort(key=lambda row: row[0] != socket.AF_INET)
+        allowed = [row for row in found if may_be_private or is_public(str(row[4][0]))]
+        failure = OSError("it has no address")
+        for family, _, _, _, address in allowed or [row for row in found if self._is_proven(host, row)]:
+            try:
+                return _ready(_connect(family, address))
+            except OSError as error:
+                failure = error
+        if found and not allowed and not failure.errno:
+            raise NotPublic(f"{host} leads to an address that is not public, and has no certificate for that name.")
+        raise failure
 
-def _open_directly(host: str, port: int, may_be_private: bool) -> socket.socket:
-    # The address that was judged is the one that is connected to: a second look at the name could give another one.
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    allowed = [row for row in found if may_be_private or is_public(str(row[4][0]))]
-    if not allowed:
-        raise NotPublic(f"{host} leads to an address that is not public.")
-    failure = OSError("it has no address")
-    # Networks that have IPv6 only by name are frequent: IPv4 is tried first.
-    for family, kind, protocol, _, address in sorted(allowed, key=lambda row: row[0] != socket.AF_INET):
-        sock = socket.socket(family, kind, protocol)
-        sock.settimeout(CONNECT_SECONDS)
+    def _is_proven(self, host: str, row: tuple[Any, ...]) -> bool:
+        """Return whether a private address has a certificate for the name.
+
+        A network may have a mirror of its own behind a public name. Any other server there, at which somebody else let
+        the name point, has no such certificate.
+        """
+        family, address = row[0], row[4]
+        if (host, address[0]) in self._proven:
+            return True
         try:
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = error
-            continue
-        return _ready(sock)
-    raise failure
+            context = ssl.create_default_context()
+            if self.ca_bundle:
+                context.load_verify_locations(cadata=self.ca_bundle)
+            with _connect(family, address) as sock, context.wrap_socket(sock, server_hostname=host):
+                self._proven.add((host, address[0]))
+                return True
+        except (OSError, ValueError):  # an error of TLS is an OSError
+            return False
+
+
+def _connect(family: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(CONNECT_SECONDS)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _ready(sock: socket.socket) -> socket.socket:

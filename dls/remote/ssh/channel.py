@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dls.remote.ssh import lean_paramiko  # noqa: F401 - before paramiko
+
+# isort: split
+
 import contextlib
 import io
 import time

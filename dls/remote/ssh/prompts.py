@@ -41,7 +41,7 @@ class QuestionKind(enum.Enum):
     PASSPHRASE = "the passphrase of a key on this computer"  # noqa: S105 - no secret
     PASSWORD = "the user's password on a host"  # noqa: S105
     HOST = "a question in the host's own words"
-    CONSENT = "yes or no to something that this computer would do for a host"
+    CONSENT = "yes or no: to what this computer would do for a host, or to the licence of a model"
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,8 @@ class ClientConnection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.memory = memory
         """What the bodies of all connections may take together."""
+        self.address = sock.getsockname()
+        """The address that the client has connected to: name and port."""
         self._sock = sock
         self._http = _new_http()
         self._excess = b""

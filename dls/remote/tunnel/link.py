@@ -15,6 +15,7 @@ from dls.errors import DlsError, LinkError
 from dls.remote.ssh.channel import Channel
 from dls.remote.tunnel.channel_pool import POOL_SIZE, ChannelPool
 from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.traffic import Traffic
 
 CLOSED = "The connection is closed."
 """The reason that a request meets after the user has closed the session."""
@@ -66,6 +67,8 @@ class Failed:
     """An attempt to reconnect failed."""
 
     reason: str
+    delay: float = 0.0
+    """Seconds until the next attempt."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,14 @@ class Link:
         self._endpoint = endpoint
         self._state = LinkState.OPEN
         self._reason = ""
+        self._since = time.time()
+        self._next_try: float | None = None
+        self._waiting = 0
         self._demand = False
         self._changed = threading.Condition()
+        self.restored = 0
+        """How often it was open again after it was lost."""
+        self.traffic = Traffic()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -169,6 +178,21 @@ class Link:
         return self._reason
 
     @property
+    def since(self) -> float:
+        """When the current state began, in seconds since 1970."""
+        return self._since
+
+    @property
+    def next_try(self) -> float | None:
+        """When the next attempt to reconnect begins, in seconds since 1970; None where none is waited for."""
+        return self._next_try
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for the link to be open."""
+        return self._waiting
+
+    @property
     def demand(self) -> bool:
         """Whether a real request (not `/status`) is waiting."""
         return self._demand
@@ -176,7 +200,11 @@ class Link:
     def handle(self, event: LinkEvent) -> None:
         """Change the state as `TRANSITIONS` says; raises LinkClosed once the link was closed."""
         with self._changed:
-            self._state = next_state(self._state, event)
+            before, self._state = self._state, next_state(self._state, event)
+            if self._state is not before:
+                self._since = time.time()
+                self.restored += before is LinkState.LOST and self._state is LinkState.OPEN
+            self._next_try = time.time() + event.delay if isinstance(event, Failed) and event.delay else None
             if isinstance(event, Connected | ServerStopped):
                 self._endpoint = event.endpoint
             if isinstance(event, Connected | ServerStopped):
@@ -207,13 +235,17 @@ class Link:
 
     def _wait_until_open(self, deadline: float, *, is_demand: bool) -> Endpoint:
         with self._changed:
-            while self._state is not LinkState.OPEN:
-                self._wake_supervisor(is_demand)
-                left = deadline - time.monotonic()
-                if self._state is LinkState.CLOSED or left <= 0:
-                    raise LinkError(self._reason)
-                self._changed.wait(min(left, 1.0))
-            return self._endpoint
+            self._waiting += is_demand
+            try:
+                while self._state is not LinkState.OPEN:
+                    self._wake_supervisor(is_demand)
+                    left = deadline - time.monotonic()
+                    if self._state is LinkState.CLOSED or left <= 0:
+                        raise LinkError(self._reason)
+                    self._changed.wait(min(left, 1.0))
+                return self._endpoint
+            finally:
+                self._waiting -= is_demand
 
     def _try_to_open(self, endpoint: Endpoint, *, is_demand: bool) -> Channel | None:
         try:

@@ -30,6 +30,7 @@ from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.local_secret import is_authorized
 from dls.remote.tunnel.official import ROUTES, path_of
 from dls.remote.tunnel.official_exchange import ANSWER_SECONDS, OfficialExchanges
+from dls.remote.tunnel.page import Page
 from dls.remote.tunnel.polls import Polls, is_poll
 from dls.remote.tunnel.request_names import RequestNames
 from dls.remote.tunnel.uploads import Uploads
@@ -61,9 +62,12 @@ class Proxy:
         show: Callable[[str], None] = lambda text: None,
         official_timeout: float = ANSWER_SECONDS,
         show_upload: Callable[[UploadProgress], None] = lambda progress: None,
+        page: Page | None = None,
     ) -> None:
         self.secret = secret
         """The secret of the local port; None where every user of this computer may use it."""
+        self.page = page
+        """The page for people; None where there is none."""
         self._link = link
         self._memory = BodyMemory()
         self._polls = Polls(link)
@@ -134,12 +138,18 @@ class Proxy:
     def _answer(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         if is_poll(request):
             client.send_response(*self._polls.answer(request, body))
+        elif self.page is not None and self.page.answer(client, request):
+            return
         elif PRIVATE in unquote_to_bytes(path_of(request.target)):
             client.refuse(*encode_error(404, "The local port has nothing at that address."))
         elif path_of(request.target) in ROUTES:
-            self._official.answer(client, request, body)
+            with self._link.traffic.counting(request.target):
+                self._official.answer(client, request, body)
         else:
-            self._forward(client, request, body)
+            with self._link.traffic.counting(request.target):
+                self._forward(client, request, body)
+        if self.page is not None:
+            self.page.touch()
 
     def _forward(self, client: ClientConnection, request: h11.Request, body: Body) -> None:
         try:

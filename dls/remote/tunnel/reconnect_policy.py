@@ -28,6 +28,11 @@ class ReconnectPolicy:
         """Whether the host refused the last login, so that waiting must not be cut short."""
         return self._refusals > 0
 
+    @property
+    def pause(self) -> float:
+        """Seconds until the next attempt, after a failed one."""
+        return REFUSED_DELAY if self.is_refused else self.delay
+
     def record_failure(self, error: DlsError) -> None:
         """Count a failed attempt; raises the error when there is no point in another one."""
         if isinstance(error, HostKeyError | CannotAsk):

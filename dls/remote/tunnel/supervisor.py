@@ -227,7 +227,7 @@ class Supervisor(threading.Thread):
                 if self._connection is not None and not self._connection.is_active() and self._back_out_of_job():
                     continue
                 policy.record_failure(error)
-                self._link.handle(Failed(error.message))
+                self._link.handle(Failed(error.message, policy.pause))
                 if not self._is_loss_reported:  # the connection ended while the server was looked for
                     self._report_loss(error.message)
                 elif error.message != last_message:

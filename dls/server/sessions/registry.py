@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -28,8 +29,9 @@ from dls.server.sessions.files import PART_SECONDS, SessionFiles
 from dls.server.sessions.images import Images
 from dls.server.sessions.official_session import OfficialSession
 from dls.server.sessions.official_work import OfficialWork
+from dls.server.sessions.prompt_times import PromptTimes
 from dls.server.sessions.session import Session
-from dls.server.sessions.store import SessionStore
+from dls.server.sessions.store import SessionStore, StoredManifest
 from dls.server.sessions.work import Backend, SessionWork
 from dls.server.volume import Geometry
 
@@ -63,13 +65,36 @@ class SessionRegistry:
         self._uses = itertools.count(1)
         self._budget = MemoryBudget(engine, executors, memory, self._sessions)
         self._recovery = EngineRecovery(engine, executors, readiness, self._budget.release_all)
-        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store)
+        self.prompt_times = PromptTimes()
+        """How long the engine took for the last prompt."""
+        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store, self.prompt_times)
         self.images = Images(executors, store, self._sessions, self.holding)
         """The images that arrive, and those that are there."""
 
     def describe_engine(self) -> dict[str, str]:
         """Return what `/status` says about the engine to the client that started this server."""
         return {"device": self._engine.device, "notice": self._engine.notice}
+
+    async def count(self) -> tuple[int, int]:
+        """Return how many sessions with an image the engine holds, and how many are asleep, in their files only."""
+        awake = sum(session.is_awake for session in self._sessions.values())
+        return awake, max(0, await self._executors.codec(self._store.count) - awake)
+
+    def list_stored(self, limit: int) -> list[StoredManifest]:
+        """Return the sessions with an image, in memory or not, those that were changed last first."""
+        return self._store.list_with_images(limit)
+
+    def is_awake(self, session_id: str) -> bool:
+        """Return whether the engine holds the session."""
+        return session_id in self._sessions and self._sessions[session_id].is_awake
+
+    def used_at(self, session_id: str) -> float:
+        """Return when a session in memory was used last, in seconds since 1970; 0 for another one."""
+        return self._sessions[session_id].used_at if session_id in self._sessions else 0.0
+
+    def engine_seconds(self, session_id: str) -> float:
+        """Return how long the engine took for a session's last prompt; 0 for a session that is not in memory."""
+        return self._sessions[session_id].engine_seconds if session_id in self._sessions else 0.0
 
     @property
     def ttl(self) -> float:
@@ -119,7 +144,7 @@ class SessionRegistry:
     def _add(self, session: Session) -> Session:
         """Add the session unless it is there already; return the one that is there, marked as just used."""
         session = self._sessions.setdefault(session.id, session)
-        session.last_used = next(self._uses)
+        session.last_used, session.used_at = next(self._uses), time.time()
         return session
 
     def _forget(self, session: Session) -> None:

@@ -53,6 +53,10 @@ class Session:
     """The uploads that have a name, by their names; each with an event that is set when it has ended."""
     last_used: int = 0
     """Position of the session's last use in the order of all uses."""
+    used_at: float = 0.0
+    """Time of the session's last use, in seconds since 1970."""
+    engine_seconds: float = 0.0
+    """Seconds that the engine took for the last prompt."""
     reserved: int = 0
     """Bytes of memory that the session takes, or that are reserved for an image being opened."""
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,15 @@ CONFIRM_SECONDS = 86400.0
 """Seconds between the two looks that must find a session expired before it is removed."""
 
 log = logging.getLogger("dls.server")
+
+
+@dataclass(frozen=True)
+class StoredManifest:
+    """A session's manifest as it is found in its file, its folder, and when it was written."""
+
+    manifest: Manifest
+    folder: Path
+    changed: float
 
 
 class SessionStore:
@@ -103,6 +113,21 @@ class SessionStore:
         files.recover()
         return files
 
+    def list_with_images(self, limit: int) -> list[StoredManifest]:
+        """Return the sessions that have an image, those that were changed last first; nothing is locked or changed."""
+        found: list[StoredManifest] = []
+        folders: list[tuple[float, Path]] = []
+        with contextlib.suppress(OSError):  # the sessions' folder was removed while the server runs
+            folders = sorted(((_changed(folder), folder) for folder in self._list()), reverse=True)
+        for changed, folder in folders:
+            with contextlib.suppress(OSError, DamagedFile):
+                manifest = journal.decode_manifest((folder / MANIFEST_FILE).read_bytes())
+                if manifest.image is not None and manifest.id == folder.name:
+                    found.append(StoredManifest(manifest, folder, changed))
+            if len(found) == limit:
+                break
+        return found
+
     def set_aside(self, files: SessionFiles, reason: str) -> None:
         """Rename the folder of a session that can't be continued, and release the session."""
         self._set_aside(files.manifest.id, reason)
@@ -136,6 +161,13 @@ class SessionStore:
         """Return the folders of the sessions, damaged ones included."""
         found = self._folders.home.iterdir()
         return [folder for folder in found if folder.is_dir() and folder.name != COPIES_FOLDER]
+
+    def count(self) -> int:
+        """Return how many sessions with an image are stored."""
+        try:
+            return sum(any(folder.glob(f"{IMAGE_PREFIX}*")) for folder in self._list())
+        except OSError:  # removed while the server runs
+            return 0
 
     def make_room(self, needed: int, in_use: Collection[str] = ()) -> None:
         """Let so many more bytes fit within what sessions may take on the disk; else raises NoRoom and removes nothing.
@@ -185,10 +217,18 @@ def _last_used(folder: Path) -> float:
         return math.inf
 
 
+def _changed(folder: Path) -> float:
+    """Return when the session's manifest was written; 0 for one that has none (any more)."""
+    try:
+        return (folder / MANIFEST_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _lock(folder: Path) -> IO[str]:
     """Lock the session for this server; the system releases the lock when the process ends for any reason."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    lock = os.fdopen(descriptor, "w")
+    lock = os.fdopen(descriptor, "w", encoding="utf-8")
     if not locks.try_lock(lock):
         lock.close()
         raise Conflict(

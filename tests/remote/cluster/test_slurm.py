@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from dls.errors import HostError
+from dls.gpus import Gpu
 from dls.remote.cluster.durations import parse_duration
+from dls.remote.cluster.fit import check_fits, with_possible_gpu, without_gpus_of_others
 from dls.remote.cluster.options import ClusterOptions
-from dls.remote.cluster.route import check_fits
-from dls.remote.cluster.scheduler import Entrance, JobState, Partition
-from dls.remote.cluster.slurm import find_impossible, has_gres, parse_look, sbatch_arguments
+from dls.remote.cluster.scheduler import Entrance, Job, JobState, Partition
+from dls.remote.cluster.slurm import Slurm, find_impossible, has_gres, parse_look, sbatch_arguments
 from dls.remote.cluster.slurm_words import describe_reason
+from dls.remote.host.options import ServerOptions
+from tests.remote.host.test_install import REPORT
 
 LOOK = """now\t2026-03-01T10:00:00
 job\t12|RUNNING|None|2026-03-01T09:00:00|3:00:00|gpu07|gpu|(null)
@@ -168,3 +171,25 @@ def test_every_reason_has_words(reason: str) -> None:
     """A reason that nobody has heard of is said as Slurm says it."""
     words = describe_reason(reason)
     assert words.split()[0] in ("waits", "waits;", "is") and (reason != "New" or "New" in words)
+
+
+def test_a_gpu_is_left_out_where_none_is_to_be_had() -> None:
+    """A job for `auto` takes one where the partition has any; one for nnInteractive is refused where there is none."""
+    asked = ClusterOptions().filled(True)
+    plain, gpu = (Partition("p", True, True, 60, 8, 16000, gres) for gres in ("", "gpu:a100:2"))
+    assert with_possible_gpu(Slurm("/r"), asked, (plain, gpu), is_needed=False) == asked
+    assert with_possible_gpu(Slurm("/r"), asked, (plain,), is_needed=False).gres == "none"
+    with pytest.raises(HostError, match="has gpu:1"):
+        with_possible_gpu(Slurm("/r"), asked, (plain,), is_needed=True)
+    with pytest.raises(HostError, match="longer than"):
+        with_possible_gpu(Slurm("/r"), replace(asked, time="9h"), (plain,), is_needed=False)
+
+
+def test_auto_takes_no_gpu_of_another_job() -> None:
+    """A node may show GPUs to a job that was given none."""
+    gpus = replace(REPORT, gpus=(Gpu(0, "A100", 40000, 40000, "580"),), job="/jobs/7")
+    without, having = (Job("7", JobState.RUNNING, has_gpu=has) for has in (False, True))
+    assert without_gpus_of_others(gpus, ServerOptions(), without).gpus == ()
+    assert without_gpus_of_others(gpus, ServerOptions(), having) == gpus
+    assert without_gpus_of_others(gpus, ServerOptions("nninteractive"), without) == gpus
+    assert without_gpus_of_others(gpus, ServerOptions(), None) == gpus

@@ -67,9 +67,14 @@ def test_a_request_without_tls(connection: Connection, index: Index) -> None:
 
 
 def test_a_public_name_with_a_private_address(connection: Connection, index: Index) -> None:
-    """A name that is not the user's own leads into this computer's network nowhere: a name can point anywhere."""
-    with lent(connection, Name("localhost", index.port)) as loan:
-        assert ask(loan.port, connect_head(f"localhost:{index.port}", secret_of(loan)))[0] == 403
+    """A name that is not the user's own leads into this computer's network only to who has a certificate for it."""
+    name, head = Name("localhost", index.port), f"localhost:{index.port}"
+    with lent(connection, name) as loan:
+        assert ask(loan.port, connect_head(head, secret_of(loan)))[0] == 403
+        assert "not public" in loan.explain()
+    with lent(connection, name, way_out=WayOut(ca_bundle=index.ca.read_text())) as loan:
+        for _ in range(2):
+            assert get(loan, index.url, index.ca)
 
 
 def test_a_name_that_this_computer_does_not_reach(connection: Connection) -> None:

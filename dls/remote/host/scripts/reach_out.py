@@ -4,8 +4,8 @@ It runs in the host's own Python, from 3.6 on (so annotations are texts), with t
 alone. It asks uv and pip for the index and the proxies: nothing here names an index. Arguments: WITH_PACKAGES (1 or
 empty), UV (path, or empty), DEFAULT_INDEX (the built-in index of uv where neither uv nor pip here names it, or
 empty), HUB (URL of the model hub, or empty). Each line of the output is a name, a tab, one of `open`, `closed` and
-`unknown`, a tab, and the names of the hosts that were asked for; a line `installer` names pip where uv's index is closed
-and pip's is open.
+`unknown`, a tab, and the names of the hosts that were asked for; a line `installer` names pip where its index is open
+and uv's is closed.
 """
 
 import base64

@@ -1,0 +1,1 @@
+"""The page: who may see it, and what it is told."""
