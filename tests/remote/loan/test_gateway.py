@@ -152,6 +152,16 @@ def test_the_end_of_a_loan(connection: Connection, index: Index, fails: bool) ->
     assert connection.run("echo hi").stdout == "hi"
 
 
+def test_who_connects_at_the_end_of_a_loan(connection: Connection) -> None:
+    """Whoever connects at the moment when the host closes the port is sent away, and the SSH connection stays."""
+    for _ in range(10):
+        with contextlib.ExitStack() as opened:
+            with lent(connection, Name("index.test")) as loan:
+                for _ in range(20):
+                    opened.enter_context(socket.create_connection(("127.0.0.1", loan.port), timeout=30))
+            assert connection.run("echo hi").stdout == "hi"
+
+
 def test_a_connection_that_dies(connection: Connection, index: Index) -> None:
     """When the SSH connection is lost, the loan's connections end on both sides, and its end waits for nobody."""
     with lent(connection, own(index)) as loan:
