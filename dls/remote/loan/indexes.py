@@ -140,7 +140,7 @@ def name_of(url: str, *, is_own: bool) -> Name | None:
         return None
     parts = urllib.parse.urlsplit(url)
     port = parts.port or HTTPS
-    return Name(str(parts.hostname).lower(), port, is_own) if is_own or port == HTTPS else None
+    return Name(str(parts.hostname).lower().rstrip("."), port, is_own) if is_own or port == HTTPS else None
 
 
 class _Links(HTMLParser):
