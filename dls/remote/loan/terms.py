@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import urllib.error
 import urllib.request
@@ -111,7 +112,7 @@ class PageReader:
     def __init__(self, known: Laptop) -> None:
         context = ssl.create_default_context()
         if known.ca_bundle:
-            context.load_verify_locations(cadata=known.ca_bundle)
+            context.load_verify_locations(cadata=known.ca_bundle)  # each of them was tried before
         handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
         if known.proxy is not None:
             handlers.append(urllib.request.ProxyHandler({"https": known.proxy.address}))
@@ -125,9 +126,12 @@ class PageReader:
         )
         if credentials := indexes.basic_credentials(url):
             request.add_unredirected_header("Authorization", credentials)
-        with self._opener.open(request, timeout=PAGE_SECONDS) as answer:
-            page = answer.read(PAGE_LIMIT).decode(errors="replace")
-            return indexes.links_of(page, answer.headers.get_content_type(), answer.url)
+        try:
+            with self._opener.open(request, timeout=PAGE_SECONDS) as answer:
+                page = answer.read(PAGE_LIMIT).decode(errors="replace")
+                return indexes.links_of(page, answer.headers.get_content_type(), answer.url)
+        except http.client.HTTPException as error:  # urllib leaves them as they are
+            raise OSError(f"its answer is not HTTP ({type(error).__name__})") from error
 
 
 def environment_of(terms: Terms, proxy_url: str, ca_file: str = "") -> dict[str, str | None]:
