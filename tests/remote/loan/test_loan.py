@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -178,7 +180,30 @@ def test_what_a_script_finds(connection: Connection, index: Index) -> None:
         assert not Path(certificate).parent.exists()
         look = 'stat -c %a "$PIP_CERT" "${PIP_CERT%/*}"; cat "$PIP_CERT"'
         file, folder, *bundle = connection.run(loan.wrap(look)).stdout.splitlines()
-        assert (file, folder) == ("600", "700") and bundle == index.ca.read_text().splitlines()
+        own_lines = index.ca.read_text().splitlines()
+        assert (file, folder) == ("600", "700") and bundle[-len(own_lines) :] == own_lines
+
+
+def test_the_certificates_that_the_host_trusts(connection: Connection, index: Index, tmp_path: Path) -> None:
+    """A laptop that names the authority of its mirror alone still leads to public names: the host knows theirs."""
+    own_ones = "/etc/ssl/certs/ca-certificates.crt"
+    if not Path(own_ones).is_file():
+        pytest.skip("this host has no certificates where Debian has them")
+    with lending(connection, index) as loan:
+        connection.run(loan.wrap(f'cp "$SSL_CERT_FILE" {tmp_path}/bundle'))
+    found = ssl.create_default_context(cafile=tmp_path / "bundle").cert_store_stats()["x509_ca"]
+    assert found == ssl.create_default_context(cafile=own_ones).cert_store_stats()["x509_ca"] + 1
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_no_file_holds_the_secret(connection: Connection, shell: str) -> None:
+    """The variables are set by a shell that may write no file: older ones of bash do for a here-document."""
+    with lent(connection) as loan:
+        command = ["sh", "-c", f"ulimit -f 0; exec {shell} -s"]
+        environment = {"PATH": "/usr/bin:/bin", "BASH_COMPAT": "50"}
+        script = loan.wrap('echo "$HTTPS_PROXY"')
+        done = subprocess.run(command, input=script, capture_output=True, text=True, env=environment)
+        assert done.stdout.strip() == loan.proxy_url, done.stderr
 
 
 def test_no_argument_holds_the_secret(connection: Connection, index: Index) -> None:
