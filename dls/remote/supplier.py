@@ -115,6 +115,8 @@ class SessionSupplier:
             with phases("lend", f"Lending this computer's network to {where}") as phase:
                 loan = opened.enter_context(lend(connection, terms, phase=phase, remote_dir=self._login.remote_dir))
                 phase.result = f"{where} reaches, until the installation is done: {terms.describe()}"
+            for note in terms.laptop.left_out:
+                phases.reporter.note(note)
             yield loan
 
 

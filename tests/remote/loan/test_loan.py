@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dls.credentials import encode_token
 from dls.demo import sshd
 from dls.errors import ForwardError
 from dls.remote.carriers.through_exec import open_through_exec
@@ -212,6 +213,18 @@ def test_no_argument_holds_the_secret(connection: Connection, index: Index) -> N
         done = connection.run(loan.wrap("cat /proc/[0-9]*/cmdline | tr '\\0' ' '"))
         assert "sshd" in done.stdout and secret_of(loan) not in done.stdout
         assert secret_of(loan) not in f"{loan!r}{loan.terms!r}"
+
+
+def test_what_is_never_shown(connection: Connection) -> None:
+    """The secret, as it is sent too, passwords of indexes and tokens in their place are not in what a program said."""
+    urls = "https://ann:s3cr%40t@a.test/", "https://tok3n@b.test/"
+    known = Laptop(Indexes(urls[0], (urls[1],)), hub="https://ann:hubp@hub.test")
+    with lend(connection, terms(laptop=known), phase=Phase(Silent())) as loan:
+        secret = secret_of(loan)
+        said = f"{secret} {encode_token(secret)} {urls} s3cr@t https://ann:hubp@hub.test ann"
+        shown = loan.redact(said)
+    assert not [word for word in (secret, encode_token(secret), "s3cr", "tok3n", "hubp") if word in shown]
+    assert "a.test" in shown and "ann" in shown
 
 
 class Watching(Silent):
