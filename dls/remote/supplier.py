@@ -126,7 +126,7 @@ def _prepare(plan: InstallPlan, reach: Reach) -> Terms:
 
     makes = plan.make_environment
     torch, python = makes and bool(plan.torch_backend), makes and plan.base is None
-    return prepare(Needs(torch=torch, weights=brings_weights(reach), python=python))
+    return prepare(Needs(packages=makes, torch=torch, weights=brings_weights(reach), python=python))
 
 
 def can_answer(prompter: Prompter | None) -> bool:

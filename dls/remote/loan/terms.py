@@ -29,6 +29,7 @@ TORCH_PACKAGES = ("torch", "nvidia-cublas")
 class Needs:
     """What an installation fetches."""
 
+    packages: bool = True
     torch: bool = False
     weights: bool = False
     python: bool = False
@@ -57,7 +58,7 @@ def prepare(needs: Needs, known: Laptop | None = None) -> Terms:
     known = known or laptop.look()
     reader = PageReader(known)
     names: list[Name] = []
-    for url in known.indexes.all:
+    for url in known.indexes.all if needs.packages else ():
         names += _of_index(reader, url, is_own=url in known.own, is_default=url == known.indexes.default)
     if needs.torch:
         names += [*TORCH, *_of_torch(reader)]

@@ -113,6 +113,9 @@ def test_what_is_needed(index: Index) -> None:
         assert {*TORCH, *HUB} <= set(both)
         own = prepare(Needs(weights=True), of(index, proxy=proxy.url, hub="https://hub.test/")).names.all
         assert Name("hub.test", is_own=True) in own and not set(HUB) & set(own)
+    # Only the model is missing: neither lent nor asked is the index.
+    unreachable = Laptop(Indexes(f"https://localhost:{free_port()}/simple/"))
+    assert prepare(Needs(packages=False, weights=True), unreachable).names.all == HUB
 
 
 def test_the_page_comes_through_the_web_proxy(index: Index) -> None:
