@@ -33,7 +33,9 @@ def test_what_is_not_on_the_list(host: str, port: int) -> None:
     assert LIST.find(host, port) is None
 
 
-@pytest.mark.parametrize("start", ["evil.test:443/x", "evil.test#", "evil.test?x", "ann@evil.test", "evil%2f", "é", "x.", ""])
+@pytest.mark.parametrize(
+    "start", ["evil.test:443/x", "evil.test#", "evil.test?x", "ann@evil.test", "evil%2f", "é", "x.", ""]
+)
 def test_what_is_no_name(start: str) -> None:
     """What only ends as a name below one of the list does is not lent: another proxy might go to how it begins."""
     assert LIST.find(f"{start}.hf.co", 443) is None
