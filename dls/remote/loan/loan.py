@@ -87,7 +87,10 @@ class Loan:
 
     @contextlib.contextmanager
     def shown(self, phase: Phase, what: str, total: int | None = None) -> Iterator[None]:
-        """Show in the phase, until the block ends, how many bytes have come over the loan since its beginning."""
+        """Show in the phase, until the block ends, how many bytes have come over the loan since its beginning.
+
+        As long as none has, what the host's programs say stays: that they wait for another installation, say.
+        """
         ended = threading.Event()
         before = self.traffic.received
 
@@ -98,7 +101,8 @@ class Loan:
                 seen = [row for row in seen if row[0] >= now - RATE_SECONDS] or seen[-1:]
                 rate = max(0, done - seen[0][1]) / (now - seen[0][0]) if now > seen[0][0] else 0.0
                 seen.append((now, done))
-                phase.transfer(Transfer(what, done, max(total, done) if total else None, rate))
+                if done:
+                    phase.transfer(Transfer(what, done, max(total, done) if total else None, rate))
 
         watcher = threading.Thread(target=watch, name="dls-loan-shown", daemon=True)
         watcher.start()

@@ -20,7 +20,7 @@ from dls.remote.carriers.through_exec import open_through_exec
 from dls.remote.carriers.via import open_via
 from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
-from dls.remote.loan.loan import Loan, lend
+from dls.remote.loan.loan import SHOW_SECONDS, Loan, lend
 from dls.remote.login import LoginOptions, log_in, resolve_hops
 from dls.remote.progress import Phase, Phases, Silent, Transfer
 from dls.remote.ssh.connection import Connection
@@ -232,21 +232,23 @@ class Watching(Silent):
 
     def __init__(self) -> None:
         self.transfers: list[Transfer] = []
-        self.has_some = threading.Event()
+        self.has_shown, self.has_some = threading.Event(), threading.Event()
 
     def transfer(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
+        self.has_shown.set()
         if transfer.done:
             self.has_some.set()
 
 
 def test_progress(connection: Connection, index: Index) -> None:
-    """What has come since the block's beginning is shown, and a total that was too small grows with it."""
+    """What has come since the block's beginning is shown, once there is some; a total that was too small grows."""
     reporter = Watching()
     url = f"{index.url}large-one/"
     with lent(connection, own(index)) as loan:
         get(loan, url, index.ca)
         with loan.shown(Phase(reporter), "packages", total=10):
+            assert not reporter.has_shown.wait(2 * SHOW_SECONDS)
             get(loan, url, index.ca)
             assert reporter.has_some.wait(30)
     last = reporter.transfers[-1]
