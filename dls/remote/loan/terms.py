@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import urllib.error
 import urllib.request
@@ -28,6 +29,7 @@ TORCH_PACKAGES = ("torch", "nvidia-cublas")
 class Needs:
     """What an installation fetches."""
 
+    packages: bool = True
     torch: bool = False
     weights: bool = False
     python: bool = False
@@ -56,7 +58,7 @@ def prepare(needs: Needs, known: Laptop | None = None) -> Terms:
     known = known or laptop.look()
     reader = PageReader(known)
     names: list[Name] = []
-    for url in known.indexes.all:
+    for url in known.indexes.all if needs.packages else ():
         names += _of_index(reader, url, is_own=url in known.own, is_default=url == known.indexes.default)
     if needs.torch:
         names += [*TORCH, *_of_torch(reader)]
@@ -111,7 +113,7 @@ class PageReader:
     def __init__(self, known: Laptop) -> None:
         context = ssl.create_default_context()
         if known.ca_bundle:
-            context.load_verify_locations(cadata=known.ca_bundle)
+            context.load_verify_locations(cadata=known.ca_bundle)  # each of them was tried before
         handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
         if known.proxy is not None:
             handlers.append(urllib.request.ProxyHandler({"https": known.proxy.address}))
@@ -125,9 +127,12 @@ class PageReader:
         )
         if credentials := indexes.basic_credentials(url):
             request.add_unredirected_header("Authorization", credentials)
-        with self._opener.open(request, timeout=PAGE_SECONDS) as answer:
-            page = answer.read(PAGE_LIMIT).decode(errors="replace")
-            return indexes.links_of(page, answer.headers.get_content_type(), answer.url)
+        try:
+            with self._opener.open(request, timeout=PAGE_SECONDS) as answer:
+                page = answer.read(PAGE_LIMIT).decode(errors="replace")
+                return indexes.links_of(page, answer.headers.get_content_type(), answer.url)
+        except http.client.HTTPException as error:  # urllib leaves them as they are
+            raise OSError(f"its answer is not HTTP ({type(error).__name__})") from error
 
 
 def environment_of(terms: Terms, proxy_url: str, ca_file: str = "") -> dict[str, str | None]:

@@ -55,11 +55,15 @@ class ReverseForward:
         return cls(connection, ports[0])
 
     def close(self) -> None:
-        """Let the host close the port; does nothing where the connection has ended."""
+        """Let the host close the port; does nothing where the connection has ended.
+
+        Channels that are opened meanwhile are still passed to `accept`: paramiko's own `cancel_port_forward` forgets it
+        before the host has answered, and a channel that comes in between ends the whole connection.
+        """
 
         def ask() -> None:
             with contextlib.suppress(*SSH_EXCEPTIONS):
-                self._connection.transport.cancel_port_forward(LOOPBACK, self.port)
+                self._connection.transport.global_request("cancel-tcpip-forward", (LOOPBACK, self.port), wait=True)
 
         _limit_unsent(self._connection, 0)
         _run(ask, CLOSE_SECONDS)
