@@ -33,8 +33,8 @@ LAYERS = {
 PAGE = {"dls.page", "dls.page.access", "dls.page.routes", "dls.page.view"}
 """The page, which both sides serve; it imports nothing else of the package."""
 SHARED = {
-    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.gpus", "dls.hub", "dls.images",
-    "dls.weights", *PAGE,
+    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.extras", "dls.gpus", "dls.hub",
+    "dls.images", "dls.weights", *PAGE,
 }  # fmt: skip
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}

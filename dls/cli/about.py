@@ -6,10 +6,11 @@ import click
 
 from dls import __version__
 from dls.cli.completion import SHELLS, make_script
+from dls.cli.help import GroupedCommand
 from dls.errors import TargetError
 
 
-@click.command("help")
+@click.command("help", cls=GroupedCommand)
 @click.argument("command", nargs=-1)
 @click.pass_context
 def help(context: click.Context, command: tuple[str, ...]) -> None:
@@ -30,7 +31,7 @@ def help(context: click.Context, command: tuple[str, ...]) -> None:
     click.echo(found.get_help(current))
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 def version() -> None:
     """Print the version of dls.
 
@@ -39,17 +40,19 @@ def version() -> None:
     click.echo(__version__)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    r"""Print what lets a shell complete commands, hosts and models.
+    """Print what lets a shell complete commands, hosts and models.
 
-    \b
-    bash:        dls completion bash >> ~/.bashrc
-    zsh:         dls completion zsh >> ~/.zshrc
-    fish:        dls completion fish > ~/.config/fish/completions/dls.fish
-    PowerShell:  dls completion powershell >> $PROFILE
+    Append it to the file that the shell reads at its start; new windows then complete.
 
     Example: dls completion bash >> ~/.bashrc
+
+    Example: dls completion zsh >> ~/.zshrc
+
+    Example: dls completion fish > ~/.config/fish/completions/dls.fish
+
+    Example: dls completion powershell >> $PROFILE
     """
     click.echo(make_script(shell))

@@ -14,6 +14,8 @@ def hosts(context: click.Context) -> None:
 
     `dls connect HOST ... --save` keeps options for a host in a TOML file: a table for each host, whose keys are the
     long names of the options.
+
+    Example: dls hosts show ann@gpuhost
     """
     if context.invoked_subcommand is None:
         context.invoke(list_hosts)

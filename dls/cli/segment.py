@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
@@ -23,7 +24,8 @@ from dls.cli.login_options import (
 )
 from dls.cli.options import Command, add_options, engine_options, read_first_line
 from dls.cli.signals import interrupt_on_termination
-from dls.errors import SegmentError
+from dls.errors import HostError, SegmentError
+from dls.extras import install_hint
 
 if TYPE_CHECKING:
     from dls.remote.progress import Phases, Reporter
@@ -49,7 +51,7 @@ PROMPT_OPTIONS = {
 TRANSFER_SECONDS = 0.5
 
 
-class OrderedCommand(click.Command):
+class OrderedCommand(GroupedCommand):
     """A command that remembers in which order its options were given: prompts are applied in that order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -62,8 +64,18 @@ def _prompt_option(name: str, metavar: str, text: str) -> Callable[[Command], Co
     return click.option(name, multiple=True, metavar=metavar, callback=_check_prompts, help=text)
 
 
+@contextlib.contextmanager
+def _naming_missing_packages() -> Iterator[None]:
+    """Raise HostError where a package of the extra is missing that is imported meanwhile."""
+    try:
+        yield
+    except ImportError as error:
+        raise HostError(f"The package {error.name} is not installed here.", install_hint("segment")) from error
+
+
 def _check_prompts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Asked, ...]:
-    from dls.segment.requests import Asked, parse_numbers
+    with _naming_missing_packages():
+        from dls.segment.requests import Asked, parse_numbers
 
     kind, foreground = PROMPT_OPTIONS[str(parameter.name)]
     if kind in ("scribble", "lasso"):
@@ -153,9 +165,10 @@ def segment(context: click.Context, /, images: tuple[Path, ...], as_json: bool, 
 
 def _plan(context: click.Context, images: Sequence[Path], options: dict[str, Any], reporter: Reporter) -> list[Task]:
     """Return what is to be done; raises SegmentError before anything is started."""
-    from dls.segment import plan
-    from dls.segment.images import load_simpleitk
-    from dls.segment.requests import Job, read_jobs
+    with _naming_missing_packages():
+        from dls.segment import plan
+        from dls.segment.images import load_simpleitk
+        from dls.segment.requests import Job, read_jobs
 
     if options["target"] and options["server"]:
         raise SegmentError("--host and --server name two places.", "Leave out one of them.")

@@ -43,10 +43,11 @@ def test_the_options_of_a_command_stand_in_groups() -> None:
     assert "--jump" in login and "--engine" not in login and "Example: dls connect" in shown
 
 
-@pytest.mark.parametrize("name", [name for name in main.COMMANDS if name not in ("help", "hosts", "pack", "segment")])
+@pytest.mark.parametrize("name", [*main.COMMANDS])
 def test_every_command_has_an_example(name: str) -> None:
-    """It is one of the command itself."""
+    """It is one of the command itself, in one line."""
     shown = run_dls(name, "-h").stdout
+    assert "\\b" not in shown and "Example: dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "-h").stdout
     assert re.search(rf"Examples?: +dls {name}\b|Examples?:\n+ +dls {name}\b", shown), shown
 
 
