@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from dls.cli.login_options import (
     build_login_options,
     build_network_options,
     cluster_options,
+    complete_host,
     login_options_without_o,
     network_options,
     start_reading_configuration,
 )
 from dls.cli.options import Command, add_options, engine_options, read_first_line
 from dls.cli.signals import interrupt_on_termination
-from dls.errors import SegmentError
+from dls.errors import HostError, SegmentError
 
 if TYPE_CHECKING:
     from dls.remote.progress import Phases, Reporter
@@ -63,6 +65,9 @@ def _prompt_option(name: str, metavar: str, text: str) -> Callable[[Command], Co
 
 
 def _check_prompts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Asked, ...]:
+    if not values:
+        return ()
+    _check_packages()
     from dls.segment.requests import Asked, parse_numbers
 
     kind, foreground = PROMPT_OPTIONS[str(parameter.name)]
@@ -72,6 +77,14 @@ def _check_prompts(context: click.Context, parameter: click.Parameter, values: t
         return tuple(Asked(kind, foreground, parse_numbers(value, kind)) for value in values)
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from error
+
+
+def _check_packages() -> None:
+    """Raise HostError where numpy is missing: dls itself needs none, and half of `dls.segment` can't be imported."""
+    if find_spec("numpy") is None:
+        from dls.segment import INSTALL
+
+        raise HostError("Image files are read into numpy's arrays, and numpy is not installed here.", INSTALL)
 
 
 NUMBERS, CORNERS, LABELS = "X,Y,Z", "X1,Y1,Z1,X2,Y2,Z2", "FILE"
@@ -107,7 +120,13 @@ OPTIONS: list[Callable[..., Any]] = [
     click.option("--series", default="", metavar="UID", help="DICOM series to take, in a folder with several."),
     click.option("--force", is_flag=True, help="Overwrite masks and pictures that are there."),
     click.option("--skip-existing", is_flag=True, help="Leave out images whose mask is there."),
-    click.option("--host", "target", metavar="[USER@]HOST[:PORT]", help="Segment on this host, over SSH."),
+    click.option(
+        "--host",
+        "target",
+        metavar="[USER@]HOST[:PORT]",
+        shell_complete=complete_host,
+        help="Segment on this host, over SSH.",
+    ),
     click.option("--server", metavar="URL", help="Use a server that runs, as http://localhost:8911 of dls connect."),
     click.option(
         "--secret-file",
@@ -153,6 +172,7 @@ def segment(context: click.Context, /, images: tuple[Path, ...], as_json: bool, 
 
 def _plan(context: click.Context, images: Sequence[Path], options: dict[str, Any], reporter: Reporter) -> list[Task]:
     """Return what is to be done; raises SegmentError before anything is started."""
+    _check_packages()
     from dls.segment import plan
     from dls.segment.images import load_simpleitk
     from dls.segment.requests import Job, read_jobs
@@ -206,23 +226,28 @@ def _open_address(
 def _connect(
     context: click.Context, options: dict[str, Any], reporter: Reporter, prompter: Prompter
 ) -> Iterator[Address]:
+    from dls.cli import profiles
     from dls.cli.connect import build_server_options
     from dls.cli.connect import connect as command
 
-    login, target = build_login_options(options), options["target"] or ""
+    target = options["target"] or ""
+    defaults = command.make_context("connect", [target or "host"]).params
+    options = profiles.apply(context, target, {**defaults, **options})
+    login = build_login_options(options)
     start_reading_configuration(target, login)
     from dls.remote.session import connect
     from dls.segment.http import Address
 
-    defaults = command.make_context("connect", [target or "host"]).params
     with connect(
         target,
-        server=build_server_options(options["gpu"], {**defaults, **options}),
+        server=build_server_options(options["gpu"], options),
         login=login,
         cluster=build_cluster_options(options),
         network=build_network_options(options),
         local_port=0,  # any free one: nobody types it
         local_secret=True,
+        accept_licence=options["accept_licence"],
+        page=False,
         prompter=prompter,
         reporter=reporter,
     ) as session:

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import HostError, SegmentError
+from dls.segment import INSTALL
 from dls.segment.grid import Grid
 
-INSTALL = 'Install it: pip install "dls[segment]"'
 MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Endings of files that a mask is written to: formats of one file, which keep the geometry."""
 READ_ENDINGS = (*MASK_ENDINGS, ".nhdr", ".mhd", ".dcm")

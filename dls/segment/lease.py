@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import SegmentError
-from dls.segment import http
+from dls.segment import INSTALL, http
 from dls.segment.http import Address, ReportSent
 from dls.segment.itksnap import drawn_voxels
 from dls.segment.prompts import Box, Lasso, Point, Prompt, Scribble
@@ -129,9 +129,7 @@ def _import_blosc2() -> Any:
     try:
         import blosc2
     except ImportError as error:
-        raise SegmentError(
-            "A box needs the package blosc2, which is not installed here.", 'Install it: pip install "dls[segment]"'
-        ) from error
+        raise SegmentError("A box needs the package blosc2, which is not installed here.", INSTALL) from error
     return blosc2
 
 

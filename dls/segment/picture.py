@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import HostError
+from dls.segment import INSTALL
 from dls.segment.grid import Grid
-from dls.segment.images import INSTALL, replacing
+from dls.segment.images import replacing
 
 PERCENTILES = (1, 99)
 """Percentiles of the image's values that are drawn black and white."""
