@@ -9,8 +9,19 @@ from dls.cli.completion import SHELLS, make_script
 from dls.errors import TargetError
 
 
+def _complete_command(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the commands that a word can go on with, after those before it."""
+    from dls.cli.main import cli
+
+    found: click.Command | None = cli
+    for name in context.params.get("command") or ():
+        found = found.get_command(context, name) if isinstance(found, click.Group) else None
+    names = found.list_commands(context) if isinstance(found, click.Group) else []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @click.command("help")
-@click.argument("command", nargs=-1)
+@click.argument("command", nargs=-1, shell_complete=_complete_command)
 @click.pass_context
 def help(context: click.Context, command: tuple[str, ...]) -> None:
     """Show the help of dls, or of COMMAND.
@@ -42,7 +53,7 @@ def version() -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    r"""Print what lets a shell complete commands, hosts and models.
+    """Print what lets a shell complete commands, hosts and models.
 
     \b
     bash:        dls completion bash >> ~/.bashrc
@@ -51,5 +62,5 @@ def completion(shell: str) -> None:
     PowerShell:  dls completion powershell >> $PROFILE
 
     Example: dls completion bash >> ~/.bashrc
-    """
+    """  # noqa: D301 - click looks for the character itself
     click.echo(make_script(shell))
