@@ -115,7 +115,7 @@ def test_zsh_completes_where_nothing_has_switched_that_on() -> None:
 
 def test_lines_of_help_stay_lines() -> None:
     """What is typed for each shell has a line of its own."""
-    assert "\n  zsh:         dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "--help").stdout
+    assert "\nExample: dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "--help").stdout
 
 
 def test_what_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
