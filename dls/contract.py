@@ -39,6 +39,8 @@ OFFSET_HEADER = "X-Dls-Offset"
 """Header of an upload that goes on: the bytes of the image that the host holds, and that are not sent again."""
 IMAGES_PATH, PARTS_PATH = "/dls/images", "/dls/parts"
 """Addresses at which the client asks which images, and how much of an upload that was cut, the host holds."""
+FACTS_PATH = "/dls/facts"
+"""Address at which the server tells its user about itself; a look there is no use of the server."""
 OVERVIEW_PATH, PICTURES_PATH = "/dls/overview", "/dls/pictures"
 """Addresses at which the client asks for what its page shows: the server's state, and the picture of a session."""
 NOT_HELD = 412

@@ -27,6 +27,17 @@ class Gpu:
         """Major version of the driver; 0 where it is unknown."""
         return _number(self.driver.split(".")[0])
 
+    @classmethod
+    def read(cls, fields: object) -> Gpu | None:
+        """Return the GPU from its fields as a server sends them; None for anything else."""
+        if not isinstance(fields, dict):
+            return None
+        index, total, free = numbers = [fields.get(name) for name in ("index", "memory_total", "memory_free")]
+        if not all(isinstance(number, int) and 0 <= number < 1 << 62 for number in numbers):
+            return None
+        assert isinstance(index, int) and isinstance(total, int) and isinstance(free, int)
+        return cls(index, str(fields.get("name", ""))[:80], total, free, str(fields.get("driver", ""))[:40])
+
     def __str__(self) -> str:
         return f"{self.name}, {self.memory_free / 1024:.1f} of {self.memory_total / 1024:.1f} GiB free"
 

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dls import hub
 from dls.errors import EngineError
 
-ShowDownload = Callable[[str, int], None]
-"""Called with a line of text about a download and the number of bytes downloaded."""
+ShowDownload = Callable[[str, int, int], None]
+"""Called with a line of text about a download, the bytes downloaded, and the bytes in all (0 where nobody knows)."""
 
-HUB_TIMEOUT = 5.0
-"""Seconds that the hub may take to answer a first request; huggingface_hub itself tries for 23 s."""
 LOCK_SECONDS = 0.2
 """Seconds between two looks whether another download of the same model has ended."""
+OURS = ".by-dls"
+"""Ends the name of a file that says that dls has put a model there, or made the folder that it lies in."""
 CITATION = (
     "Isensee, F., Rokuss, M., Krämer, L., et al. nnInteractive: Redefining 3D Promptable Segmentation. "
     "arXiv:2503.08373 (2025)."
@@ -102,7 +103,7 @@ def locate(spec: ModelSpec) -> Path | None:
 def _find_default(root: Path) -> str | None:
     """Return the default model of the stored manifest, or the only model that is on this computer."""
     try:
-        entries = json.loads((root / "models.json").read_text())["models"]
+        entries = json.loads((root / "models.json").read_text(encoding="utf-8"))["models"]
         return str(next((entry for entry in entries if entry.get("default")), entries[0])["id"])
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         names = [folder.name for folder in list_local(root)]
@@ -114,12 +115,21 @@ def list_local(root: Path) -> list[Path]:
     return [folder for folder in sorted((root / "models").glob("*")) if folder.is_dir() and not list_missing(folder)]
 
 
+def describe_absence(model: str | None, folder: str) -> str:
+    """Return the beginning of a sentence that says that a folder lacks the model, or any."""
+    subject, verb = (f"The model {model}", "is not") if model else ("No nnInteractive model", "is")
+    return f"{subject} {verb} in {folder}"
+
+
+def model_absent_error(spec: ModelSpec, hint: str) -> EngineError:
+    """Return the error of a command that takes a model from this computer and fetches none, whatever its options."""
+    return EngineError(f"{describe_absence(spec.model, str(spec.root / 'models'))}.", hint)
+
+
 def model_missing_error(spec: ModelSpec) -> EngineError:
     """Return the error for a model that is not on this computer and may not be downloaded."""
-    subject = f"The model {spec.model}" if spec.model else "No nnInteractive model"
-    verb = "is not" if spec.model else "is"
     return EngineError(
-        f"{subject} {verb} in {spec.root / 'models'}, and --no-network forbids fetching it.",
+        f"{describe_absence(spec.model, str(spec.root / 'models'))}, and --no-network forbids fetching it.",
         "Fetch it once with `dls models pull`, name its folder with --model, or leave out --no-network.",
     )
 
@@ -127,37 +137,50 @@ def model_missing_error(spec: ModelSpec) -> EngineError:
 def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
     """Return the model's folder, and download the model first if it is missing or incomplete. Raises EngineError.
 
-    nninteractive's model management takes any folder that is not empty for a model: so an incomplete folder is removed
-    before the download, and the download is checked afterwards.
+    Programs that use the same folder take any model's folder that is not empty for a model: so an incomplete one is
+    removed before the download, and the download is checked afterwards.
     """
     local = locate(spec)
     if local is not None:
         return local
     if not spec.network:
         raise model_missing_error(spec)
-    with _translate_errors():
-        _configure_client(spec)
-        from nnInteractive import model_management as official
-
-        _check_hub(official.get_repo_id())
-        manifest = official.load_model_manifest(spec.root)
-        name = spec.model or str(official.get_default_model_id(spec.root, manifest))
-        if name not in {entry["id"] for entry in manifest["models"]}:
-            known = ", ".join(entry["id"] for entry in manifest["models"])
-            raise EngineError(f"There is no model named {name!r}.", f"Choose one of: {known}; or name a folder.")
+    is_new = not spec.root.exists()
+    with hub.translate_errors():
+        hub.configure_client(spec.ca_bundle, insecure=spec.insecure)
+        hub.check_hub()
+        entry = _choose_entry(spec, hub.load_entries(spec.root))
+        name = str(entry["id"])
         folder = spec.root / "models" / name
         with _alone(spec.root / "models", name, show):
             if list_missing(folder):
                 _remove_incomplete(folder)
-                with _show_progress(spec.root / "models", name, show):
-                    official.ensure_model_available(name, spec.root, manifest)
+                with _show_progress(spec.root / "models", name, hub.measure(entry), show):
+                    hub.download(entry, spec.root / "models")
     lacking = list_missing(folder)
     if lacking:
         raise EngineError(
             f"The model {name} was not downloaded completely: it lacks {', '.join(lacking)}.",
             "Run the command again: it continues the download.",
         )
+    _mark(spec.root, name, is_new=is_new)
     return folder
+
+
+def _mark(root: Path, name: str, *, is_new: bool) -> None:
+    """Record that the model is ours to remove, and the folder with the models too where it was not there before."""
+    with suppress(OSError):
+        (root / "models" / f".{name}{OURS}").touch()
+        if is_new:
+            (root / OURS).touch()
+
+
+def _choose_entry(spec: ModelSpec, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    for entry in entries:
+        if entry["id"] == spec.model or (spec.model is None and entry["default"]):
+            return entry
+    known = ", ".join(entry["id"] for entry in entries)
+    raise EngineError(f"There is no model named {spec.model!r}.", f"Choose one of: {known}; or name a folder.")
 
 
 def list_models(spec: ModelSpec) -> list[dict[str, Any]]:
@@ -167,12 +190,10 @@ def list_models(spec: ModelSpec) -> list[dict[str, Any]]:
     """
     if not spec.network:
         return [{"id": folder.name, "local_path": str(folder), "default": False} for folder in list_local(spec.root)]
-    with _translate_errors():
-        _configure_client(spec)
-        from nnInteractive import model_management as official
-
-        _check_hub(official.get_repo_id())
-        entries = official.load_model_manifest(spec.root)["models"]
+    with hub.translate_errors():
+        hub.configure_client(spec.ca_bundle, insecure=spec.insecure)
+        hub.check_hub()
+        entries = hub.load_entries(spec.root)
     local = {folder.name: str(folder) for folder in list_local(spec.root)}
     return [{**entry, "local_path": local.get(entry["id"])} for entry in entries]
 
@@ -180,78 +201,10 @@ def list_models(spec: ModelSpec) -> list[dict[str, Any]]:
 def read_license(folder: Path) -> str:
     """Return the first line of the model's licence file."""
     try:
-        lines = (folder / "LICENSE").read_text(errors="replace").split("\n")
+        lines = (folder / "LICENSE").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return DEFAULT_LICENSE
     return next((line.strip() for line in lines if line.strip()), DEFAULT_LICENSE)
-
-
-def _configure_client(spec: ModelSpec) -> None:
-    """Set which certificates huggingface_hub accepts, and silence it; call before huggingface_hub is imported."""
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    if spec.ca_bundle is not None:
-        if not spec.ca_bundle.is_file():
-            raise EngineError(f"There is no file {spec.ca_bundle}.", "Name the certificates with --ca-bundle.")
-        os.environ["SSL_CERT_FILE"] = str(spec.ca_bundle.absolute())
-    if not spec.insecure:
-        return
-    os.environ["HF_HUB_DISABLE_XET"] = "1"  # the Xet client would check certificates nevertheless
-    import httpx2
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import hf_request_event_hook
-
-    def make_client() -> httpx2.Client:
-        hooks = {"request": [hf_request_event_hook]}
-        # Without following redirects every download would fail with 307.
-        return httpx2.Client(verify=False, event_hooks=hooks, follow_redirects=True, timeout=None)
-
-    set_client_factory(make_client)
-
-
-def _check_hub(repository: str) -> None:
-    """Send the hub one request, which fails within seconds, while a download would be retried for longer."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    get_session().head(f"{constants.ENDPOINT}/api/models/{repository}", timeout=HUB_TIMEOUT)
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Raise an EngineError in place of any exception of the hub's client."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except ImportError as error:
-        raise EngineError(
-            f"The package {error.name} is not installed here.", 'Install it: pip install "dls[nninteractive]"'
-        ) from error
-    except Exception as error:
-        text = " ".join(str(cause) for cause in _iter_causes(error))
-        if "certificate" in text.lower():
-            raise EngineError(
-                "The model hub's certificate is not trusted here.",
-                "If your network inspects traffic, name its certificates with --ca-bundle; --insecure checks none.",
-            ) from error
-        raise EngineError(
-            f"The model can't be fetched: {_first_line(error)}.",
-            "Check the internet connection, or set HTTPS_PROXY for a proxy; or name a model's folder with --model.",
-        ) from error
-
-
-def _iter_causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _first_line(error: Exception) -> str:
-    root = list(_iter_causes(error))[-1]
-    text = str(root) or type(root).__name__
-    return text.split("\n")[0].rstrip(".")[:200]
 
 
 @contextmanager
@@ -266,14 +219,14 @@ def _alone(models: Path, name: str, show: ShowDownload) -> Iterator[None]:
         yield
         return
     models.mkdir(parents=True, exist_ok=True)
-    with (models / f".{name}.lock").open("a") as stream:
+    with (models / f".{name}.lock").open("a", encoding="utf-8") as stream:
         with suppress(OSError):
             while True:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    show("waiting for another download of the model", 0)
+                    show("waiting for another download of the model", 0, 0)
                     time.sleep(LOCK_SECONDS)
         yield
 
@@ -291,18 +244,24 @@ def _remove_incomplete(folder: Path) -> None:
 
 
 @contextmanager
-def _show_progress(folder: Path, name: str, show: ShowDownload) -> Iterator[None]:
-    """Show every half second, while a download runs, how many bytes have been downloaded and at what rate."""
+def _show_progress(folder: Path, name: str, total: int, show: ShowDownload) -> Iterator[None]:
+    """Show every half second, while a download runs, how many bytes have been downloaded and at what rate.
+
+    What an earlier attempt left in the folder of the hub's client is taken up, and counts as downloaded.
+    """
     finished = threading.Event()
-    size_before, started = _size(folder), time.monotonic()
+    parts = folder / ".cache" / "huggingface" / "download" / name
+    size_before, started = _size(folder) - _size(parts), time.monotonic()
+    held = _size(parts)
 
     def watch() -> None:
         while not finished.wait(0.5):
             done = max(0, _size(folder) - size_before)
-            rate = done / (time.monotonic() - started) / 1e6
-            show(f"downloading {name}: {done / 1e6:.0f} MB, {rate:.1f} MB/s", done)
+            rate = max(0, done - held) / (time.monotonic() - started) / 1e6
+            of = f" of {total / 1e6:.0f}" if total else ""
+            show(f"downloading {name}: {done / 1e6:.0f}{of} MB, {rate:.1f} MB/s", done, total)
 
-    show(f"downloading {name}", 0)
+    show(f"downloading {name}", held, total)
     watcher = threading.Thread(target=watch, name="dls-download", daemon=True)
     watcher.start()
     try:

@@ -16,7 +16,8 @@ from dls.contract import ServerState
 from dls.errors import DlsError
 
 ONLY_COMMAND = {
-    "target", "local_port", "local_secret", "accept_licence", "no_page", "stop_server", "save", "steps", "as_json",
+    "target", "local_port", "local_secret", "accept_licence", "notify", "no_page", "stop_server", "save", "steps",
+    "as_json",
 }  # fmt: skip
 """Options of the command that are no field: parameters of connect() and close(), what is kept, and the output."""
 UNITS = re.compile("_(minutes|days|gib)$")

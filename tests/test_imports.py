@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from dls.remote.host.packages import CLIENT_COMMANDS
 from tests.support.source import (
     MODULES,
     all_imports,
@@ -26,13 +27,14 @@ from tests.support.source import (
 LAYERS = {
     "progress": 0, "web_proxy": 0, "user": 0, "ssh": 1, "host": 2, "parcel": 2, "carriers": 3, "licence": 3, "login": 4,
     "keychain": 4, "loan": 4, "cluster": 4, "supplier": 5, "tunnel": 5, "session": 6, "commands": 6, "doctor": 6,
+    "play": 0,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
 PAGE = {"dls.page", "dls.page.access", "dls.page.routes", "dls.page.view"}
 """The page, which both sides serve; it imports nothing else of the package."""
 SHARED = {
-    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.gpus", "dls.images",
-    "dls.weights", *PAGE,
+    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.extras", "dls.gpus", "dls.hub",
+    "dls.images", "dls.weights", *PAGE,
 }  # fmt: skip
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
@@ -125,9 +127,10 @@ def test_a_session_loads_numpy_when_it_segments() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_one_module_imports_rich() -> None:
-    """Only `cli/console.py` imports rich."""
-    assert [name for name in modules("dls") if "rich" in roots(all_imports(name))] == ["dls.cli.console"]
+def test_few_modules_import_rich() -> None:
+    """Only what draws on a terminal imports rich."""
+    drawing = {f"dls.cli.{name}" for name in ("console", "live", "panels", "reporter", "tables")}
+    assert {name for name in modules("dls") if "rich" in roots(all_imports(name))} == drawing
 
 
 @pytest.mark.parametrize("name", ["dls.server.spawn", "dls.weights"])
@@ -163,7 +166,15 @@ def test_the_help_imports_no_more_than_click_does() -> None:
     """`dls --help` must answer at once: it loads what a bare click program loads, and none of the commands."""
     bare = "import click, runpy; click.version_option('1')(click.Group('x')).main(['--help'], standalone_mode=False)"
     found = loaded_by("-m", "dls", "--help") - loaded_by("-c", bare)
-    assert found <= {"dls", "dls.cli", "dls.cli.main", "dls.errors", "importlib.metadata"}
+    assert found <= {
+        "dls",
+        "dls.cli",
+        "dls.cli.encodings",
+        "dls.cli.help",
+        "dls.cli.main",
+        "dls.errors",
+        "importlib.metadata",
+    }
 
 
 def test_the_library_is_loaded_when_it_is_used() -> None:
@@ -188,6 +199,7 @@ def test_all_of_the_server() -> None:
 def test_a_started_server_needs_only_what_the_host_gets() -> None:
     """`dls serve --launch-file` loads none of the client's packages and modules on its way to the engine."""
     found = loaded_by("-c", "import dls.cli.main, dls.cli.serve, dls.server.serve, dls.server.engines.region")
+    assert not found & {f"dls.cli.{name}" for name in CLIENT_COMMANDS}
     assert not roots(found) & CLIENT_PACKAGES
     assert not inside(found, "dls.remote", "dls.demo")
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dls.hub import read_entries
 from dls.weights import ModelSpec, list_local, list_missing, locate
 from tests.support import model_hub
 from tests.support.processes import until
@@ -96,6 +98,52 @@ def test_two_downloads_of_one_model_wait_for_each_other(hub: model_hub.Hub, tmp_
 def has_opened(lock: Path, pid: int) -> bool:
     """Whether the process has opened the lock's file."""
     return any(os.path.realpath(entry) == str(lock) for entry in Path(f"/proc/{pid}/fd").glob("*"))
+
+
+def test_without_torch(hub: model_hub.Hub, tmp_path: Path) -> None:
+    """A laptop needs the hub's client only; without that one it is named, with the extra that brings it."""
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "sitecustomize.py").write_text("import sys\nfor name in ('torch', 'nnInteractive', 'nnunetv2'):\n"
+                                              "    sys.modules[name] = None\n")  # fmt: skip
+    options = ["-m", str(tmp_path / "root"), "--ca-bundle", str(hub.certificate)]
+    for verb in ("list", "pull", "list"):
+        done = dls(hub, "models", verb, *options, PYTHONPATH=str(blocked))
+        assert done.returncode == 0 and NAME in done.stdout, done.stderr
+    (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['huggingface_hub'] = None\n")
+    done = dls(hub, "models", "pull", "-m", str(tmp_path / "b"), PYTHONPATH=str(blocked))
+    assert done.returncode == 14 and 'pip install "dls[models]"' in done.stderr
+
+
+def test_the_list_is_that_of_the_official_library(hub: model_hub.Hub, tmp_path: Path) -> None:
+    """What one of the two has listed and downloaded, the other one finds, the same entries and the same default."""
+    from nnInteractive import model_management as official
+
+    entries = [
+        {"id": f"nnInteractive_{name}", "display_name": name, "path": f"nnInteractive_{name}", **more}
+        for name, more in (("a", {}), ("b", {"default": True}), ("c", {"default": True}), ("a", {"extra": 1}))
+    ]
+    broken = [{"id": "other", "display_name": "x", "path": "nnInteractive_x"}, {"id": 3}, "text", None]
+    for found in ([*entries, *broken], entries[:1], entries[1:]):
+        manifest = {"schema_version": 1, "models": found}
+        assert read_entries(manifest) == official._validate_and_normalize_manifest(manifest)["models"]
+    lists: list[Any] = [{}, broken]
+    unusable: list[Any] = [[], {}, {"models": []}, *({"schema_version": 1, "models": each} for each in lists)]
+    for wrong in unusable:
+        for read in (read_entries, official._validate_and_normalize_manifest):
+            with pytest.raises((ValueError, KeyError)):
+                read(wrong)
+    root = tmp_path / "root"
+    assert dls(hub, "models", "pull", "-m", str(root), "--ca-bundle", str(hub.certificate)).returncode == 0
+    assert official.is_model_downloaded(NAME, root) and official._load_cached_manifest(root)["models"][0]["id"] == NAME
+
+
+def test_no_option_is_blamed_that_nobody_gave(tmp_path: Path) -> None:
+    """`push` and `path` fetch nothing by themselves, and say so without naming --no-network."""
+    for words in (["path", "-m", str(tmp_path)], ["push", "no-such-host.invalid"]):
+        done = dls(None, "models", *words, NNINTERACTIVE_MODEL_DIR=str(tmp_path))
+        assert done.returncode == 21 and "--no-network" not in done.stderr and str(tmp_path) in done.stderr
+        assert "dls models pull" in done.stderr
 
 
 def test_an_untrusted_certificate(hub: model_hub.Hub, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from dls.remote.session import Session
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @offered_target_argument
 @login_options
 @engine_options
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     help="End the server after this many minutes without a request and without a client; 0 for never.",
 )
+@click.option(
+    "--notify", is_flag=True, help="Tell by a desktop notice, and the terminal's bell, of long outages and their end."
+)
 @page_option
 @click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
 @click.option("--save", is_flag=True, help="Keep these options for the host; `dls hosts` lists what is kept.")
@@ -65,17 +69,21 @@ def connect(
     gpu: int | None,
     local_port: int | None,
     local_secret: bool,
+    notify: bool,
     stop_server: bool,
     save: bool,
     steps: bool | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Start a segmentation server on HOST and open a local port to it."""
+    """Start a segmentation server on HOST and open a local port to it.
+
+    Example: dls connect ann@gpuhost
+    """
     login = build_login_options(options)
     start_reading_configuration(target, login)
+    from dls.cli import events, live
     from dls.cli.console import ready_fields, show_session, terminal
-    from dls.cli.events import write_event
     from dls.remote.session import connect as open_session
 
     with terminal(as_json) as (console, reporter, prompter), interrupt_on_termination():
@@ -97,17 +105,18 @@ def connect(
         try:
             is_new = remember(target, reporter, click.get_current_context() if save else None)
             if as_json:
-                write_event("ready", **ready_fields(session))
+                events.write_event("ready", **ready_fields(session))
             else:
                 show_session(console, session, has_steps=is_new if steps is None else steps)
-            session.wait()
+            with live.shown(session, console, reporter, notify=notify):
+                session.wait()
         except KeyboardInterrupt:
             reporter.note(_describe_end(session, stop_server))
             if as_json:
-                write_event("closed", reason="interrupted")
+                events.write_event("closed", reason="interrupted")
         except DlsError as error:
             if as_json:
-                write_event("lost", message=error.message)
+                events.write_event("lost", message=error.message)
             raise
         finally:
             session.close(stop_server=stop_server)

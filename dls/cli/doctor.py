@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_login_options,
     login_options,
@@ -14,7 +15,7 @@ from dls.cli.login_options import (
 from dls.cli.options import engine_options
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @optional_target_argument
 @login_options
 @engine_options
@@ -24,6 +25,8 @@ def doctor(target: str, gpu: int | None, as_json: bool, **options: Any) -> None:
     """Look at the way to HOST from end to end, and change nothing.
 
     Exits with 0 if `dls connect` with the same options would succeed. Without HOST, only this computer is looked at.
+
+    Example: dls doctor ann@gpuhost
     """
     from dls.cli.connect import build_server_options
     from dls.cli.console import show_findings, terminal

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_login_options,
     login_options,
@@ -15,24 +16,30 @@ from dls.cli.login_options import (
 from dls.errors import TargetError
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @target_argument
 @login_options
 def stop(target: str, **options: Any) -> None:
-    """Stop the server on HOST."""
+    """Stop the server on HOST.
+
+    Example: dls stop ann@gpuhost
+    """
     from dls.cli.console import terminal
     from dls.remote.commands import stop_server
 
-    with terminal() as (_, reporter, prompter):
+    with terminal(quiet=True) as (_, reporter, prompter):
         if not stop_server(target, build_login_options(options), prompter, reporter):
             reporter.note("No server was running there.")
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @target_argument
 @login_options
 def forget(target: str, **options: Any) -> None:
-    """Remove the password of HOST from this computer's keychain."""
+    """Remove the password of HOST from this computer's keychain.
+
+    Example: dls forget ann@gpuhost
+    """
     from dls.cli.console import terminal
     from dls.remote.commands import forget_passwords
 
@@ -44,7 +51,7 @@ def forget(target: str, **options: Any) -> None:
             reporter.note("No password was kept for it.")
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @target_argument
 @login_options
 @click.option(
@@ -57,15 +64,18 @@ def forget(target: str, **options: Any) -> None:
 )
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 def logs(target: str, lines: int, follow: bool, **options: Any) -> None:
-    """Print the log of the server on HOST."""
+    """Print the log of the server on HOST.
+
+    Example: dls logs -f ann@gpuhost
+    """
     from dls.cli.console import terminal, write_line
     from dls.remote.commands import read_log
 
-    with terminal() as (_, reporter, prompter):
+    with terminal(quiet=True) as (_, reporter, prompter):
         read_log(target, build_login_options(options), prompter, reporter, lines=lines, follow=follow, write=write_line)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @target_argument
 @click.argument("names", metavar="[SESSION]...", nargs=-1)
 @login_options
@@ -79,6 +89,8 @@ def sessions(
     """List the sessions stored on HOST, or remove them.
 
     SESSION is the beginning of a session's ID; without one, all sessions are listed or removed.
+
+    Example: dls sessions ann@gpuhost
     """
     from dls.cli.console import show_sessions, terminal
     from dls.remote.commands import host
@@ -88,13 +100,17 @@ def sessions(
     if purge and not yes and not sys.stdin.isatty():
         raise TargetError("There is no terminal to confirm the removal of sessions at.", "Confirm it with --yes.")
     with (
-        terminal() as (_, reporter, prompter),
+        terminal(quiet=True) as (_, reporter, prompter),
         host(target, build_login_options(options), prompter, reporter, enters_job=True) as (connection, report),
     ):
         found, total = list_sessions(connection, report, session_dir)
         chosen = [session for session in found if not names or any(session.id.startswith(name) for name in names)]
         reporter.close()
-        show_sessions(chosen, total, as_json=as_json)
+        for name in names:
+            if not any(session.id.startswith(name) for session in found):
+                reporter.note(f"No session there begins with {name}.")
+        if chosen or not names:
+            show_sessions(chosen, total, as_json=as_json)
         if not (purge and chosen):
             return
         if yes or click.confirm(f"Remove {len(chosen)} sessions for good?", err=True):

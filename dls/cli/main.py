@@ -6,6 +6,7 @@ imported when the command is used.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import click
 
 from dls import __version__
+from dls.cli import encodings
+from dls.cli.help import write_commands
 from dls.errors import DlsError
 
 INTERRUPTED = 130
@@ -30,10 +33,13 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "check": Entry("dls.cli.check", "Play ITK-SNAP against a server, and time each request."),
+    "completion": Entry("dls.cli.about", "Print what lets a shell complete commands, hosts and models."),
     "connect": Entry("dls.cli.connect", "Start a segmentation server on HOST and open a local port to it."),
     "demo": Entry("dls.cli.demo", "Try everything on this computer, without a host."),
     "doctor": Entry("dls.cli.doctor", "Look at the way to HOST from end to end, and change nothing."),
     "forget": Entry("dls.cli.host", "Remove the password of HOST from this computer's keychain."),
+    "help": Entry("dls.cli.about", "Show the help of dls, or of COMMAND."),
     "hosts": Entry("dls.cli.hosts", "List the known hosts, show what is kept for one, or forget it."),
     "logs": Entry("dls.cli.host", "Print the log of the server on HOST."),
     "models": Entry("dls.cli.models", "List and download models, and copy them to a host."),
@@ -41,7 +47,10 @@ COMMANDS = {
     "segment": Entry("dls.cli.segment", "Segment image files without a viewer."),
     "serve": Entry("dls.cli.serve", "Run the segmentation server on this computer."),
     "sessions": Entry("dls.cli.host", "List the sessions stored on HOST, or remove them."),
+    "status": Entry("dls.cli.status", "Show what runs on HOST: server, GPU, sessions, last request."),
     "stop": Entry("dls.cli.host", "Stop the server on HOST."),
+    "uninstall": Entry("dls.cli.uninstall", "Remove everything of dls from HOST, and leave it as it was."),
+    "version": Entry("dls.cli.about", "Print the version of dls."),
 }
 """All commands by name; the function in the module has the command's name."""
 
@@ -62,13 +71,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands with their summaries."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+        """Write the commands in groups, with their summaries."""
+        write_commands(formatter, {name: COMMANDS[name].summary for name in self.list_commands(ctx)})
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="dls")
+@click.version_option(__version__, "-v", "--version", prog_name="dls")
 def cli() -> None:
     """Segment in ITK-SNAP with a GPU somewhere else."""
 
@@ -79,18 +87,24 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; every failure is printed as a message and a hint."""
+    """Run one command and return its exit code; every failure is printed as a message and a hint.
+
+    With --json it is written as the event `error` too.
+    """
+    encodings.tolerate_what_streams_lack()
+    as_json = "--json" in arguments
+    if os.environ.get("_DLS_COMPLETE"):  # a shell asks what the words could go on with
+        import_module("dls.cli.completion")
     try:
         return int(cli.main(arguments, prog_name="dls", standalone_mode=False) or 0)
     except DlsError as error:
-        _print_error(error)
-        return error.exit_code
+        return _fail(error, error.exit_code, as_json)
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return _fail(None, error.exit_code, as_json, error.format_message())
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nInterrupted.", err=True)
-        return INTERRUPTED
+        return _fail(None, INTERRUPTED, as_json, "Interrupted.")
     except BrokenPipeError:  # The reader of the output has ended, as in `dls logs host | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -98,8 +112,22 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("DLS_DEBUG"):
             raise
         message = f"dls failed with an internal error: {type(error).__name__}: {error}"
-        _print_error(DlsError(message, "Please report it, with what DLS_DEBUG=1 in the environment prints."))
-        return INTERNAL_ERROR
+        hint = "Please report it, with what DLS_DEBUG=1 in the environment prints."
+        return _fail(DlsError(message, hint), INTERNAL_ERROR, as_json)
+
+
+def _fail(error: DlsError | None, exit_code: int, as_json: bool, message: str = "") -> int:
+    """Print the error, unless it has been printed, and write its event if one is wanted; returns the exit code."""
+    if error is not None:
+        _print_error(error)
+        message = error.message
+    if as_json:
+        from dls.cli.events import write_event
+
+        # A program that reads the events and has ended meanwhile is no failure of its own.
+        with contextlib.suppress(BrokenPipeError):
+            write_event("error", message=message, hint=error.hint if error else "", exit_code=exit_code)
+    return exit_code
 
 
 def _print_error(error: DlsError) -> None:

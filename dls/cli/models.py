@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.completion import complete_model
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_login_options,
     login_options,
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """List and download models, and copy them to a host."""
+    """List and download models, and copy them to a host.
+
+    Example: dls models push ann@gpuhost
+    """
 
 
 @models.command("list")
@@ -39,28 +44,35 @@ def list_models(**options: Any) -> None:
 
 
 @models.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @model_options
 def pull(model: str | None, **options: Any) -> None:
-    """Download MODEL, by default the official one."""
+    """Download MODEL, by default the official one.
+
+    Example: dls models pull
+    """
     from dls import weights
     from dls.cli.console import terminal
+    from dls.remote.progress import Phases, show_download
 
     spec = build_model_spec({**options, "model": model})
     with terminal() as (_, reporter, _prompter):
         if spec.insecure:
             reporter.note(INSECURE_NOTE)
         present = weights.locate(spec)
-        reporter.begin("download", "Downloading the model")
-        folder = weights.fetch(spec, lambda text, _: reporter.update(text))
-        reporter.done("download", f"The model is in {folder}", 0.0)
+        if present is not None:
+            folder = present
+        else:
+            with Phases(reporter)("download", "Downloading the model") as phase:
+                folder = weights.fetch(spec, show_download(phase))
+                phase.result = f"The model is in {folder}"
         if present is None:
             reporter.note(f"Licence of the weights: {weights.read_license(folder)}. Please cite: {weights.CITATION}")
     click.echo(folder)
 
 
 @models.command("path")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @model_options
 def model_path(model: str | None, **options: Any) -> None:
     """Print the folder of MODEL on this computer."""
@@ -69,11 +81,11 @@ def model_path(model: str | None, **options: Any) -> None:
     spec = build_model_spec({**options, "model": model, "no_network": True})
     folder = weights.locate(spec)
     if folder is None:
-        raise weights.model_missing_error(spec)
+        raise weights.model_absent_error(spec, "Fetch it with `dls models pull`.")
     click.echo(folder)
 
 
-@models.command()
+@models.command(cls=GroupedCommand)
 @target_argument
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True))
 @login_options
@@ -88,7 +100,7 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
     from dls.remote.host import push_model
     from dls.remote.progress import Phases
 
-    source = _find_source(folder)
+    source = _find_source(target, folder)
     with (
         terminal() as (_, reporter, prompter),
         host(target, build_login_options(options), prompter, reporter) as (connection, _report),
@@ -99,7 +111,7 @@ def push(target: str, folder: Path | None, models_path: str | None, **options: A
     write_line(destination)
 
 
-def _find_source(folder: Path | None) -> FileSource:
+def _find_source(target: str, folder: Path | None) -> FileSource:
     """Return the model in a folder or in a parcel, by default the one on this computer; raises a DlsError for none."""
     from dls import weights
     from dls.remote.host.push_model import ModelFolder
@@ -110,5 +122,6 @@ def _find_source(folder: Path | None) -> FileSource:
     spec = weights.ModelSpec(str(folder.absolute()) if folder else None, network=False)
     found = weights.locate(spec)
     if found is None:
-        raise weights.model_missing_error(spec)
+        hint = f"Fetch it here first with `dls models pull`, or name its folder: dls models push {target} FOLDER."
+        raise weights.model_absent_error(spec, hint)
     return ModelFolder(found)

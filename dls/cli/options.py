@@ -48,29 +48,55 @@ def model_options(command: Command) -> Command:
     return add_options(command, MODEL_OPTIONS)
 
 
+def _complete(what: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes an option's value; its module is imported when a shell asks."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from dls.cli import completion
+
+        found: list[str] = getattr(completion, f"complete_{what}")(context, parameter, incomplete)
+        return found
+
+    return complete
+
+
+def _device_option(command: Command) -> Command:
+    """Add --device."""
+    option = click.option(
+        "--device",
+        shell_complete=_complete("device"),
+        default="auto",
+        show_default=True,
+        metavar="DEVICE",
+        callback=check_device,
+        help=f"Device that the engine computes on: {DEVICES}.",
+    )
+    return option(command)
+
+
 def engine_options(command: Command) -> Command:
     """Add the options that select the engine and its model; all paths are paths on the server's machine."""
     options = [
         click.option(
             "--engine",
+            shell_complete=_complete("engine"),
             default=DEFAULT_ENGINE,
             show_default=True,
-            help="Engine that segments: region, nninteractive, or auto for nninteractive where a GPU can run it.",
+            metavar="[auto|nninteractive|region]",
+            help="Engine that segments; auto is nninteractive where a GPU can run it, else region.",
         ),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            metavar="DEVICE",
-            callback=check_device,
-            help=f"Device that the engine computes on: {DEVICES}.",
-        ),
+        _device_option,
         click.option(
             "--stand-in",
             is_flag=True,
             help="List region under the name nnInteractive too: ITK-SNAP's lasso works with that name only.",
         ),
-        click.option("--model", metavar="ID", help="Model to use: an ID or a folder; by default the official model."),
+        click.option(
+            "--model",
+            metavar="ID",
+            shell_complete=_complete("model"),
+            help="Model to use: an ID or a folder; by default the official model.",
+        ),
         *MODEL_OPTIONS,
         click.option(
             "--accept-licence",
@@ -152,7 +178,7 @@ def read_first_line(name: str | None, option: str) -> str | None:
     if name is None:
         return None
     try:
-        text = sys.stdin.readline() if name == "-" else Path(name).read_text()
+        text = sys.stdin.readline() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TargetError(f"The file {name} can't be read.", f"Name another one with {option}.") from error
     return text.split("\n", 1)[0].rstrip("\r")

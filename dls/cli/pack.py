@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.options import expand_path
 from dls.engine_choice import AUTO, NNINTERACTIVE, REGION
 from dls.errors import TargetError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dls.weights import ModelSpec
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option("--engine", default=REGION, show_default=True, help="Engine that segments: region or nninteractive.")
 @click.option(
     "--platform",
@@ -38,6 +39,8 @@ def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None
     """Put all that a host without internet needs into one file.
 
     It is installed with `dls connect HOST --from FILE`, and no network is needed for that, here or there.
+
+    Example: dls pack --python 3.12 -o region.parcel
     """
     from dls.cli.console import terminal, write_line
     from dls.cli.events import write_event

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
     build_network_options,
     cluster_options,
+    complete_host,
     login_options_without_o,
     network_options,
     start_reading_configuration,
 )
 from dls.cli.options import Command, add_options, engine_options, read_first_line
 from dls.cli.signals import interrupt_on_termination
-from dls.errors import SegmentError
+from dls.errors import HostError, SegmentError
+from dls.extras import install_hint
 
 if TYPE_CHECKING:
     from dls.remote.progress import Phases, Reporter
@@ -49,7 +52,7 @@ PROMPT_OPTIONS = {
 TRANSFER_SECONDS = 0.5
 
 
-class OrderedCommand(click.Command):
+class OrderedCommand(GroupedCommand):
     """A command that remembers in which order its options were given: prompts are applied in that order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -62,8 +65,20 @@ def _prompt_option(name: str, metavar: str, text: str) -> Callable[[Command], Co
     return click.option(name, multiple=True, metavar=metavar, callback=_check_prompts, help=text)
 
 
+@contextlib.contextmanager
+def _naming_missing_packages() -> Iterator[None]:
+    """Raise HostError where a package of the extra is missing that is imported meanwhile."""
+    try:
+        yield
+    except ImportError as error:
+        raise HostError(f"The package {error.name} is not installed here.", install_hint("segment")) from error
+
+
 def _check_prompts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Asked, ...]:
-    from dls.segment.requests import Asked, parse_numbers
+    if not values:
+        return ()
+    with _naming_missing_packages():
+        from dls.segment.requests import Asked, parse_numbers
 
     kind, foreground = PROMPT_OPTIONS[str(parameter.name)]
     if kind in ("scribble", "lasso"):
@@ -107,7 +122,13 @@ OPTIONS: list[Callable[..., Any]] = [
     click.option("--series", default="", metavar="UID", help="DICOM series to take, in a folder with several."),
     click.option("--force", is_flag=True, help="Overwrite masks and pictures that are there."),
     click.option("--skip-existing", is_flag=True, help="Leave out images whose mask is there."),
-    click.option("--host", "target", metavar="[USER@]HOST[:PORT]", help="Segment on this host, over SSH."),
+    click.option(
+        "--host",
+        "target",
+        metavar="[USER@]HOST[:PORT]",
+        shell_complete=complete_host,
+        help="Segment on this host, over SSH.",
+    ),
     click.option("--server", metavar="URL", help="Use a server that runs, as http://localhost:8911 of dls connect."),
     click.option(
         "--secret-file",
@@ -153,9 +174,10 @@ def segment(context: click.Context, /, images: tuple[Path, ...], as_json: bool, 
 
 def _plan(context: click.Context, images: Sequence[Path], options: dict[str, Any], reporter: Reporter) -> list[Task]:
     """Return what is to be done; raises SegmentError before anything is started."""
-    from dls.segment import plan
-    from dls.segment.images import load_simpleitk
-    from dls.segment.requests import Job, read_jobs
+    with _naming_missing_packages():
+        from dls.segment import plan
+        from dls.segment.images import load_simpleitk
+        from dls.segment.requests import Job, read_jobs
 
     if options["target"] and options["server"]:
         raise SegmentError("--host and --server name two places.", "Leave out one of them.")
@@ -206,23 +228,28 @@ def _open_address(
 def _connect(
     context: click.Context, options: dict[str, Any], reporter: Reporter, prompter: Prompter
 ) -> Iterator[Address]:
+    from dls.cli import profiles
     from dls.cli.connect import build_server_options
     from dls.cli.connect import connect as command
 
-    login, target = build_login_options(options), options["target"] or ""
+    target = options["target"] or ""
+    defaults = command.make_context("connect", [target or "host"]).params
+    options = profiles.apply(context, target, {**defaults, **options})
+    login = build_login_options(options)
     start_reading_configuration(target, login)
     from dls.remote.session import connect
     from dls.segment.http import Address
 
-    defaults = command.make_context("connect", [target or "host"]).params
     with connect(
         target,
-        server=build_server_options(options["gpu"], {**defaults, **options}),
+        server=build_server_options(options["gpu"], options),
         login=login,
         cluster=build_cluster_options(options),
         network=build_network_options(options),
         local_port=0,  # any free one: nobody types it
         local_secret=True,
+        accept_licence=options["accept_licence"],
+        page=False,
         prompter=prompter,
         reporter=reporter,
     ) as session:

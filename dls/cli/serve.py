@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.options import (
     INSECURE_NOTE,
     build_model_spec,
@@ -25,13 +26,14 @@ from dls.cli.options import (
 from dls.cli.signals import end_with_standard_input, interrupt_on_termination
 from dls.contract import DEFAULT_PORT, NOT_INSTALLED
 from dls.errors import HostError
+from dls.extras import install_hint
 
 if TYPE_CHECKING:
     from dls.server.options import ServeOptions
     from dls.server.serve import RunningServer
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "-H", "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all addresses."
 )
@@ -67,13 +69,17 @@ if TYPE_CHECKING:
 @click.option("--launch-file", type=click.Path(path_type=Path), hidden=True)
 @click.option("--temporary", type=click.Path(path_type=Path), hidden=True)
 def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporary: Path | None, **options: Any) -> None:
-    """Run the segmentation server on this computer."""
+    """Run the segmentation server on this computer.
+
+    Example: dls serve --engine region
+    """
     from dls.server import spawn
     from dls.server.options import from_launch_file
 
     _configure_logging()
     reason = choose_engine(options) if launch_file is None else ""
     chosen = build_serve_options(options) if launch_file is None else from_launch_file(launch_file)
+    spawn.require_packages(chosen.engine)
     try:
         # The engine's process starts before the imports below, because it has more to import than this process. On
         # Windows spawning waits until that process has connected, so it would delay the imports.
@@ -81,10 +87,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporar
         from dls.server import serve as server
         from dls.server.engines.catalog import make_engine
     except ImportError as error:
-        raise HostError(
-            f"The server's {NOT_INSTALLED} ({error.name}).",
-            'Install them: pip install "dls[server]"',
-        ) from error
+        raise HostError(f"The server's {NOT_INSTALLED} ({error.name}).", install_hint("server")) from error
     if setup_only:
         engine = make_engine(chosen.engine, chosen.engine_options)
         engine.load(lambda step: click.echo(f"{step.text} ...", err=True))
@@ -175,7 +178,7 @@ def _configure_logging() -> None:
 
 def _read_secret(value: str | None) -> str | None:
     if value is None:
-        return os.environ.get("DLS_SECRET") or None
+        return _check_secret(named, "DLS_SECRET") if (named := os.environ.get("DLS_SECRET")) else None
     if value == "-":
         secret = read_first_line("-", "--secret")
     elif value.startswith("@"):
@@ -186,8 +189,13 @@ def _read_secret(value: str | None) -> str | None:
             err=True,
         )
         secret = value
+    return _check_secret(secret, "--secret")
+
+
+def _check_secret(secret: str | None, name: str) -> str:
+    """Return the secret; raises BadParameter, which names where it came from, for one that no Server field can hold."""
     if not secret or not secret.isascii() or any(c in secret for c in " @:/?#%[]\\\"'"):
-        raise click.BadParameter("a secret is made of letters, digits and - . _ ~", param_hint="'--secret'")
+        raise click.BadParameter("a secret is made of letters, digits and - . _ ~", param_hint=f"'{name}'")
     return secret
 
 

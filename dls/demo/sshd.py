@@ -48,11 +48,11 @@ def running(folder: Path, *, options: str = "", library: bool = False, login: ty
     """
     key = _write_key(folder / "id_ed25519")
     host_key = _write_key(folder / "host_key")
-    (folder / "authorized_keys").write_text(key + "\n")
+    (folder / "authorized_keys").write_text(key + "\n", encoding="utf-8")
     port = _free_port()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n", encoding="utf-8")
     config = folder / "ssh_config"
-    config.write_text(_client_config(folder, port))
+    config.write_text(_client_config(folder, port), encoding="utf-8")
     program = None if library else find_sshd()
     start = _openssh(program, folder, port, options) if program else _asyncssh(folder, port, login)
     with start:
@@ -94,7 +94,8 @@ def _openssh(program: str, folder: Path, port: int, options: str) -> Iterator[No
         # OpenSSH uses the first value of each option, so the additional lines stand first.
         f"{options}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
-        "KbdInteractiveAuthentication no\n" + ("" if "Subsystem" in options else "Subsystem sftp internal-sftp\n")
+        "KbdInteractiveAuthentication no\n" + ("" if "Subsystem" in options else "Subsystem sftp internal-sftp\n"),
+        encoding="utf-8",
     )
     is_created = os.getuid() == 0 and not PRIVILEGE_SEPARATION.exists()
     if is_created:
@@ -119,7 +120,7 @@ def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
-    text = log.read_text(errors="replace") if log.exists() else ""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     raise DlsError("The demo's SSH server did not start.", "The end of its log is above.", detail=text[-2000:])
 
 

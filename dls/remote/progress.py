@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -225,3 +225,21 @@ class TransferMeter:
         rate = (self.done - before) / seconds if seconds > 0 else 0.0
         self._recent.append((self._shown, self.done))
         self._phase.transfer(Transfer(self._what, self.done, self._total, rate))
+
+
+def show_download(phase: Phase) -> Callable[[str, int, int], None]:
+    """Return what shows a download as the phase's transfer, where its size is known, and else as text.
+
+    It is called with a line of text, the bytes so far and the bytes in all, 0 where nobody knows.
+    """
+    meters: list[TransferMeter] = []
+
+    def show(text: str, done: int, total: int) -> None:
+        if not total:
+            phase.update(text)
+            return
+        if not meters:
+            meters.append(TransferMeter(phase, "weights", total, done))
+        meters[0].add(done - meters[0].done)
+
+    return show

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 from dls.contract import DEFAULT_PORT, ServerState
 from dls.credentials import USER, server_field
 from dls.engine_choice import NNINTERACTIVE, REGION, Choice
-from dls.errors import LinkError
+from dls.errors import DlsError, LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Placed, Route
-from dls.remote.host import automatic, launch
+from dls.remote.host import automatic, launch, status
+from dls.remote.host.facts import ServerFacts
 from dls.remote.host.network import NetworkOptions
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
@@ -33,8 +35,9 @@ from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.supplier import SessionSupplier, can_answer
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
-from dls.remote.tunnel.listener import Listener
+from dls.remote.tunnel.listener import Listener, check_port
 from dls.remote.tunnel.local_secret import choose_secret
+from dls.remote.tunnel.observation import Observation
 from dls.remote.tunnel.page import Page, PageFacts
 from dls.remote.tunnel.proxy import Proxy
 from dls.remote.tunnel.supervisor import Supervisor
@@ -129,6 +132,23 @@ class Session:
     def url(self) -> str:
         """The server's address for programs, with the secret of the local port, where it has one."""
         return f"http://{self.server_field}:{self.port}"
+
+    def observe(self) -> Observation:
+        """Return how the link is now; nothing is sent."""
+        return Observation.of(self._link)
+
+    def ask_facts(self) -> tuple[float, ServerFacts] | None:
+        """Ask the server about itself, and the host how long a round trip takes, in seconds; None in an outage.
+
+        A server of an earlier release says nothing. It is no use of the server, which does not live on for it.
+        """
+        endpoint = self._link.endpoint
+        started = time.monotonic()
+        with contextlib.suppress(DlsError):
+            if self.is_up and endpoint.connection.answers_keepalive():
+                seconds = time.monotonic() - started
+                return seconds, ServerFacts.read(status.get_facts(endpoint.connection, endpoint.state))
+        return None
 
     def segment(
         self,
@@ -230,7 +250,7 @@ def connect(
     it. With `page` it serves a page for people too. Questions of the host go to `prompter`; without one they fail. So
     does the question whether the user agrees to the licence of nnInteractive's weights, unless they did before;
     `accept_licence` answers it. `reporter` is told what happens. Raises a DlsError that says what failed, a wrong
-    engine name before the login; nothing is left open then.
+    engine name or a taken port before the login; nothing is left open then.
     """
     requirements(server.engine)
     secret = choose_secret(local_secret)
@@ -241,7 +261,7 @@ def connect(
     server = automatic.settle_early(server, supplier.packed_engine)
     licence.require(server.engine)
     route = Route(cluster, login, supplier, partial(licence.require, NNINTERACTIVE))
-    _warn_of_web_proxy(phases.reporter)
+    _look_here(local_port, phases.reporter)
     connection = log_in(target, login, questions, phases)
     cache.login_accepted()
     if connection.kind == "openssh":
@@ -287,7 +307,9 @@ def _abandon_job(route: Route, reporter: Reporter) -> None:
         reporter.note(f"Cancelled the job {id}.")
 
 
-def _warn_of_web_proxy(reporter: Reporter) -> None:
+def _look_here(local_port: int | None, reporter: Reporter) -> None:
+    """Notice what stands in the way on this computer before the login; raises ForwardError for a port that is taken."""
+    check_port(local_port)
     if variable := web_proxy.catching_variable(os.environ):
         reporter.note(web_proxy.warning(variable))
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import HostError, SegmentError
+from dls.extras import install_hint
 from dls.segment.grid import Grid
 
-INSTALL = 'Install it: pip install "dls[segment]"'
 MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Endings of files that a mask is written to: formats of one file, which keep the geometry."""
 READ_ENDINGS = (*MASK_ENDINGS, ".nhdr", ".mhd", ".dcm")
@@ -29,7 +29,9 @@ def load_simpleitk() -> Any:
     try:
         import SimpleITK as sitk
     except ImportError as error:
-        raise HostError("Image files are read by SimpleITK, which is not installed here.", INSTALL) from error
+        raise HostError(
+            "Image files are read by SimpleITK, which is not installed here.", install_hint("segment")
+        ) from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     return sitk
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import SegmentError
+from dls.extras import install_hint
 from dls.segment import http
 from dls.segment.http import Address, ReportSent
 from dls.segment.itksnap import drawn_voxels
@@ -130,7 +131,7 @@ def _import_blosc2() -> Any:
         import blosc2
     except ImportError as error:
         raise SegmentError(
-            "A box needs the package blosc2, which is not installed here.", 'Install it: pip install "dls[segment]"'
+            "A box needs the package blosc2, which is not installed here.", install_hint("segment")
         ) from error
     return blosc2
 

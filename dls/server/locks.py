@@ -25,7 +25,7 @@ def exclusive(path: Path, wait: float = 0.0) -> Iterator[None]:
     when another process still holds it after `wait` seconds.
     """
     node = platform.node()
-    with path.open("a+") as stream:
+    with path.open("a+", encoding="utf-8") as stream:
         path.chmod(0o600)
         deadline = time.monotonic() + wait
         while not try_lock(stream):

@@ -35,7 +35,7 @@ def _control_group_limits(proc: Path = Path("/proc/self/cgroup"), root: Path = P
     Slurm and systemd set them on a group of their own below the root, where a container sets them on the root itself.
     """
     try:
-        lines = proc.read_text().splitlines()
+        lines = proc.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -55,7 +55,7 @@ def _control_group_limits(proc: Path = Path("/proc/self/cgroup"), root: Path = P
 
 def _read_limit(path: Path) -> int | None:
     try:
-        limit = int(path.read_text())
+        limit = int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return limit if 0 < limit < UNLIMITED else None

@@ -86,7 +86,7 @@ class ServeOptions:
 def from_launch_file(path: Path) -> ServeOptions:
     """Read the options that a client wrote for the server that it starts. Raises ListenError."""
     try:
-        file = LaunchFile.parse(path.read_text())
+        file = LaunchFile.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ListenError(f"The launch file {path} can't be read ({type(error).__name__}).") from error
     spec = ModelSpec(file.model, _path(file.models_path), file.network, file.insecure, _path(file.ca_bundle))

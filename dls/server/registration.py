@@ -55,7 +55,7 @@ class Registration:
     def _write(self, name: str, text: str) -> None:
         part = self._folder / f"{name}.{secrets.token_hex(4)}"
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
         part.replace(self._folder / name)
 
@@ -70,7 +70,7 @@ class Registration:
 
     def _owns_state_file(self) -> bool:
         try:
-            state = ServerState.parse((self._folder / STATE_FILE).read_text(), str(self._folder))
+            state = ServerState.parse((self._folder / STATE_FILE).read_text(encoding="utf-8"), str(self._folder))
         except OSError:
             return False
         return state is not None and state.pid == self._state.pid

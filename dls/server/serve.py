@@ -160,6 +160,7 @@ class _Service:
             readiness=self._readiness,
             activity=self._activity,
             native_api=options.engine_options.native_api,
+            idle=options.idle,
             page=self._page,
         )
 
@@ -305,7 +306,7 @@ def _state(server: RunningServer, launch: LaunchFile) -> ServerState:
 
 def _read_boot() -> str:
     with contextlib.suppress(OSError):
-        return Path(BOOT_FILE).read_text().strip()
+        return Path(BOOT_FILE).read_text(encoding="utf-8").strip()
     return ""
 
 

@@ -1,6 +1,6 @@
 """Start the engine's process before the server imports anything else, since that process has the most to import.
 
-This module stays outside `engines/`, whose `__init__` imports numpy, and imports the standard library only.
+This module stays outside `engines/`, whose `__init__` imports numpy, and imports no packages of others.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from importlib.util import find_spec
 from multiprocessing import connection
 from typing import NamedTuple
 
+from dls.contract import NOT_INSTALLED
+from dls.errors import HostError
+from dls.extras import install_hint
+
 PACKAGES = ("httptools", "isal", "multipart", "numpy", "starlette", "uvicorn")
-"""Packages that the server needs to report any error; those of the engines are checked when an engine is loaded."""
+"""Packages that the server needs to report any error."""
+ENGINE_PACKAGES = {"nninteractive": ("torch", "nnInteractive", "huggingface_hub")}
+"""Packages that an engine needs beyond those."""
 
 
 class EngineChild(NamedTuple):
@@ -22,6 +28,13 @@ class EngineChild(NamedTuple):
 
     pipe: connection.Connection
     process: subprocess.Popen[bytes]
+
+
+def require_packages(name: str) -> None:
+    """Raise HostError, before anything is started, where a package of the engine is missing; imports none of them."""
+    for package in ENGINE_PACKAGES.get(name, ()):
+        if find_spec(package) is None:
+            raise HostError(f"The engine's {NOT_INSTALLED} ({package}).", install_hint(name))
 
 
 def spawn_engine(name: str) -> EngineChild:

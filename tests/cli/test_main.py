@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -101,6 +105,38 @@ def test_failures_end_in_a_sentence_and_an_exit_code(arguments: list[str], code:
     done = run_dls(*arguments)
     assert done.returncode == code, done
     assert message in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["connect", "--json", "host:99999"], 10, "'host:99999' has no valid port"),
+        (["connect", "--json"], 2, "Missing argument"),
+        (["sessions", "--json", "--purge", "host"], 10, "no terminal"),
+        (["doctor", "--json", "--gpu", "x", "host"], 2, "'x' is not a valid integer"),
+    ],
+)
+def test_a_failure_is_an_event(arguments: list[str], code: int, message: str) -> None:
+    """With --json the last line on standard output is the event `error`, with what standard error says too."""
+    done = run_dls(*arguments)
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert (event["event"], event["exit_code"], done.returncode) == ("error", code, code)
+    assert message in event["message"] and event["message"] in done.stderr and event["hint"] in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_output_that_an_encoding_lacks(encoding: str) -> None:
+    """A character that the terminal's encoding lacks is written as something like it, and ends no command."""
+    code = "from dls.cli import main; import sys; print('✓ 5 µm … ł'); sys.exit(main.run(['-h']))"
+    before = f"from dls.cli import encodings; encodings.tolerate_what_streams_lack(); {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", before],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=True,
+    )
+    shown = done.stdout.decode(encoding).splitlines()[0]
+    assert shown == {"cp1252": "+ 5 µm … ?", "ascii": "+ 5 ?m ... ?", "utf-8": "✓ 5 µm … ł"}[encoding]
 
 
 def test_an_internal_error_is_reported_without_a_traceback(

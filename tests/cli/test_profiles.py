@@ -25,7 +25,7 @@ ALL = """
 --stop-server -i /id -i /id2 -p 2222 -l ann -J bastion -o Compression=yes -o "User=a b" -6 --carrier paramiko
 --via "docker exec -i x" --through-exec --save-password --remote-dir /data/dls --slurm --time 4h --renew -F /config
 --partition gpu --account a --qos q --gres gpu:2 --cpus 4 --mem 16G --constraint c --sbatch-option x=y
---no-lend-network --no-page
+--no-lend-network --notify --no-page
 """
 
 

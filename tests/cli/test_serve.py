@@ -115,6 +115,14 @@ def test_a_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "snap:from-the-environment@localhost" in serving.banner and get_status(serving.port) == 401
 
 
+def test_an_unusable_secret_in_the_environment() -> None:
+    """What `--secret` refuses, DLS_SECRET can't be either: ITK-SNAP's Server field could not hold it."""
+    for secret in ("two words", "a@b", "ä"):
+        done = run_dls("serve", "--port", "0", env={**os.environ, "DLS_SECRET": secret, "PYTHONUTF8": "1"})
+        assert done.returncode == 2 and "DLS_SECRET" in done.stderr and "a secret is made of" in done.stderr
+        assert secret not in done.stderr
+
+
 @pytest.mark.parametrize("package", ["numpy", "uvicorn", "httptools"])
 def test_packages_that_are_not_installed(tmp_path: Path, package: str) -> None:
     """A missing package is reported before anything is started, with the command that installs it."""
@@ -122,6 +130,18 @@ def test_packages_that_are_not_installed(tmp_path: Path, package: str) -> None:
     done = run_dls("serve", "--port", "0", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 14 and "Traceback" not in done.stderr
     assert f"not installed here ({package})" in done.stderr and "dls[server]" in done.stderr
+
+
+@pytest.mark.parametrize("package", ["torch", "nnInteractive"])
+def test_packages_of_the_engine_that_are_not_installed(tmp_path: Path, package: str) -> None:
+    """They are missed before the banner, with the exit code of the server's own packages, and told once."""
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
+    serve = ("serve", "--port", "0", "--engine", "nninteractive", "--no-network", "--accept-licence")
+    done = run_dls(*serve, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 14 and done.stderr.count("not installed here") == 1 and "Port" not in done.stderr
+    if package == "torch":
+        assert f"not installed here ({package})" in done.stderr
+    assert 'pip install "dls[nninteractive]"' in done.stderr
 
 
 def test_a_port_in_use() -> None:

@@ -34,7 +34,7 @@ def shown(*reports: UploadProgress, is_terminal: bool) -> str:
 def test_a_terminal_shows_how_far_an_upload_is() -> None:
     """Bytes, rate and the time left while it takes more than a second, and its end."""
     text = shown(BEGUN, SENDING, DONE, is_terminal=True)
-    assert "Sending an image: 12 of 80 MB, 2.5 MB/s, 27 s left" in text
+    assert "12 MB of 80 MB, 2.5 MB/s, 27 s left" in text
     assert "An image of 80 MB was sent in 32 s." in text
     assert shown(BEGUN, QUICK, is_terminal=True).strip("\x1b[?25hl") == ""
 

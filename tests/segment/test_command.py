@@ -262,7 +262,7 @@ def test_an_engine_that_can_not_start(images: Path) -> None:
     assert "Hint:" in done.stderr and done.stderr.count("Error:") == 1
 
 
-@pytest.mark.parametrize(("module", "words"), [("SimpleITK", ()), ("PIL", ("--png", "m.png"))])
+@pytest.mark.parametrize(("module", "words"), [("numpy", ()), ("SimpleITK", ()), ("PIL", ("--png", "m.png"))])
 def test_without_the_extra_packages(live: LiveServer, images: Path, module: str, words: tuple[str, ...]) -> None:
     """Where a package is missing, a sentence says so, and how to install it."""
     (images / "without").mkdir()
@@ -272,7 +272,7 @@ def test_without_the_extra_packages(live: LiveServer, images: Path, module: str,
     done = segment(
         images / "a.nii.gz", "--point", POINT, "-o", images / "m.mha", *named, *at(live), env={"PYTHONPATH": path}
     )
-    assert done.returncode == 14 and 'pip install "dls[segment]"' in done.stderr
+    assert done.returncode == 14 and f'{sys.executable} -m pip install "dls[segment]"' in done.stderr
 
 
 def test_the_picture(images: Path, live: LiveServer) -> None:
@@ -319,3 +319,12 @@ def test_the_server_is_lost(images: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode in (11, 16, 18) and "ended" in said and "Traceback" not in said
     assert not (images / "m.mha").exists()
+
+
+def test_without_numpy(tmp_path: Path) -> None:
+    """A laptop with nothing but dls is told what to install, with prompts on the command line and in a file."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['numpy'] = None\n")
+    blocked = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    for prompts in (["--point", "1,2,3"], ["--prompts", "p.json"]):
+        done = segment("a.nii.gz", *prompts, "-o", "b.nii.gz", env=blocked)
+        assert done.returncode == 14 and 'pip install "dls[segment]"' in done.stderr, done.stderr

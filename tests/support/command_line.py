@@ -7,14 +7,16 @@ import sys
 from collections.abc import Mapping
 
 
-def run_dls(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_dls(
+    *arguments: str, env: Mapping[str, str] | None = None, encoding: str = "utf-8"
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, without a terminal."""
     return subprocess.run(
         [sys.executable, "-m", "dls", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        encoding="utf-8",
         timeout=120,
         check=False,
         env=env,
+        encoding=encoding,
     )

@@ -10,7 +10,7 @@ from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
 from dls.engine_choice import Choice
 from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
-from dls.remote.host import automatic, install, landing, launch, status
+from dls.remote.host import automatic, host_models, install, landing, launch, status, summary
 from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions, choose_gpu
 from dls.remote.host.packages import Code, requirements
@@ -158,6 +158,7 @@ class Deployment:
                 except ForwardError:  # nobody listens there any more
                     continue
                 if self._status:
+                    self.report = summary.with_gpu(self.report, self._status)
                     return state
         return None
 
@@ -168,7 +169,7 @@ class Deployment:
         """
         if state.code == self._code.key or self._reconnecting:
             return True
-        if _numbers(state.version) > _numbers(__version__):
+        if summary.version_numbers(state.version) > summary.version_numbers(__version__):
             self._phases.reporter.note(f"The server there is of a newer dls ({state.version}) and stays.")
             return True
         return False
@@ -183,6 +184,7 @@ class Deployment:
         if not (self.report.full or install.has_environment(self.report, needed)):
             self._probe_again(Depth.ALL)
         plan = install.plan(self.report, needed, self._code.key)
+        host_models.check_model(self.connection, options, plan)
         self._supply(plan, options)
         replaced = self._stop_unused(options)
         try:
@@ -194,9 +196,10 @@ class Deployment:
             self._install(replace(plan, make_environment=False, send_code=True, replace_code=True), None)
             return self._launch(options, plan, replaced)
         except LaunchError as error:
-            if launch.is_there_already(error.detail) and not self._has_waited:
+            said = f"{error.detail}\n{error.message}"
+            if launch.is_there_already(said) and not self._has_waited:
                 return self._find_after_wait(options)
-            if not launch.is_damaged(error.detail) or plan.make_environment:
+            if not launch.is_damaged(said) or plan.make_environment:
                 raise
         return self._reinstall(options)
 
@@ -318,8 +321,10 @@ class Deployment:
 
     def _poll_engine(self, state: ServerState, current: dict[str, object]) -> dict[str, object]:
         with self._phases("engine", "Getting the engine ready") as phase:
+            download = status.DownloadWatch(phase)
             while current.get("state") == "loading":
                 phase.update(str(current.get("text", "")))
+                download.show(current)
                 time.sleep(ENGINE_POLL_SECONDS)
                 current = self._get_status(state)
             if not current or "state" in current:
@@ -341,9 +346,5 @@ class Deployment:
                 break
             time.sleep(LOG_PAUSE_SECONDS)  # a server closes its connections before it writes why it ends
         message = reason or logged or "The server ended while it loaded its engine."
-        where = self.connection.target.label
-        return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", tail)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
+        where, detail = self.connection.target.label, launch.without_end(tail)
+        return EngineError(f"The engine on {where} is not ready. {message}", hint or f"Its log: {state.log}", detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -11,6 +12,7 @@ from enum import Enum
 from dls.contract import RECORD_MINUTES
 from dls.errors import HostError, InstallError
 from dls.remote.host import lock_files, send_uv
+from dls.remote.host.install_output import InstallOutput
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.provision import OWN_INTERNET, Provision
@@ -292,11 +294,15 @@ def _make_environment(
     connection: ScriptRunner, plan: InstallPlan, phase: Phase, own_caches: bool, provision: Provision
 ) -> str:
     lines: deque[str] = deque(maxlen=LAST_LINES)
+    output = InstallOutput(time.monotonic())
 
     def show(line: str) -> None:
         line = provision.redact(line)
         lines.append(line)
         phase.update(line.strip())
+        # What is lent or sent is counted where it passes.
+        if provision is OWN_INTERNET and (transfer := output.read(line, time.monotonic())):
+            phase.transfer(transfer)
 
     def run() -> Completed:
         script = provision.wrap(environment_script(plan, own_caches=own_caches))

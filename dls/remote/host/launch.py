@@ -173,7 +173,7 @@ def _launch_error(where: str, completed: Completed, log: str) -> LaunchError:
         message = f"The server on {where} did not get ready within {READY_SECONDS} s."
     else:
         message = f"The server on {where} ended before it was ready. {reason}".rstrip()
-    return LaunchError(message, hint or f"The whole log: {log}", detail=tail)
+    return LaunchError(message, hint or f"The whole log: {log}", detail=without_end(tail))
 
 
 def is_there_already(tail: str) -> bool:
@@ -199,6 +199,13 @@ def find_error(tail: str) -> tuple[str, str]:
             if line.startswith(prefix):
                 found[index] = line.removeprefix(prefix)
     return found[0], found[1]
+
+
+def without_end(tail: str) -> str:
+    """Return the end of the log without the message and the hint that `find_error` returns: they are told once."""
+    start, starting, last = tail.rpartition(STARTING)
+    kept = [line for line in last.splitlines() if not line.startswith((ERROR_PREFIX, HINT_PREFIX))]
+    return start + starting + "\n".join(kept)
 
 
 def stop_script(state: ServerState) -> str:

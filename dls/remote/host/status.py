@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+from collections.abc import Mapping
 
-from dls.contract import ServerState
+from dls.contract import FACTS_PATH, ServerState
 from dls.credentials import encode_token
 from dls.remote.host.proof import prove_both_ways
+from dls.remote.progress import Phase, TransferMeter
 from dls.remote.ssh.channel import Channel, ChannelError
 from dls.remote.ssh.connection import Connection
 
@@ -33,6 +35,36 @@ def get_status(connection: Connection, state: ServerState) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def get_facts(connection: Connection, state: ServerState) -> dict[str, object]:
+    """Return what the server tells its user about itself; empty for a server of an earlier release.
+
+    Raises ForwardError when nobody listens there.
+    """
+    try:
+        code, body = request(connection, state, FACTS_PATH)
+        fields = json.loads(body) if code == 200 else {}
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+class DownloadWatch:
+    """Shows how far the server's download of its model is, from one status to the next."""
+
+    def __init__(self, phase: Phase) -> None:
+        self._phase = phase
+        self._meter: TransferMeter | None = None
+
+    def show(self, status: Mapping[str, object]) -> None:
+        """Show what a status says of a download; nothing where none is under way."""
+        done, total = status.get("done"), status.get("total")
+        if status.get("step") != "download" or not isinstance(done, int) or not isinstance(total, int) or total <= 0:
+            return
+        if self._meter is None:
+            self._meter = TransferMeter(self._phase, "weights", total, done)
+        self._meter.add(done - self._meter.done)
 
 
 def open_channel(connection: Connection, state: ServerState) -> Channel:

@@ -26,7 +26,7 @@ from dls.remote.parcel.format import (
 )
 from dls.remote.parcel.resolve import Download, Target, Wanted, plan, resolve
 from dls.remote.parcel.standalone import find_python
-from dls.remote.progress import Phase, Phases, TransferMeter, format_size
+from dls.remote.progress import Phase, Phases, TransferMeter, format_size, show_download
 
 UV_PROGRAM = "uv.gz"
 """Name of the program uv in a parcel."""
@@ -82,7 +82,7 @@ class Packing:
         if self._order.model is None:
             return None
         with self._phases("weights", "Getting the weights") as phase:
-            found = ModelFolder(weights.fetch(self._order.model, lambda text, _: phase.update(text)))
+            found = ModelFolder(weights.fetch(self._order.model, show_download(phase)))
             for file in found.files:
                 if not is_safe(f"{MODEL}/{found.name}/{file.name}"):
                     raise TargetError(f"The model's file {file.name!r} has a name that can't be packed.", "Rename it.")

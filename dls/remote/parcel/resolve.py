@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dls.errors import HostError, TargetError
+from dls.extras import install_hint
 from dls.remote.host import lock_files
 from dls.remote.host.packages import Requirements
 from dls.remote.parcel.format import NO_CUDA, PLATFORMS, PYTHONS, SHA256, WHEEL, needed_glibc
@@ -194,9 +195,7 @@ def _parse(text: str) -> dict[str, Any]:
         try:
             import tomli as tomllib  # type: ignore[import-not-found,no-redef,unused-ignore]
         except ImportError:
-            raise HostError(
-                "`dls pack` needs the package tomli on Python 3.10.", 'Install it: pip install "dls[pack]"'
-            ) from None
+            raise HostError("`dls pack` needs the package tomli on Python 3.10.", install_hint("pack")) from None
     return tomllib.loads(text)
 
 

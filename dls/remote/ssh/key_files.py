@@ -116,7 +116,7 @@ def _parse_openssh(path: Path, data: bytes) -> KeyFile:
 
 def _public_beside(path: Path) -> PublicKey | None:
     try:
-        return parse_public_key(Path(f"{path}.pub").read_text(errors="replace"))
+        return parse_public_key(Path(f"{path}.pub").read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return None
 

@@ -159,7 +159,7 @@ def certificates_in(paths: Iterable[Path]) -> tuple[list[Certificate], dict[Path
     found, problems = [], {}
     for path in paths:
         try:
-            public = parse_public_key(path.read_text(errors="replace"))
+            public = parse_public_key(path.read_text(encoding="utf-8", errors="replace"))
             if public is None:
                 raise ValueError("it holds no certificate")
             found.append(Certificate(path, public, public.certified))

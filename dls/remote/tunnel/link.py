@@ -15,6 +15,7 @@ from dls.errors import DlsError, LinkError
 from dls.remote.ssh.channel import Channel
 from dls.remote.tunnel.channel_pool import POOL_SIZE, ChannelPool
 from dls.remote.tunnel.endpoint import Endpoint
+from dls.remote.tunnel.traffic import Traffic
 
 CLOSED = "The connection is closed."
 """The reason that a request meets after the user has closed the session."""
@@ -157,6 +158,9 @@ class Link:
         self._waiting = 0
         self._demand = False
         self._changed = threading.Condition()
+        self.restored = 0
+        """How often it was open again after it was lost."""
+        self.traffic = Traffic()
 
     @property
     def endpoint(self) -> Endpoint:
@@ -199,6 +203,7 @@ class Link:
             before, self._state = self._state, next_state(self._state, event)
             if self._state is not before:
                 self._since = time.time()
+                self.restored += before is LinkState.LOST and self._state is LinkState.OPEN
             self._next_try = time.time() + event.delay if isinstance(event, Failed) and event.delay else None
             if isinstance(event, Connected | ServerStopped):
                 self._endpoint = event.endpoint

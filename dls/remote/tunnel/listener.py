@@ -8,7 +8,7 @@ import socket
 import socketserver
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import paramiko
 import sshtunnel
@@ -24,6 +24,8 @@ TAKEN = (errno.EADDRINUSE, errno.EACCES, 10048, 10013)
 
 ConnectionHandler = Callable[[socket.socket], None]
 """A function that answers one connection to the local port."""
+
+Opened = TypeVar("Opened")
 
 _log = logging.getLogger("dls.forward")
 _log.addHandler(logging.NullHandler())
@@ -114,20 +116,7 @@ class Listener:
 
         Raises ForwardError when the port, or every port that is tried, is taken or forbidden.
         """
-        ports = [port] if port is not None else list(range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TO_TRY))
-        refused: OSError | None = None
-        for candidate in ports:
-            try:
-                return cls._open_one(transport, serve, candidate)
-            except OSError as error:
-                if error.errno not in TAKEN:
-                    raise _port_error(candidate, error) from None
-                refused = error
-        if port is not None:
-            raise _port_error(port, refused)
-        raise ForwardError(
-            f"Every local port from {ports[0]} to {ports[-1]} is taken.", "Name a free one with --local-port."
-        )
+        return _first_that_opens(port, lambda candidate: cls._open_one(transport, serve, candidate))
 
     @classmethod
     def _open_one(cls, transport: paramiko.Transport, serve: ConnectionHandler, port: int) -> Listener:
@@ -148,6 +137,44 @@ class Listener:
         if self._ipv6 is not None:
             self._ipv6.close()
         self._forwarder.stop()
+
+
+def check_port(port: int | None = None) -> None:
+    """Raise the ForwardError of `Listener.open` where this port, or every one that is tried, is taken by now.
+
+    That is known before the login, and a server would be started in vain. The port is not held: it is opened later.
+    """
+    _first_that_opens(port, _try_to_bind)
+
+
+def _first_that_opens(port: int | None, open_one: Callable[[int], Opened]) -> Opened:
+    ports = [port] if port is not None else list(range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TO_TRY))
+    refused: OSError | None = None
+    for candidate in ports:
+        try:
+            return open_one(candidate)
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise _port_error(candidate, error) from None
+            refused = error
+    if port is not None:
+        raise _port_error(port, refused)
+    raise ForwardError(
+        f"Every local port from {ports[0]} to {ports[-1]} is taken.", "Name a free one with --local-port."
+    )
+
+
+def _try_to_bind(port: int) -> None:
+    """Bind both loopback addresses as the listeners do, and let go of them; raises OSError."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            with socket.socket(family) as sock:
+                if _Server.allow_reuse_address:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((address, port))
+        except OSError as error:
+            if family == socket.AF_INET or error.errno in TAKEN:
+                raise  # a system without ::1 is no obstacle
 
 
 def _open_ipv6(port: int, serve: ConnectionHandler) -> Ipv6Listener | None:

@@ -143,9 +143,11 @@ class Proxy:
         elif PRIVATE in unquote_to_bytes(path_of(request.target)):
             client.refuse(*encode_error(404, "The local port has nothing at that address."))
         elif path_of(request.target) in ROUTES:
-            self._official.answer(client, request, body)
+            with self._link.traffic.counting(request.target):
+                self._official.answer(client, request, body)
         else:
-            self._forward(client, request, body)
+            with self._link.traffic.counting(request.target):
+                self._forward(client, request, body)
         if self.page is not None:
             self.page.touch()
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from dls import gpus, weights
-from dls.errors import BadRequest, EngineError
+from dls.errors import BadRequest, EngineError, HostError
+from dls.extras import install_hint
 from dls.server.engines import devices
 from dls.server.engines.base import Model, Progress, ReportProgress, Segmentation
 from dls.server.engines.constant import ConstantSegmentation
@@ -77,7 +78,7 @@ class NnInteractiveEngine:
     def _fetch_model(self, report: ReportProgress) -> Path:
         if self.folder is None:
             self.folder = weights.fetch(
-                self._options.models, lambda text, size: report(Progress("download", text, size))
+                self._options.models, lambda text, done, total: report(Progress("download", text, done, total))
             )
             license_name = weights.read_license(self.folder)
             self.notice = f"Licence of the weights: {license_name}. Please cite: {weights.CITATION}"
@@ -240,13 +241,11 @@ def _scale_down(image: Float32, low: float, high: float) -> Float32:
 
 
 def _collect_torch_info() -> devices.TorchInfo:
-    """Return what torch and nvidia-smi report. Raises EngineError where torch is not installed."""
+    """Return what torch and nvidia-smi report. Raises HostError where torch is not installed."""
     try:
         import torch
     except ImportError as error:
-        raise EngineError(
-            f"The package {error.name} is not installed here.", 'Install it: pip install "dls[nninteractive]"'
-        ) from error
+        raise HostError(f"The package {error.name} is not installed here.", install_hint("nninteractive")) from error
     cuda_devices = []
     available = torch.cuda.is_available()
     for index in range(torch.cuda.device_count() if available else 0):

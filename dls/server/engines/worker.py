@@ -163,7 +163,7 @@ def main(name: str, address: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         pipe = connection.Connection(int(address))
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_SCORE))
+        Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_SCORE), encoding="utf-8")
     prefetch(name)
     try:
         name, options = pipe.recv()

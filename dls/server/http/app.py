@@ -14,14 +14,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dls.contract import IMAGES_PATH, PARTS_PATH
+from dls.contract import FACTS_PATH, IMAGES_PATH, PARTS_PATH
 from dls.errors import Exhausted, RequestError
 from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors, run_in_thread
+from dls.server.gpu_watch import GpuWatch
 from dls.server.http.access import Policy
 from dls.server.http.activity import Activity
 from dls.server.http.endpoints import Endpoints
+from dls.server.http.facts import Facts
 from dls.server.http.middleware import AccessMiddleware, RequestLogMiddleware
 from dls.server.http.models import describe_model, list_models
 from dls.server.http.official import Official
@@ -51,6 +53,7 @@ def make_app(
     native_api: bool = True,
     page: Page | None = None,
     answer_seconds: float = ANSWER_SECONDS,
+    idle: float | None = None,
 ) -> ASGIApp:
     """Return the server's application.
 
@@ -58,7 +61,8 @@ def make_app(
     sessions' files; `stand_in` lists the engine under nnInteractive's name too; `identity` is part of `/status` for
     those who know the secret; `readiness` reports how far the engine is loaded; `activity` counts the requests;
     `native_api` serves official clients too, where the engine can, and lets them wait for `answer_seconds`; `page` is
-    served to the browsers of this computer, where there is one.
+    served to the browsers of this computer, where there is one; the server
+    ends after `idle` seconds without a request.
     """
     executors = Executors(engine.threads)
     models = list_models(engine.models, stand_in)
@@ -66,7 +70,9 @@ def make_app(
     sessions = SessionRegistry(engine, executors, readiness, store, budget, models)
     activity = activity or Activity()
     descriptions = [describe_model(model) for model in models]
-    endpoints = Endpoints(sessions, executors, readiness, descriptions, identity or {}, activity)
+    gpu = GpuWatch()
+    endpoints = Endpoints(sessions, executors, readiness, descriptions, identity or {}, activity, gpu)
+    facts = Facts(engine, sessions, readiness, activity, gpu, idle)
     uploads = UploadEndpoints(sessions, executors)
     official = Official(engine, sessions, executors, readiness, answer_seconds)
     requests = RecentRequests(sessions.engine_seconds)
@@ -86,7 +92,7 @@ def make_app(
         MemoryError: answer_memory_error,
         Exception: answer_unexpected_error,
     }
-    all_routes = [*routes(endpoints, uploads), *overview.routes(), *(official.routes() if native_api else [])]
+    all_routes = [*routes(endpoints, uploads, facts), *overview.routes(), *(official.routes() if native_api else [])]
     app = Starlette(routes=all_routes, exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
     guarded: ASGIApp = AccessMiddleware(app, policy)
@@ -112,7 +118,7 @@ async def run_backend(
     sessions.close()
 
 
-def routes(endpoints: Endpoints, uploads: UploadEndpoints) -> list[Route]:
+def routes(endpoints: Endpoints, uploads: UploadEndpoints, facts: Facts) -> list[Route]:
     """Return the routes of both protocol versions: a current ITK-SNAP uses both."""
 
     def both(path: str, endpoint: Endpoint, method: str) -> list[Route]:
@@ -129,6 +135,7 @@ def routes(endpoints: Endpoints, uploads: UploadEndpoints) -> list[Route]:
         *both("/process_lasso_interaction/{session}", endpoints.lasso, "POST"),
         *both("/reset_interactions/{session}", endpoints.reset, "GET"),
         *both("/end_session/{session}", endpoints.end_session, "GET"),
+        Route(FACTS_PATH, facts.answer, methods=["GET"]),
         Route(IMAGES_PATH + "/{image}", uploads.find_image, methods=["GET"]),
         Route(PARTS_PATH + "/{session}/{request}", uploads.find_part, methods=["GET"]),
     ]

@@ -11,6 +11,7 @@ from dls.contract import BEGIN_ANEW
 from dls.errors import BadRequest, NotFound
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors
+from dls.server.gpu_watch import GpuWatch
 from dls.server.http import parameters
 from dls.server.http.activity import Activity
 from dls.server.http.body import BodyReceiver, Check
@@ -36,7 +37,9 @@ class Endpoints:
         models: list[dict[str, Any]],
         identity: dict[str, Any],
         activity: Activity,
+        gpu: GpuWatch,
     ) -> None:
+        self._gpu = gpu
         self._activity = activity
         self._readiness = readiness
         self._sessions = sessions
@@ -48,7 +51,8 @@ class Endpoints:
         """Answer that the server runs, and to those who know the secret, which server it is."""
         private: dict[str, Any] = {}
         if request.scope.get(AUTHORIZED):
-            private = {**self._identity, **self._sessions.describe_engine()}
+            engine = self._sessions.describe_engine()
+            private = {**self._identity, **engine, "gpu": self._gpu.describe(engine["device"], renews=False)}
         if private:
             private["idle"] = round(self._activity.idle_before, 1)
         return JSONResponse({"status": "ok", "version": PROTOCOL_VERSION, **self._readiness.describe(), **private})

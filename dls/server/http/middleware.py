@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dls.contract import OVERVIEW_PATH, PICTURES_PATH
+from dls.contract import FACTS_PATH, OVERVIEW_PATH, PICTURES_PATH
 from dls.page.routes import ROOM
 from dls.server.http.access import Policy
 from dls.server.http.activity import Activity
@@ -24,6 +25,9 @@ UNLOGGED = ("/status", "/healthz", "/heartbeat", OVERVIEW_PATH, PICTURES_PATH, R
 """Beginnings of the paths that clients, and the page, ask for again and again."""
 Observe = Callable[[Scope, int, float], None]
 """Is told of each request that was answered: its scope, its status, and the seconds that it took."""
+
+PROMPT = re.compile(r"/(process|add)_\w+_interaction(/|$)|/predict$")
+"""In the paths of prompts, of ITK-SNAP and of official clients."""
 
 log = logging.getLogger("dls.server")
 
@@ -75,8 +79,14 @@ class RequestLogMiddleware:
         self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and log it; those that only ask whether the server lives are counted, but not logged."""
+        """Pass the request on and log it; those that only ask whether the server lives are counted, but not logged.
+
+        A look at the facts is not even counted: a server does not live on because somebody asks when it ends.
+        """
         if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] == FACTS_PATH:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
@@ -98,6 +108,8 @@ class RequestLogMiddleware:
             self._activity.end()
         seconds = time.monotonic() - started
         self._observe(scope, status, seconds)
+        if PROMPT.search(scope["path"]) and status == 200:
+            self._activity.prompt_seconds = seconds
         if not scope["path"].startswith(UNLOGGED):
             log.info("%s %s: %d, %d bytes in %.3f s", scope["method"], _route(scope["path"]), status, size, seconds)
 

@@ -36,7 +36,7 @@ class Sightings:
 
     def _read(self) -> dict[str, float]:
         try:
-            return {str(name): float(seen) for name, seen in json.loads(self._path.read_text()).items()}
+            return {str(name): float(seen) for name, seen in json.loads(self._path.read_text(encoding="utf-8")).items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return {}
 

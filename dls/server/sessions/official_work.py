@@ -37,6 +37,7 @@ from dls.server.sessions.official_session import (
     settle,
     store_operation,
 )
+from dls.server.sessions.prompt_times import PromptTimes
 from dls.server.sessions.session import compare_masks
 from dls.server.sessions.work import MINIMUM_DICE, Backend, SessionWork, translate_engine_errors
 from dls.server.volume import Box, Geometry, extent
@@ -164,8 +165,12 @@ class OfficialWork:
             if operation.name in PROMPTS:
                 # Not on the engine's threads: an image that is prepared must not delay other sessions' prompts.
                 await self._executors.prepare(segmentation.prepare)
-            started = time.monotonic()
-            outcome = await self._executors.engine(segmentation.do, operation)
+            kind = operation.name.removeprefix("add_").removesuffix("_interaction")
+            started, times = (
+                time.monotonic(),
+                self._backend.prompt_times if operation.name in PROMPTS else PromptTimes(),
+            )
+            outcome: Outcome = await self._executors.engine(times.measure, kind, segmentation.do, operation)
             self._session.engine_seconds = time.monotonic() - started
             return outcome
 

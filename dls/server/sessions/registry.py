@@ -29,6 +29,7 @@ from dls.server.sessions.files import PART_SECONDS, SessionFiles
 from dls.server.sessions.images import Images
 from dls.server.sessions.official_session import OfficialSession
 from dls.server.sessions.official_work import OfficialWork
+from dls.server.sessions.prompt_times import PromptTimes
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore, StoredManifest
 from dls.server.sessions.work import Backend, SessionWork
@@ -64,13 +65,20 @@ class SessionRegistry:
         self._uses = itertools.count(1)
         self._budget = MemoryBudget(engine, executors, memory, self._sessions)
         self._recovery = EngineRecovery(engine, executors, readiness, self._budget.release_all)
-        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store)
+        self.prompt_times = PromptTimes()
+        """How long the engine took for the last prompt."""
+        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store, self.prompt_times)
         self.images = Images(executors, store, self._sessions, self.holding)
         """The images that arrive, and those that are there."""
 
     def describe_engine(self) -> dict[str, str]:
         """Return what `/status` says about the engine to the client that started this server."""
         return {"device": self._engine.device, "notice": self._engine.notice}
+
+    async def count(self) -> tuple[int, int]:
+        """Return how many sessions with an image the engine holds, and how many are asleep, in their files only."""
+        awake = sum(session.is_awake for session in self._sessions.values())
+        return awake, max(0, await self._executors.codec(self._store.count) - awake)
 
     def list_stored(self, limit: int) -> list[StoredManifest]:
         """Return the sessions with an image, in memory or not, those that were changed last first."""

@@ -162,6 +162,13 @@ class SessionStore:
         found = self._folders.home.iterdir()
         return [folder for folder in found if folder.is_dir() and folder.name != COPIES_FOLDER]
 
+    def count(self) -> int:
+        """Return how many sessions with an image are stored."""
+        try:
+            return sum(any(folder.glob(f"{IMAGE_PREFIX}*")) for folder in self._list())
+        except OSError:  # removed while the server runs
+            return 0
+
     def make_room(self, needed: int, in_use: Collection[str] = ()) -> None:
         """Let so many more bytes fit within what sessions may take on the disk; else raises NoRoom and removes nothing.
 
@@ -221,7 +228,7 @@ def _changed(folder: Path) -> float:
 def _lock(folder: Path) -> IO[str]:
     """Lock the session for this server; the system releases the lock when the process ends for any reason."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    lock = os.fdopen(descriptor, "w")
+    lock = os.fdopen(descriptor, "w", encoding="utf-8")
     if not locks.try_lock(lock):
         lock.close()
         raise Conflict(

@@ -23,6 +23,7 @@ from dls.server.executors import Executors
 from dls.server.sessions.budget import MemoryBudget
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
+from dls.server.sessions.prompt_times import PromptTimes
 from dls.server.sessions.session import Session, compare_masks, encode_answer, read_image, record_answer
 from dls.server.sessions.store import SessionStore
 from dls.server.volume import Prompt, Volume, extent, union
@@ -45,6 +46,7 @@ class Backend:
     forget: Callable[[Session], None]
     """Removes a session from the registry; its files stay."""
     store: SessionStore
+    prompt_times: PromptTimes
 
 
 class SessionWork:
@@ -101,7 +103,9 @@ class SessionWork:
             started = time.monotonic()
             try:
                 with translate_engine_errors():
-                    changed = await self._executors.engine(segmentation.add, prompt)
+                    changed = await self._executors.engine(
+                        self._backend.prompt_times.measure, prompt.kind, segmentation.add, prompt
+                    )
             except EngineLost as lost:
                 lost.during_prompt = True
                 raise

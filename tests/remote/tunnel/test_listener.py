@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from dls.remote.tunnel.listener import _open_ipv6
+from dls.errors import ForwardError
+from dls.remote.tunnel.listener import _open_ipv6, check_port
 from tests.support.ipv6 import NEEDS_IPV6
 
 
@@ -35,6 +36,18 @@ def test_a_port_that_somebody_has() -> None:
     listener.close()  # closing twice does nothing
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("::1", port), 10)
+
+
+def test_a_taken_port_is_noticed_before_anything_is_opened() -> None:
+    """The check says what opening would say, on either loopback address, and holds no port."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = int(taken.getsockname()[1])
+        taken.listen()
+        with pytest.raises(ForwardError, match=f"local port {port} can't be opened"):
+            check_port(port)
+    check_port(port)
+    check_port()
 
 
 def test_a_system_without_ipv6() -> None:

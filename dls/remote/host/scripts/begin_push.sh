@@ -17,5 +17,6 @@ if is_complete "$DESTINATION"; then
   printf 'complete\t1\n'
   exit 0
 fi
+[ -d "${ROOT%/models}" ] || { mkdir -p "${ROOT%/models}" && : >"${ROOT%/models}/.by-dls"; }
 mkdir -p "$PART" && make_folders "$PART" "$@" || exit 73
 say_sizes "$PART" "$@"

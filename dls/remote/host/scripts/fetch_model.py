@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from dls import weights
-from dls.errors import EngineError
+from dls.errors import DlsError
 
 
 def say(*fields: str) -> None:
@@ -28,8 +28,8 @@ def main() -> None:
         if folder is not None:
             say("there", str(folder))
             return
-        folder = weights.fetch(spec, lambda text, _: say("progress", text))
-    except EngineError as error:
+        folder = weights.fetch(spec, lambda text, *_: say("progress", text))
+    except DlsError as error:
         say("failed", error.message, error.hint)
         sys.exit(1)
     say("fetched", str(folder))

@@ -8,3 +8,4 @@ if ! is_complete "$PART"; then
   exit 65
 fi
 rm -rf "$DESTINATION" && mv "$PART" "$DESTINATION" || exit 73
+: >"${DESTINATION%/*}/.${DESTINATION##*/}.by-dls"  # so that it can be removed with all that is ours

@@ -19,8 +19,10 @@ check_files "$ROOT/uv/bin/uv"
 make_private "$RUN"
 claim "$RUN"
 if [ -n "$OWN_CACHES" ]; then
-  export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip" UV_PYTHON_INSTALL_DIR="$ROOT/python"
+  export UV_CACHE_DIR="$ROOT/cache/uv" PIP_CACHE_DIR="$ROOT/cache/pip"
 fi
+# A Python of the user's own uv would stay when all of this is removed, or go when the user removes it.
+export UV_PYTHON_INSTALL_DIR="$ROOT/python"
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CONFIG=1 UV_NO_PROGRESS=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX

@@ -51,11 +51,18 @@ check_directories() {
 }
 
 # make_directories PATH...: make each directory where it is missing, for its user alone, and check it.
+# In the remote directory, ROOT, a file tells which directory was made first on the way to it: it goes with us.
 make_directories() {
   for made in "$@"; do
     check_directories "$made"
+    first=
+    if [ "$made" = "${ROOT-}" ]; then
+      above=$made
+      while [ ! -e "$above" ]; do first=$above above=$(dirname "$above"); done
+    fi
     mkdir -p "$made" || exit 73
     check_directories "$made"
+    [ -z "$first" ] || printf '%s\n' "$first" >"$made/.made-by-dls"
   done
 }
 

@@ -1,0 +1,69 @@
+"""What the server tells people about itself: `dls status`, and the line below "Ready" of a connected client."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from dls import __version__
+from dls.errors import NotFound
+from dls.server.engines.base import Engine
+from dls.server.engines.readiness import Readiness
+from dls.server.gpu_watch import GpuWatch
+from dls.server.http.activity import Activity
+from dls.server.http.middleware import OWNER
+from dls.server.sessions.registry import SessionRegistry
+
+
+class Facts:
+    """Answers the facts to the server's user, and to nobody else; a look at them is no use of the server."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sessions: SessionRegistry,
+        readiness: Readiness,
+        activity: Activity,
+        gpu: GpuWatch,
+        idle: float | None,
+    ) -> None:
+        self._engine = engine
+        self._sessions = sessions
+        self._readiness = readiness
+        self._activity = activity
+        self._gpu = gpu
+        self._idle = idle
+
+    async def answer(self, request: Request) -> Response:
+        """Answer the facts; raises NotFound for a client that is not the server's user."""
+        if not request.scope.get(OWNER):
+            raise NotFound("This server has nothing at that address.")
+        awake, asleep = await self._sessions.count()
+        return JSONResponse(
+            {
+                "release": __version__,
+                "engine": self._engine.name,
+                "model": self._engine.key,
+                "device": self._engine.device,
+                "gpu": self._gpu.describe(self._engine.device),
+                "sessions": {"awake": awake, "asleep": asleep},
+                "last": self._describe_last(),
+                "idle": round(self._activity.idle_seconds, 1),
+                "ends_after": self._idle,
+                **self._readiness.describe(),
+            }
+        )
+
+    def _describe_last(self) -> dict[str, Any] | None:
+        times = self._sessions.prompt_times
+        if not times.kind:
+            return None
+        return {
+            "kind": times.kind,
+            "model_seconds": round(times.seconds, 3),
+            "seconds": round(max(times.seconds, self._activity.prompt_seconds), 3),
+            "ago": round(time.monotonic() - times.ended, 1),
+        }
