@@ -99,7 +99,8 @@ class SessionSupplier:
             phase.result = f"This computer reaches {terms.describe()}"
         if way is Way.ASK:
             try:
-                answer = self._prompter.answer(consent_question(where, reach, [str(name) for name in terms.names.all]))
+                names = [str(name) for name in terms.names.all]
+                answer = self._prompter.answer(consent_question(where, reach, names, terms.logins))
             except CannotAsk:
                 raise refusal from None
             # The answer holds for the whole session: nobody is asked when a lost link is restored.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 from dls import weights
 from dls.errors import EngineError, LinkError
-from dls.remote.host.install import InstallPlan
+from dls.remote.host.install import SILENCE_SECONDS, InstallPlan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.reach import may_need_weights
 from dls.remote.host.refusals import raise_refusal
@@ -55,7 +56,10 @@ def fetch_weights(
 
     phase.update("fetching the weights")
     with loan.shown(phase, "weights"):
-        completed = connection.run(loan.wrap(fetch_script(plan, options)), on_line=read)
+        completed = connection.run(
+            loan.wrap(fetch_script(plan, options)), on_line=read,
+            timeout=SILENCE_SECONDS, last_moved=lambda: time.monotonic() - loan.traffic.silent_for,
+        )  # fmt: skip
     raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status:
         if not connection.is_active():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dls.errors import ClosedHostError
 from dls.remote.loan import indexes, laptop
+from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
 from dls.remote.loan.names import HUB, PYTHONS, TORCH, Name, Names
 from dls.remote.loan.way_out import WayOut
@@ -44,6 +45,18 @@ class Terms:
     laptop: Laptop
     needs: Needs = Needs()
     way_out: WayOut = field(default_factory=WayOut)
+
+    @property
+    def indexes(self) -> Indexes:
+        """The indexes that the host's programs are told; none where they install nothing."""
+        return self.laptop.indexes if self.needs.packages else Indexes()
+
+    @property
+    def logins(self) -> list[str]:
+        """The names for which the host's programs are told a user or a password."""
+        urls = (*self.indexes.all, self.laptop.hub, self.laptop.python_mirror)
+        found = ((indexes.name_of(url, is_own=True), url) for url in urls)
+        return [str(name) for name, url in found if name and indexes.basic_credentials(url)]
 
     def describe(self) -> str:
         """Return the names that the host could reach, as a text for the user."""
@@ -145,12 +158,12 @@ def environment_of(terms: Terms, proxy_url: str, ca_file: str = "") -> dict[str,
         ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), proxy_url
     )
     variables |= dict.fromkeys(UNSET)
-    extra = " ".join(known.indexes.extra) or None
+    extra = " ".join(terms.indexes.extra) or None
     variables |= {
-        "UV_DEFAULT_INDEX": known.indexes.default,
+        "UV_DEFAULT_INDEX": terms.indexes.default or None,
         "UV_INDEX": extra,
         "PIP_CONFIG_FILE": "/dev/null",
-        "PIP_INDEX_URL": known.indexes.default,
+        "PIP_INDEX_URL": terms.indexes.default or None,
         "PIP_EXTRA_INDEX_URL": extra,
         "UV_PYTHON_INSTALL_MIRROR": known.python_mirror or None,
         "HF_ENDPOINT": known.hub or None,

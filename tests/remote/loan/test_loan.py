@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import signal
 import ssl
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from dls.remote.login import LoginOptions, log_in, resolve_hops
 from dls.remote.progress import Phase, Phases, Silent, Transfer
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
+from dls.remote.ssh.reverse_forward import ReverseForward
 from tests.support import package_index
 from tests.support.lending import get, is_listening, lent, own, secret_of, terms
 from tests.support.package_index import Index
@@ -119,6 +122,25 @@ def test_a_host_without_any_way_back(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ForwardError, match="nothing can be lent") as error, lent(connection):
             pass
         assert "--from" in error.value.hint and connection.run("echo hi").stdout == "hi"
+
+
+def listening_of(process: int) -> set[str]:
+    """Return the inodes of the TCP sockets on which a process of this machine listens."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
+    return sockets & {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+
+
+def test_a_port_that_is_opened_too_late(connection: Connection) -> None:
+    """A host that answers after nobody waits any more is told to close the port again."""
+    session = int(connection.run("echo $PPID").stdout)
+    os.kill(session, signal.SIGSTOP)
+    try:
+        assert ReverseForward.open(connection, lambda channel: None, seconds=0.2) is None
+    finally:
+        os.kill(session, signal.SIGCONT)
+    assert connection.run("echo hi").stdout == "hi"  # it was asked for the port before
+    until(lambda: not listening_of(session))
 
 
 def test_inside_a_pipe(connection: Connection, index: Index) -> None:

@@ -15,8 +15,8 @@ from dls.errors import ClosedHostError, TargetError
 from dls.remote.loan import laptop
 from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
-from dls.remote.loan.names import HUB, TORCH, Name
-from dls.remote.loan.terms import Needs, environment_of, prepare
+from dls.remote.loan.names import HUB, TORCH, Name, Names
+from dls.remote.loan.terms import Needs, Terms, environment_of, prepare
 from dls.remote.loan.way_out import WebProxy, find_proxy
 from tests.support import connect_proxy, package_index
 from tests.support.package_index import Index
@@ -115,7 +115,17 @@ def test_what_is_needed(index: Index) -> None:
         assert Name("hub.test", is_own=True) in own and not set(HUB) & set(own)
     # Only the model is missing: neither lent nor asked is the index.
     unreachable = Laptop(Indexes(f"https://localhost:{free_port()}/simple/"))
-    assert prepare(Needs(packages=False, weights=True), unreachable).names.all == HUB
+    only_weights = prepare(Needs(packages=False, weights=True), unreachable)
+    assert only_weights.names.all == HUB
+    told = environment_of(only_weights, "http://proxy")
+    assert told["UV_DEFAULT_INDEX"] is told["PIP_INDEX_URL"] is None
+
+
+def test_passwords_that_travel_along() -> None:
+    """The names are told for which the host gets a password; nothing of those that it does not get."""
+    known = Laptop(Indexes("https://ann:s3cret@a.test/", ("https://b.test/",)), hub="https://token@hub.test")
+    assert Terms(Names(()), known).logins == ["a.test", "hub.test"]
+    assert Terms(Names(()), known, Needs(packages=False)).logins == ["hub.test"]
 
 
 def test_the_page_comes_through_the_web_proxy(index: Index) -> None:
