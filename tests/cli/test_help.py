@@ -59,6 +59,9 @@ def test_help_and_version_are_commands_too() -> None:
     assert run_dls("help", "models", "pull").stdout == run_dls("models", "pull", "--help").stdout
     unknown = run_dls("help", "conect")
     assert unknown.returncode == 10 and "no command named 'conect'" in unknown.stderr
+    typed = run_dls("conect")
+    assert typed.returncode == 2 and "Did you mean connect?" in typed.stderr
+    assert "Did you mean" not in run_dls("xyz").stderr
     assert run_dls("version").stdout.strip() in run_dls("-v").stdout
 
 
