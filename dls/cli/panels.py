@@ -49,7 +49,7 @@ def show_session(console: Console, session: Session, *, has_steps: bool = True) 
     )
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
-    facts.add_column()
+    facts.add_column(overflow="fold")  # of an address or a path that is cut off, nothing can be used
     for name, text in list_facts(session):
         facts.add_row(name, Text(printable(text)))
     command = session.login.command("connect", session.target)
@@ -74,7 +74,7 @@ def _folded(rows: list[steps.Row]) -> Table:
     table = Table.grid(padding=(0, 2))
     if has_marks:
         table.add_column(style="dim")
-    table.add_column()
+    table.add_column(overflow="fold")
     for mark, line in rows:
         text = Text.assemble(*((printable(part), style) for part, style in line))
         table.add_row(*([mark] if has_marks else []), text)
