@@ -146,7 +146,7 @@ def translate_errors() -> Iterator[None]:
             ) from error
         raise EngineError(
             f"The model can't be fetched: {_first_line(error)}.",
-            "Check the internet connection, or set HTTPS_PROXY for a proxy; or name a model's folder with --model.",
+            "Check the internet connection, or set HTTPS_PROXY for a proxy; a model's folder from elsewhere does too.",
         ) from error
 
 

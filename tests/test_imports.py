@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from dls.remote.host.packages import CLIENT_COMMANDS
 from tests.support.source import (
     MODULES,
     all_imports,
@@ -198,6 +199,7 @@ def test_all_of_the_server() -> None:
 def test_a_started_server_needs_only_what_the_host_gets() -> None:
     """`dls serve --launch-file` loads none of the client's packages and modules on its way to the engine."""
     found = loaded_by("-c", "import dls.cli.main, dls.cli.serve, dls.server.serve, dls.server.engines.region")
+    assert not found & {f"dls.cli.{name}" for name in CLIENT_COMMANDS}
     assert not roots(found) & CLIENT_PACKAGES
     assert not inside(found, "dls.remote", "dls.demo")
 

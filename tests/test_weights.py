@@ -159,11 +159,15 @@ def test_an_untrusted_certificate(hub: model_hub.Hub, tmp_path: Path) -> None:
 
 def test_without_network_or_hub(hub: model_hub.Hub, tmp_path: Path, own_user_folder: Path) -> None:
     """With --no-network no request is sent; an unreachable hub and an unknown model are errors."""
-    options = ("--engine", "nninteractive", "--accept-licence", "--no-network", "-m", str(tmp_path / "none"))
+    options = ("--engine", "nninteractive", "--accept-licence", "--no-network", "-p", "0", "-m", str(tmp_path / "none"))
     offline = dls(hub, "serve", *options)
     assert offline.returncode == 21 and str(tmp_path / "none") in offline.stderr and hub.requests == []
-    gone = dls(None, "models", "pull", "-m", str(tmp_path / "none"))
-    assert gone.returncode == 21 and "can't be fetched" in gone.stderr
+    for verb in ("pull", "list"):
+        gone = dls(None, "models", verb, "-m", str(tmp_path / "none"))
+        assert gone.returncode == 21 and "can't be fetched" in gone.stderr
+    shutil.copytree(MODEL, tmp_path / "here" / "models" / NAME)
+    listed = dls(None, "models", "list", "-m", str(tmp_path / "here"))
+    assert listed.returncode == 0 and NAME in listed.stdout and "Only models on this computer" in listed.stderr
     unknown = dls(
         hub, "models", "pull", "nnInteractive_none", "-m", str(tmp_path / "b"), "--ca-bundle", str(hub.certificate)
     )

@@ -9,12 +9,53 @@ import contextlib
 import os
 
 import click
-from click.shell_completion import CompletionItem, ShellComplete, add_completion_class, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    ShellComplete,
+    ZshComplete,
+    add_completion_class,
+    get_completion_class,
+)
 
 VARIABLE = "_DLS_COMPLETE"
 SHELLS = ("bash", "zsh", "fish", "powershell")
 ENGINES = ("auto", "nninteractive", "region")
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
+
+
+class WholeWordBashComplete(BashComplete):
+    """Completion in bash, which splits words at @, : and =, and so click's own completes no `ann@gp`.
+
+    The words are taken from the line, and what bash keeps of the last one (all before "$2") is cut off the answers.
+    """
+
+    source_template = """\
+%(complete_func)s() {
+    local IFS=$' \\t\\n' line="${COMP_LINE:0:COMP_POINT}" words head response type value
+    read -r -a words <<< "$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    head="${words[${#words[@]}-1]}"
+    head="${head%%"$2"}"
+    response=$(env COMP_WORDS="$line" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete "$1")
+    while IFS=, read -r type value; do
+        case $type in
+            dir) COMPREPLY=(); compopt -o dirnames ;;
+            file) COMPREPLY=(); compopt -o default ;;
+            plain) COMPREPLY+=("${value#"$head"}") ;;
+        esac
+    done <<< "$response"
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+class ReadyZshComplete(ZshComplete):
+    """Completion in zsh, which is switched on where nothing in ~/.zshrc has done so, as on a new macOS."""
+
+    source_template = ZshComplete.source_template.replace(
+        "    compdef ", "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n    compdef "
+    )
 
 
 class PowerShellComplete(ShellComplete):
@@ -50,29 +91,33 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
         return f"{item.value}\t{item.help}" if item.help else str(item.value)
 
 
-add_completion_class(PowerShellComplete)
+for _class in (WholeWordBashComplete, ReadyZshComplete, PowerShellComplete):
+    add_completion_class(_class)
 
 
-def make_script(shell: str) -> str:
-    """Return the script for the shell."""
-    from dls.cli.main import cli
-
+def make_script(program: click.Command, shell: str) -> str:
+    """Return the script that completes the program's words in the shell."""
     found = get_completion_class(shell)
     assert found is not None
-    return found(cli, {}, "dls", VARIABLE).source().strip()
+    return found(program, {}, "dls", VARIABLE).source().strip()
 
 
 def complete_host(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the hosts that were used before and those of the SSH configuration; a user before @ stays."""
+    """Return the known hosts and those of the SSH configuration; a user before @ stays."""
     user, at, _ = incomplete.rpartition("@")
-    names: dict[str, None] = {}
-    with contextlib.suppress(Exception):
-        from dls.cli.used_hosts import known_hosts_used
-
-        names |= dict.fromkeys(known_hosts_used())
+    names = dict.fromkeys(complete_known_host(context, parameter, incomplete))
     with contextlib.suppress(Exception):
         names |= dict.fromkeys(f"{user}{at}{name}" for name in list_configured(context.params.get("ssh_config")))
     return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_known_host(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the hosts that were used before or have a profile."""
+    with contextlib.suppress(Exception):
+        from dls.cli.known_hosts import list_targets
+
+        return [name for name in list_targets() if name.startswith(incomplete)]
+    return []
 
 
 def list_configured(path: object) -> list[str]:

@@ -7,6 +7,12 @@ import click
 from dls.errors import TargetError
 
 
+def _complete_known(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from dls.cli.completion import complete_known_host
+
+    return complete_known_host(context, parameter, incomplete)
+
+
 @click.group(invoke_without_command=True)
 @click.pass_context
 def hosts(context: click.Context) -> None:
@@ -25,14 +31,14 @@ def hosts(context: click.Context) -> None:
 def list_hosts() -> None:
     """List the hosts that were used before or have a profile, the last one first."""
     from dls.cli.console import Console, show_table
-    from dls.cli.known_hosts import describe_age
+    from dls.cli.known_hosts import describe_age, list_targets
     from dls.cli.profiles import find_problems
     from dls.remote.user.memory import used_before
     from dls.remote.user.profile_file import ProfileFile, render
 
     file, used = ProfileFile.read(), {host.target: host for host in used_before()}
     rows = []
-    for target in dict.fromkeys([*used, *(name for name in file.hosts if name)]):
+    for target in list_targets():
         kept = ", ".join(f"{key} = {render(value)}" for key, value in file.hosts.get(target, {}).items())
         rows.append((target, describe_age(used[target].last) if target in used else "never", kept))
     if rows:
@@ -47,7 +53,7 @@ def list_hosts() -> None:
 
 
 @hosts.command()
-@click.argument("host")
+@click.argument("host", shell_complete=_complete_known)
 def show(host: str) -> None:
     """Print what is kept for HOST, as it stands in the file."""
     from dls.cli.profiles import find_problems
@@ -65,7 +71,7 @@ def show(host: str) -> None:
 
 
 @hosts.command()
-@click.argument("host")
+@click.argument("host", shell_complete=_complete_known)
 def forget(host: str) -> None:
     """Remove what is kept for HOST, and that it was used; its server, sessions and password stay."""
     from dls.remote.user import memory

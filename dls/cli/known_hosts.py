@@ -57,6 +57,15 @@ def list_known(ssh_config: Path | None = None) -> list[Known]:
     return [Known(target, about) for target, about in found.items()]
 
 
+def list_targets() -> list[str]:
+    """Return the hosts that `dls hosts` lists: those used before, the last one first, then those with a profile."""
+    from dls.remote.user.memory import used_before
+    from dls.remote.user.profile_file import ProfileFile
+
+    profiles = filter(None, ProfileFile.read().hosts)
+    return list(dict.fromkeys([*(host.target for host in used_before()), *profiles]))
+
+
 def list_aliases(text: str) -> list[str]:
     """Return the names of the `Host` lines of an SSH configuration, without patterns: pure."""
     names: dict[str, None] = {}

@@ -60,10 +60,14 @@ class _Watch(threading.Thread):
         self._round_trip: float | None = None
         self._facts = ServerFacts()
 
-    def run(self) -> None:
-        """Draw until stopped."""
+    def start(self) -> None:
+        """Draw for the first time here: a thread that begins after `stop` would leave its picture on the screen."""
         if self._reporter is not None:
             self._reporter.rest(self._picture)
+        super().start()
+
+    def run(self) -> None:
+        """Draw until stopped."""
         while not self._stopped.wait(TICK_SECONDS):
             if self._notices is not None:
                 label = printable(self._session.connection.target.label)

@@ -45,29 +45,30 @@ def _target(context: click.Context, parameter: click.Parameter, value: str | Non
     return value or ""
 
 
-def _host(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    from dls.cli.completion import complete_host
+def complete_host(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the hosts that a word can go on with; the module that knows them is imported when a shell asks."""
+    from dls.cli import completion
 
-    return complete_host(context, parameter, incomplete)
+    return completion.complete_host(context, parameter, incomplete)
 
 
 def target_argument(command: Command) -> Command:
     """Add the argument that names the host, whose profile is obeyed; with --via it may be left out."""
     argument = click.argument(
-        "target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target, shell_complete=_host
+        "target", metavar="[USER@]HOST[:PORT]", required=False, callback=_target, shell_complete=complete_host
     )
     return argument(_with_profile(command))
 
 
 def offered_target_argument(command: Command) -> Command:
     """Add the argument that names the host, whose profile is obeyed; without it, the known hosts are offered."""
-    argument = click.argument("target", metavar="[USER@]HOST[:PORT]", default="", shell_complete=_host)
+    argument = click.argument("target", metavar="[USER@]HOST[:PORT]", default="", shell_complete=complete_host)
     return argument(_with_profile(command, offers=True))
 
 
 def optional_target_argument(command: Command) -> Command:
     """Add the argument that names the host, whose profile is obeyed; without it, the target is an empty text."""
-    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="", shell_complete=_host)(
+    return click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="", shell_complete=complete_host)(
         _with_profile(command)
     )
 

@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             if near := get_close_matches(args[0], COMMANDS, 1):
-                error.message += f" Did you mean {near[0]}?"
+                raise click.UsageError(f"{error.message} Did you mean {near[0]}?", error.ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

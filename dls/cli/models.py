@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from dls.cli.login_options import (
     target_argument,
 )
 from dls.cli.options import INSECURE_NOTE, build_model_spec, model_options
+from dls.errors import EngineError
 
 if TYPE_CHECKING:
     from dls.remote.host.send_files import FileSource
@@ -31,11 +33,17 @@ def models() -> None:
 @models.command("list")
 @model_options
 def list_models(**options: Any) -> None:
-    """List the known models, with the folders of those on this computer."""
+    """List the known models, with the folders of those on this computer; without internet only these."""
     from dls import weights
 
     spec = build_model_spec(options)
-    entries = weights.list_models(spec)
+    try:
+        entries = weights.list_models(spec)
+    except EngineError as error:
+        entries = weights.list_models(replace(spec, network=False))
+        if not entries:
+            raise
+        click.echo(f"Only models on this computer are listed: {error.message}", err=True)
     for entry in entries:
         default = " (default)" if entry.get("default") else ""
         click.echo(f"{entry['id']}{default}\t{entry['local_path'] or 'not here'}")

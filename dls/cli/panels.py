@@ -49,7 +49,7 @@ def show_session(console: Console, session: Session, *, has_steps: bool = True) 
     )
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
+    facts.add_column(overflow="fold")  # of an address or a path that is cut off, nothing can be used
     for name, text in list_facts(session):
         facts.add_row(name, Text(printable(text)))
     command = session.login.command("connect", session.target)

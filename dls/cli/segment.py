@@ -18,6 +18,7 @@ from dls.cli.login_options import (
     build_login_options,
     build_network_options,
     cluster_options,
+    complete_host,
     login_options_without_o,
     network_options,
     start_reading_configuration,
@@ -74,6 +75,8 @@ def _naming_missing_packages() -> Iterator[None]:
 
 
 def _check_prompts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Asked, ...]:
+    if not values:
+        return ()
     with _naming_missing_packages():
         from dls.segment.requests import Asked, parse_numbers
 
@@ -119,7 +122,13 @@ OPTIONS: list[Callable[..., Any]] = [
     click.option("--series", default="", metavar="UID", help="DICOM series to take, in a folder with several."),
     click.option("--force", is_flag=True, help="Overwrite masks and pictures that are there."),
     click.option("--skip-existing", is_flag=True, help="Leave out images whose mask is there."),
-    click.option("--host", "target", metavar="[USER@]HOST[:PORT]", help="Segment on this host, over SSH."),
+    click.option(
+        "--host",
+        "target",
+        metavar="[USER@]HOST[:PORT]",
+        shell_complete=complete_host,
+        help="Segment on this host, over SSH.",
+    ),
     click.option("--server", metavar="URL", help="Use a server that runs, as http://localhost:8911 of dls connect."),
     click.option(
         "--secret-file",
@@ -219,23 +228,28 @@ def _open_address(
 def _connect(
     context: click.Context, options: dict[str, Any], reporter: Reporter, prompter: Prompter
 ) -> Iterator[Address]:
+    from dls.cli import profiles
     from dls.cli.connect import build_server_options
     from dls.cli.connect import connect as command
 
-    login, target = build_login_options(options), options["target"] or ""
+    target = options["target"] or ""
+    defaults = command.make_context("connect", [target or "host"]).params
+    options = profiles.apply(context, target, {**defaults, **options})
+    login = build_login_options(options)
     start_reading_configuration(target, login)
     from dls.remote.session import connect
     from dls.segment.http import Address
 
-    defaults = command.make_context("connect", [target or "host"]).params
     with connect(
         target,
-        server=build_server_options(options["gpu"], {**defaults, **options}),
+        server=build_server_options(options["gpu"], options),
         login=login,
         cluster=build_cluster_options(options),
         network=build_network_options(options),
         local_port=0,  # any free one: nobody types it
         local_secret=True,
+        accept_licence=options["accept_licence"],
+        page=False,
         prompter=prompter,
         reporter=reporter,
     ) as session:

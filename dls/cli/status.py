@@ -1,9 +1,13 @@
-"""`dls status`: what runs on a host, or on all hosts that were used before."""
+"""`dls status`: what runs on a host, or on all known hosts."""
 
 from __future__ import annotations
 
 import math
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +17,13 @@ from dls.cli.login_options import build_login_options, login_options, optional_t
 from dls.errors import DlsError, TargetError
 
 if TYPE_CHECKING:
+    from dls.cli.events import Closeable
     from dls.remote.commands import HostStatus
     from dls.remote.host.facts import ServerFacts
+    from dls.remote.ssh.options import LoginOptions
+
+AT_ONCE = 8
+"""Most hosts that are asked at once."""
 
 
 @click.command(cls=GroupedCommand)
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
 def status(target: str, as_json: bool, **options: Any) -> None:
     """Show what runs on HOST: server, GPU, sessions, last request.
 
-    Without HOST, all hosts that were used before are asked, and no questions: a host that asks for a password is told.
+    Without HOST, all known hosts are asked, each by its profile, and nobody here: one that wants a password is told.
 
     Example: dls status ann@gpuhost
     """
@@ -35,7 +44,7 @@ def status(target: str, as_json: bool, **options: Any) -> None:
     login = build_login_options(options)
     with terminal(quiet=True) as (_, reporter, prompter):
         if not (target or login.via):
-            _show_all(options, as_json=as_json)
+            _show_all(options, login, reporter, as_json=as_json)
             return
         found = read_status(target, login, prompter, reporter)
         reporter.close()
@@ -87,36 +96,79 @@ def _write(status: HostStatus) -> None:
     write_event("status", **fields, round_trip=trip, servers=servers, jobs=jobs)
 
 
-def _show_all(options: dict[str, Any], *, as_json: bool) -> None:
+def _show_all(options: dict[str, Any], login: LoginOptions, reporter: Closeable, *, as_json: bool) -> None:
     """Ask all known hosts; fails as the first one did where none answered."""
     from dls.cli.console import Console, show_table
     from dls.cli.events import write_event
-    from dls.cli.used_hosts import known_hosts_used
-    from dls.remote.commands import read_status
-    from dls.remote.progress import Silent
-    from dls.remote.ssh.prompts import NoPrompter
+    from dls.cli.known_hosts import list_targets
 
-    targets = known_hosts_used()
+    targets = list_targets()
     if not targets:
         raise TargetError("No host was used before.", "Name one: dls status ann@gpuhost")
+    reporter.begin("look", f"Asking {len(targets)} hosts" if len(targets) > 1 else f"Asking {targets[0]}")
     rows, failures = [], []
-    for target in targets:
-        try:
-            found = read_status(target, build_login_options(options), NoPrompter(), Silent())
-        except DlsError as error:
-            failures.append(error)
-            rows.append((target, error.message, "", "", ""))
+    for target, answer in _ask_all(targets, options, login):
+        if isinstance(answer, DlsError):
+            failures.append(answer)
+            rows.append((target, answer.message, "", "", ""))
             if as_json:
-                write_event("status", host=target, error=error.message, exit_code=error.exit_code)
+                write_event("status", host=target, error=answer.message, exit_code=answer.exit_code)
             continue
-        rows += _summarize(found)
+        rows += _summarize(answer)
         if as_json:
-            _write(found)
+            _write(answer)
+    reporter.close()
     if not as_json:
         show_table(Console(), ("host", "engine", "GPU", "sessions", "last request"), rows)
     sys.stdout.flush()
     if len(failures) == len(targets):
         raise failures[0]
+
+
+def _ask_all(
+    targets: list[str], options: dict[str, Any], login: LoginOptions
+) -> Iterator[tuple[str, HostStatus | DlsError]]:
+    """Ask the hosts, several at once, and yield what each said, or why it did not, in their order.
+
+    One that does not answer takes up to half a minute, so the others must not wait for it. Ctrl-C waits for none.
+    """
+    slots = threading.Semaphore(AT_ONCE)
+    answers: dict[str, Future[HostStatus]] = {target: Future() for target in targets}
+    for target, answer in answers.items():
+        try:
+            its_login = _login_for(target, options, login)
+        except DlsError as error:
+            answer.set_exception(error)
+            continue
+        threading.Thread(target=_ask, args=(target, its_login, slots, answer), daemon=True).start()
+    for target, answer in answers.items():
+        while not answer.done():
+            wait([answer], 0.25)  # a wait without end can't be interrupted on Windows
+        try:
+            yield target, answer.result()
+        except DlsError as error:
+            yield target, error
+
+
+def _login_for(target: str, options: dict[str, Any], login: LoginOptions) -> LoginOptions:
+    """Return the options of the login with the host's profile; the password is not read again."""
+    from dls.cli import profiles
+
+    own = profiles.apply(click.get_current_context(), target, options)
+    own |= {"password_file": None, "verbose": 0}
+    return replace(build_login_options(own), password=login.password, verbose=login.verbose)
+
+
+def _ask(target: str, login: LoginOptions, slots: threading.Semaphore, answer: Future[HostStatus]) -> None:
+    from dls.remote.commands import read_status
+    from dls.remote.progress import Silent
+    from dls.remote.ssh.prompts import NoPrompter
+
+    with slots:
+        try:
+            answer.set_result(read_status(target, login, NoPrompter(), Silent()))
+        except BaseException as error:  # it is raised where the answer is waited for
+            answer.set_exception(error)
 
 
 def _summarize(status: HostStatus) -> list[tuple[str, str, str, str, str]]:

@@ -44,7 +44,7 @@ def uninstall(
     from dls.cli.console import terminal
     from dls.remote.commands import host
     from dls.remote.commands import uninstall as remove
-    from dls.remote.host.uninstall import Removal, check_shared, list_belongings
+    from dls.remote.host.uninstall import KEPT, Removal, check_shared, list_belongings
 
     if not yes and not sys.stdin.isatty():
         raise TargetError("There is no terminal to confirm the removal at.", "Confirm it with --yes.")
@@ -54,8 +54,12 @@ def uninstall(
         host(target, build_login_options(options), prompter, reporter) as (connection, report),
     ):
         where = connection.target.label
-        found = list_belongings(connection, report, removal)
+        listed = list_belongings(connection, report, removal)
+        found = [each for each in listed if each.kind != KEPT]
         reporter.close()
+        if kept := [each for each in listed if each.kind == KEPT]:
+            size = f"{sum(each.kib for each in kept) / 1024:.1f} MiB"
+            reporter.note(f"Models that dls has put there stay ({size}); --models removes them too.")
         _show(found, as_json=as_json)
         if not found:
             reporter.note(f"Nothing of dls is on {where}.")

@@ -18,6 +18,8 @@ KEEPALIVE = b": still here\n\n"
 """A comment in the stream, by which both ends notice that the other has gone."""
 KEEPALIVE_SECONDS = 15.0
 """Seconds of silence after which it is sent."""
+SKEW_SECONDS = 2.0
+"""Seconds by which two clocks may differ without anybody noticing."""
 MAX_TEXT = 300
 """Most characters of a text."""
 MAX_ITEMS = 60
@@ -101,6 +103,16 @@ def clean_overview(said: Mapping[str, Any], skew: float = 0.0) -> Fields:
         "requests": _list(said.get("requests"), lambda item: _fields(item, {**REQUEST, "at": when})),
         "log": _list(said.get("log"), _text),
     }
+
+
+def measure_skew(now: float, said: object, before: float) -> float:
+    """Return how far this clock is ahead of the host's, which said that time, where it was `before` at the last look.
+
+    What the link's delay changes in it is no change; what is no time says nothing.
+    """
+    number = _number(said)
+    skew = 0.0 if number is None else now - number
+    return skew if abs(skew - before) > SKEW_SECONDS else before
 
 
 def _session(fields: Fields) -> Fields:

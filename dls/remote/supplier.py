@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import CannotAsk, NoPrompter, Prompter
 
 if TYPE_CHECKING:
+    from dls.remote.loan.laptop import Laptop
     from dls.remote.loan.loan import Loan
     from dls.remote.loan.terms import Terms
 
@@ -66,15 +68,26 @@ class SessionSupplier:
             return
         reach, terms = Reach(), None
         if plan.make_environment or may_need_weights(options):
-            where = connection.target.label
+            where, looking = connection.target.label, self._look_ahead()
             reach = self._ask_host(connection, report, plan, options, phases)
             refusal = closed_error(where, self._login, self._target, report, plan, options, reach)
-            terms = self._decide(where, plan, reach, refusal, may_ask and self._may_ask)
+            terms = self._decide(where, plan, reach, looking, refusal, phases, may_ask=may_ask and self._may_ask)
         if terms is None:
             yield OnlyPip() if reach.only_pip else None
             return
         with self._lend(connection, terms, phases) as loan:
             yield LoanSupply(loan, connection, options, brings_weights(reach))
+
+    def _look_ahead(self) -> Future[Laptop] | None:
+        """Begin to look what this computer knows of the internet, while the host is asked: pip takes its time."""
+        if not self._network.lend:
+            return None
+        from dls.remote.loan.laptop import look
+
+        executor = ThreadPoolExecutor(1, "dls-look")
+        looking = executor.submit(look)
+        executor.shutdown(wait=False)
+        return looking
 
     def _ask_host(
         self, connection: Connection, report: HostReport, plan: InstallPlan, options: ServerOptions, phases: Phases
@@ -86,7 +99,15 @@ class SessionSupplier:
         return reach
 
     def _decide(
-        self, where: str, plan: InstallPlan, reach: Reach, refusal: ClosedHostError, may_ask: bool
+        self,
+        where: str,
+        plan: InstallPlan,
+        reach: Reach,
+        looking: Future[Laptop] | None,
+        refusal: ClosedHostError,
+        phases: Phases,
+        *,
+        may_ask: bool,
     ) -> Terms | None:
         """Return what is lent; None for nothing. Raises the refusal where something has to be, and may not."""
         way = choose(reach, self._network)
@@ -94,10 +115,13 @@ class SessionSupplier:
             return None
         if way is Way.REFUSE or (way is Way.ASK and not may_ask):
             raise refusal
-        terms = _prepare(plan, reach)
+        with phases("terms", "Asking this computer's package index where its files are") as phase:
+            terms = _prepare(plan, reach, looking.result() if looking else None)
+            phase.result = f"This computer reaches {terms.describe()}"
         if way is Way.ASK:
             try:
-                answer = self._prompter.answer(consent_question(where, reach, [str(name) for name in terms.names.all]))
+                names = [str(name) for name in terms.names.all]
+                answer = self._prompter.answer(consent_question(where, reach, names, terms.logins))
             except CannotAsk:
                 raise refusal from None
             # The answer holds for the whole session: nobody is asked when a lost link is restored.
@@ -115,16 +139,18 @@ class SessionSupplier:
             with phases("lend", f"Lending this computer's network to {where}") as phase:
                 loan = opened.enter_context(lend(connection, terms, phase=phase, remote_dir=self._login.remote_dir))
                 phase.result = f"{where} reaches, until the installation is done: {terms.describe()}"
+            for note in terms.laptop.left_out:
+                phases.reporter.note(note)
             yield loan
 
 
-def _prepare(plan: InstallPlan, reach: Reach) -> Terms:
+def _prepare(plan: InstallPlan, reach: Reach, known: Laptop | None) -> Terms:
     """Find out here what would be lent; raises ClosedHostError where this computer has no internet either."""
     from dls.remote.loan.terms import Needs, prepare
 
     makes = plan.make_environment
     torch, python = makes and bool(plan.torch_backend), makes and plan.base is None
-    return prepare(Needs(torch=torch, weights=brings_weights(reach), python=python))
+    return prepare(Needs(packages=makes, torch=torch, weights=brings_weights(reach), python=python), known)
 
 
 def can_answer(prompter: Prompter | None) -> bool:

@@ -18,7 +18,6 @@ from dls.errors import HostError, SegmentError
 from dls.extras import install_hint
 from dls.segment.grid import Grid
 
-INSTALL = install_hint("segment")
 MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Endings of files that a mask is written to: formats of one file, which keep the geometry."""
 READ_ENDINGS = (*MASK_ENDINGS, ".nhdr", ".mhd", ".dcm")
@@ -30,7 +29,9 @@ def load_simpleitk() -> Any:
     try:
         import SimpleITK as sitk
     except ImportError as error:
-        raise HostError("Image files are read by SimpleITK, which is not installed here.", INSTALL) from error
+        raise HostError(
+            "Image files are read by SimpleITK, which is not installed here.", install_hint("segment")
+        ) from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     return sitk
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,45 @@ def test_a_shell_is_answered(tmp_path: Path) -> None:
     assert run_dls(env={**os.environ, **asked}).stdout.split() == ["plain,completion", "plain,connect"]
     asked = {"_DLS_COMPLETE": "powershell_complete", "DLS_WORDS": "dls\nconnect\n--engine", "DLS_WORD": "reg"}
     assert run_dls(env={**os.environ, **asked}).stdout.split() == ["region"]
+
+
+@pytest.mark.parametrize(
+    ("line", "replaced", "completed"),
+    [
+        ("dls connect ann@gp", "@gp", "@gpuhost:2222"),
+        ("dls connect ann@gpuhost:2", "2", "2222"),
+        ("dls connect --engine=r", "r", "region"),
+        ("dls help mod", "mod", "models"),
+        ("dls hosts show a", "a", "ann@gpuhost:2222"),
+        ("dls segment --host a", "a", "ann@gpuhost:2222"),
+    ],
+)
+def test_bash_completes_whole_words(line: str, replaced: str, completed: str, tmp_path: Path) -> None:
+    """Bash splits words at @, : and =, and replaces the last piece only; so it is asked as bash asks."""
+    program = tmp_path / "dls"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m dls "$@"\n')
+    program.chmod(0o700)
+    user = {"DLS_USER_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    (tmp_path / "hosts.toml").write_text('["ann@gpuhost:2222"]\nport = 2222\n')
+    script = run_dls("completion", "bash").stdout + (
+        'COMP_LINE=$1; COMP_POINT=${#1}; _dls_completion "$2" "$3"; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    words = ["bash", "--norc", "-c", script, "bash", line, str(program), replaced]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **user}, check=True)
+    assert done.stdout.split() == [completed], done.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not here")
+def test_zsh_completes_where_nothing_has_switched_that_on() -> None:
+    """A new ~/.zshrc, as on macOS, has only what was appended to it: no shell begins with an error."""
+    script = run_dls("completion", "zsh").stdout + '\nprint -r -- "[$_comps[dls]]"'
+    done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[_dls_completion]", "")
+
+
+def test_lines_of_help_stay_lines() -> None:
+    """What is typed for each shell has a line of its own."""
+    assert "\nExample: dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "--help").stdout
 
 
 def test_what_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_the_status_of_a_host(host: sshd.Server, clean: str) -> None:
 
 
 def test_the_status_of_all_known_hosts(host: sshd.Server, clean: str, tmp_path: Path, monkeypatch: Any) -> None:
-    """Those used before are asked one after the other, and one that does not answer is told and keeps none waiting."""
+    """Those used before are asked at once, and one that does not answer is told and keeps none waiting."""
     monkeypatch.setenv("DLS_USER_DIR", str(tmp_path))
     options = ("-F", str(host.config), "--remote-dir", clean)
     assert run_dls("status", *options).returncode == 10
@@ -49,6 +49,20 @@ def test_the_status_of_all_known_hosts(host: sshd.Server, clean: str, tmp_path: 
     remember("dls-demo")
     shown = run_dls("status", *options)
     assert shown.returncode == 0 and "no server runs" in shown.stdout and "no-such-host" in shown.stdout
+
+
+def test_known_hosts_are_asked_by_their_profiles(
+    host: sshd.Server, clean: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a profile says of the login holds here too, and a wrong one is a failure of its host alone."""
+    monkeypatch.setenv("DLS_USER_DIR", str(tmp_path))
+    login = f'ssh-config = "{host.config}"\nremote-dir = "{clean}"\n'
+    (tmp_path / "hosts.toml").write_text(f'["dls-demo"]\n{login}\n[wrong]\nssh-prt = 22\n')
+    shown = run_dls("status", "--json")
+    assert shown.returncode == 0, shown.stderr
+    first, second = map(json.loads, shown.stdout.splitlines())
+    assert first["host"] == "dls-demo" and first["servers"] == []
+    assert second["host"] == "wrong" and "line 6" in second["error"] and second["exit_code"] == 10
 
 
 def test_odd_facts_are_left_out() -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dls.cli.encodings import SIMILAR
 from dls.demo import sshd
 from tests.support.command_line import run_dls
+
+ROOT = Path(__file__).parents[2]
 
 
 def options(host: sshd.Server, remote_dir: str) -> tuple[str, ...]:
@@ -60,3 +63,12 @@ def test_a_log_that_the_terminal_can_not_show(host: sshd.Server, tmp_path: Path,
     done = run_dls("logs", *options(host, str(tmp_path)), "dls-demo", env=env, encoding=encoding)
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert done.stdout.strip() == shown
+
+
+def test_every_character_that_is_written_has_one_that_is_similar() -> None:
+    """Whatever cp1252 lacks of the characters in the texts of dls has a stand-in, and becomes no question mark."""
+    # The first of these lists them, the second one draws in a docstring.
+    files = [path for path in (ROOT / "dls").rglob("*.py") if path.name not in ("encodings.py", "errors.py")]
+    written = {character for path in files for character in path.read_text(encoding="utf-8")}
+    lacking = {character for character in written if not character.encode("cp1252", "ignore")}
+    assert lacking and lacking <= set(SIMILAR), lacking - set(SIMILAR)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from dls.page.view import AddressView, LinkView, clean_overview, encode_event, make_state
+from dls.page.view import AddressView, LinkView, clean_overview, encode_event, make_state, measure_skew
 
 SESSION = {
     "id": "15821c02", "name": "0123456789abcdef", "version": "2-1", "has_picture": True, "model": "region",
@@ -66,6 +66,13 @@ def test_times_are_moved_to_the_clock_of_this_side() -> None:
     """A host whose clock is an hour behind has been used when it says, by the clock of who looks at the page."""
     said = clean_overview(OVERVIEW, 3600.0)
     assert said["sessions"][0]["used"] == 3700.0 and said["requests"][0]["at"] == 3699.0
+
+
+def test_how_far_two_clocks_differ() -> None:
+    """Only what differs by seconds counts, and a host that says no time, or one that JSON can't carry, has none."""
+    assert measure_skew(1000.0, 940.0, 0.0) == 60.0 and measure_skew(1001.0, 940.0, 60.0) == 60.0
+    for said in (None, "x", True, math.inf, -math.inf, math.nan, 10**400, [1]):
+        assert measure_skew(1000.0, said, 60.0) == 0.0
 
 
 def test_a_host_can_not_say_what_it_likes() -> None:

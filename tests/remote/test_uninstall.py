@@ -111,11 +111,13 @@ def test_models_go_only_if_dls_put_them_there(host: sshd.Server, tmp_path: Path)
         (models / name).mkdir(parents=True)
     (models / ".ours.by-dls").touch()
     options = ("--yes", "-F", str(host.config), "--remote-dir", str(tmp_path / "r"), "-m", str(tmp_path / "m"))
-    assert run_dls("uninstall", *options, "dls-demo").returncode == 0
+    kept = run_dls("uninstall", *options, "dls-demo")
+    assert kept.returncode == 0 and "--models removes them too" in kept.stderr and "Nothing of dls" in kept.stderr
     assert (models / "ours").exists()
     done = run_dls("uninstall", *options, "--models", "--json", "dls-demo")
     assert done.returncode == 0 and f'"path": "{models}/ours"' in done.stdout
     assert sorted(path.name for path in models.iterdir()) == ["theirs"]
+    assert "--models removes" not in run_dls("uninstall", *options, "dls-demo").stderr
 
 
 def test_a_server_that_is_in_use_stays(host: sshd.Server, clean: str) -> None:

@@ -319,3 +319,12 @@ def test_the_server_is_lost(images: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode in (11, 16, 18) and "ended" in said and "Traceback" not in said
     assert not (images / "m.mha").exists()
+
+
+def test_without_numpy(tmp_path: Path) -> None:
+    """A laptop with nothing but dls is told what to install, with prompts on the command line and in a file."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['numpy'] = None\n")
+    blocked = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    for prompts in (["--point", "1,2,3"], ["--prompts", "p.json"]):
+        done = segment("a.nii.gz", *prompts, "-o", "b.nii.gz", env=blocked)
+        assert done.returncode == 14 and 'pip install "dls[segment]"' in done.stderr, done.stderr

@@ -307,8 +307,16 @@ class Card {
     this.facts.title = `Spacing ${product(session.spacing)} mm`;
     if (this.used.firstChild?.dataset.at !== String(session.used)) this.used.replaceChildren(timeNode(session.used, "ago"));
     this.image.alt = `Axial, coronal and sagittal slice of session ${session.id}, ${session.prompts ? "with its mask" : "without a mask"}`;
-    if (!session.picture) text(this.missing, "No mask yet. Of this viewer’s image only the engine sees anything.");
+    if (!session.picture) this.clear();
     else if (session.picture !== this.picture) this.load(session.picture);
+  }
+
+  // After a reset of another viewer's session there is nothing to show: the mask of before is not its mask.
+  clear() {
+    this.picture = null;
+    this.image.hidden = true;
+    this.missing.hidden = false;
+    text(this.missing, "No mask yet. Of this viewer’s image only the engine sees anything.");
   }
 
   async load(address) {

@@ -18,6 +18,8 @@ USED_SECONDS = 8.0
 """Seconds without a request after which no client is connected."""
 PAUSE_SECONDS = 0.5
 """Seconds between two looks at whether one is."""
+KEPT = "kept model"
+"""Kind of a model that dls has put there, and that is not to be removed."""
 STAYS = "stays"
 """Kind of what is in the remote directory and is not ours."""
 

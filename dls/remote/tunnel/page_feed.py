@@ -14,7 +14,7 @@ import h11
 
 from dls.contract import OVERVIEW_PATH, PICTURES_PATH
 from dls.errors import DlsError
-from dls.page.view import clean_overview
+from dls.page.view import clean_overview, measure_skew
 from dls.remote.tunnel.link import Link, LinkState
 from dls.remote.tunnel.uploads import Rest
 from dls.remote.tunnel.upstream import UpstreamLost, read_answer, send_request
@@ -25,8 +25,6 @@ SETTLE_SECONDS = 0.1
 """Least seconds between two questions: several requests may pass at once."""
 ANSWER_SECONDS = 10.0
 """Seconds that an answer may take."""
-SKEW_SECONDS = 2.0
-"""Seconds by which two clocks may differ without anybody noticing."""
 MAX_PICTURES = 24
 """Pictures that are kept for a page that is loaded again while the link is lost; each has at most 1 MiB."""
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -91,17 +89,11 @@ class PageFeed:
             if not isinstance(said, dict):
                 return
             now = time.time()
-            overview = clean_overview(said, self._measure_skew(now, said.get("now")))
+            self._skew = measure_skew(now, said.get("now"), self._skew)
+            overview = clean_overview(said, self._skew)
             with self._changed:
                 self.overview, self.as_of = overview, now
                 self._changed.notify_all()
-
-    def _measure_skew(self, now: float, said: object) -> float:
-        """Return how far this clock is ahead of the host's; what the link's delay changes in it is no change."""
-        skew = now - said if isinstance(said, int | float) else 0.0
-        if abs(skew - self._skew) > SKEW_SECONDS:
-            self._skew = skew
-        return self._skew
 
     def picture(self, name: str, version: str) -> bytes | None:
         """Return the picture of a session; None where there is none, or no way to ask for it."""

@@ -2,7 +2,7 @@
 # Each line of the list is a kind, its size in KiB and its path, between tabs.
 # Arguments: the folders with sessions, whole folders of ours. Values: ROOT (the remote directory), KEY (digest of it as
 # the user wrote it), HOME_DIR (the default remote directory), MODELS_PATH (as the user wrote it, or empty), WITH_MODELS
-# (1 to count models that dls has put there, or empty), ACTION (list or remove).
+# (1 to remove models that dls has put there too; empty to list them as kept), ACTION (list or remove).
 # What is in ROOT and has none of our names stays, and so does ROOT then; so do models that somebody else has put there.
 # -O is not POSIX, but dash, bash, ksh, zsh, busybox and macOS have it.
 # shellcheck shell=sh disable=SC3067,SC2153
@@ -42,7 +42,7 @@ for folder in "$@"; do
   parent=${folder%/*}
   if [ -O "$parent" ] && [ ! -L "$parent" ]; then drop "$parent"; fi
 done
-if [ -n "$WITH_MODELS" ]; then
+if [ -n "$WITH_MODELS" ] || [ "$ACTION" = list ]; then
   if [ -n "$MODELS_PATH" ]; then
     MODELS=$(absolute "$MODELS_PATH")
   else
@@ -51,7 +51,9 @@ if [ -n "$WITH_MODELS" ]; then
   for mark in "$MODELS/models"/.*.by-dls; do
     [ -f "$mark" ] || continue
     name=${mark##*/.}
-    act "model" "$MODELS/models/${name%.by-dls}"
+    kind=model
+    [ -n "$WITH_MODELS" ] || kind="kept model"
+    act "$kind" "$MODELS/models/${name%.by-dls}"
     [ "$ACTION" = list ] || rm -f "$mark" "$MODELS/models/.${name%.by-dls}.lock"
   done
   others=
