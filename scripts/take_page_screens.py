@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
-from dls.demo.client import ItkSnapClient  # noqa: E402
 
 import dls  # noqa: E402
 from dls.demo import sample, sshd  # noqa: E402
+from dls.segment.http import Address  # noqa: E402
+from dls.segment.itksnap import ItkSnapClient  # noqa: E402
 from tests.support.browser import Browser, browsing  # noqa: E402
 from tests.support.gate import Gate, gate_to  # noqa: E402
 
@@ -31,11 +32,11 @@ SIZE = (1180, 900)
 
 def work(port: int) -> None:
     """Do what an annotator does: two sessions, the second one at work now."""
-    first = ItkSnapClient(port)
+    first = ItkSnapClient(Address(port))
     first.start("region")
     first.upload(sample.load(), sample.SPACING)
     first.point(*sample.VENTRICLE)
-    second = ItkSnapClient(port)
+    second = ItkSnapClient(Address(port))
     second.start("region")
     second.upload(sample.load(), sample.SPACING)
     z, y, x = sample.WHITE_MATTER
@@ -85,7 +86,7 @@ def show(browser: Browser, session: dls.Session, gate: Gate, folder: Path) -> No
     picture(browser, folder / "page-dark.png")
     browser.emulate(prefers_color_scheme="light")
     gate.shut()
-    waiting = threading.Thread(target=ItkSnapClient(session.port).start, args=("region",))
+    waiting = threading.Thread(target=ItkSnapClient(Address(session.port)).start, args=("region",))
     waiting.start()
     try:
         browser.until_text("#notice-next", "waits")

@@ -81,7 +81,7 @@ CLIENT_FOLDERS = ("demo", "remote", "segment")
 """Folders of our package that no server imports, as `tests/test_imports.py` proves."""
 CLIENT_COMMANDS = (
     "about", "bars", "check", "completion", "console", "known_hosts", "live", "live_lines", "panels", "profiles",
-    "reporter", "status", "steps", "tables", "uninstall", "used_hosts",
+    "reporter", "status", "steps", "tables", "uninstall",
 )  # fmt: skip
 """Modules of `dls/cli/` that a server which a client has started does not import either."""
 
