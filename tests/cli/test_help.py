@@ -59,6 +59,9 @@ def test_help_and_version_are_commands_too() -> None:
     assert run_dls("help", "models", "pull").stdout == run_dls("models", "pull", "--help").stdout
     unknown = run_dls("help", "conect")
     assert unknown.returncode == 10 and "no command named 'conect'" in unknown.stderr
+    typed = run_dls("conect")
+    assert typed.returncode == 2 and "Did you mean connect?" in typed.stderr
+    assert "Did you mean" not in run_dls("xyz").stderr
     assert run_dls("version").stdout.strip() in run_dls("-v").stdout
 
 
@@ -115,7 +118,7 @@ def test_zsh_completes_where_nothing_has_switched_that_on() -> None:
 
 def test_lines_of_help_stay_lines() -> None:
     """What is typed for each shell has a line of its own."""
-    assert "\n  zsh:         dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "--help").stdout
+    assert "\nExample: dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "--help").stdout
 
 
 def test_what_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
