@@ -12,6 +12,7 @@ from enum import Enum
 from dls.contract import RECORD_MINUTES
 from dls.errors import HostError, InstallError
 from dls.remote.host import lock_files, send_uv
+from dls.remote.host.failures import installer_failed
 from dls.remote.host.install_output import InstallOutput
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
@@ -41,11 +42,7 @@ RESULTS = {
     "there": "Installed our code; another dls made the environment meanwhile",
 }
 """What the installer's last line means to the user."""
-DISK_IS_FULL = ("No space left on device", "Disk quota exceeded")
-"""What the host's system says of a disk, to every program (strerror of ENOSPC and EDQUOT)."""
 FROM_PARCEL = "Installed the packages of the parcel and our code"
-NO_ROOM = "Does the host have room on its disk?"
-NO_NETWORK = "Does the host have room on its disk, and internet access? --lend-network lends it this computer's."
 NO_LOCK_FITS = "Installed the packages (the newest that fit: no lock fits this host) and our code"
 
 
@@ -326,19 +323,11 @@ def _make_environment(
     if completed.status:
         has_internet = provision is OWN_INTERNET and not plan.parcel
         detail = "\n".join(lines) or provision.redact(completed.stderr)
-        raise _failure(connection.target.label, detail, provision.explain(), NO_NETWORK if has_internet else NO_ROOM)
+        raise installer_failed(connection.target.label, detail, provision.explain(), has_internet=has_internet)
     installed = lines[-1] if lines else ""
     if plan.parcel and installed == "locked":
         return FROM_PARCEL
     return NO_LOCK_FITS if installed == "ranges" and not plan.lock else RESULTS.get(installed, RESULTS["ranges"])
-
-
-def _failure(where: str, detail: str, explanation: str, hint: str) -> InstallError:
-    """Return the error of an installer that failed; `explanation` is a sentence about what did not come, or empty."""
-    message = f"The packages could not be installed on {where}"
-    if any(word in detail for word in DISK_IS_FULL):
-        return InstallError(f"{message}: its disk is full.", "Make room, or name another with --remote-dir.", detail)
-    return InstallError(f"{message}. {explanation}".rstrip(), f"The installer's last lines are above. {hint}", detail)
 
 
 def _send_code(connection: ScriptRunner, plan: InstallPlan, code: Code) -> None:
