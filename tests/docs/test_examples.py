@@ -68,6 +68,7 @@ def run(it: Laptop, line: str) -> None:
         return
     wanted = re.search(r"--local-port (\d+)", line)
     port = int(wanted[1]) if wanted else free_port()
+    line = re.sub(r"\s#.*$", "", line)  # what is appended is no part of a comment
     words = ["bash", "-c", f"exec {line} --json --local-port {port}"]
     process = run_in_shell(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=interruptible)
     assert process.stdout is not None and process.stderr is not None
