@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dls.errors import EngineError, HostError
+from dls.extras import install_hint
 
 MANIFEST = "models.json"
 """Name of the list of models, in the repository and in the folder with the models."""
@@ -135,9 +136,7 @@ def translate_errors() -> Iterator[None]:
     except EngineError:
         raise
     except ImportError as error:
-        raise HostError(
-            f"The package {error.name} is not installed here.", 'Install it: pip install "dls[models]"'
-        ) from error
+        raise HostError(f"The package {error.name} is not installed here.", install_hint("models")) from error
     except Exception as error:
         text = " ".join(str(cause) for cause in _iter_causes(error))
         if "certificate" in text.lower():

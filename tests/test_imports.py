@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from dls.remote.host.packages import CLIENT_COMMANDS
 from tests.support.source import (
     MODULES,
     all_imports,
@@ -32,8 +33,8 @@ LAYERS = {
 PAGE = {"dls.page", "dls.page.access", "dls.page.routes", "dls.page.view"}
 """The page, which both sides serve; it imports nothing else of the package."""
 SHARED = {
-    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.gpus", "dls.hub", "dls.images",
-    "dls.weights", *PAGE,
+    "dls", "dls.contract", "dls.credentials", "dls.engine_choice", "dls.errors", "dls.extras", "dls.gpus", "dls.hub",
+    "dls.images", "dls.weights", *PAGE,
 }  # fmt: skip
 """Modules of the package that `remote/` and `server/` may both import."""
 SERVER_PACKAGES = {"torch", "numpy", "scipy", "skimage", "starlette", "uvicorn", "isal", "multipart", "httptools"}
@@ -198,6 +199,7 @@ def test_all_of_the_server() -> None:
 def test_a_started_server_needs_only_what_the_host_gets() -> None:
     """`dls serve --launch-file` loads none of the client's packages and modules on its way to the engine."""
     found = loaded_by("-c", "import dls.cli.main, dls.cli.serve, dls.server.serve, dls.server.engines.region")
+    assert not found & {f"dls.cli.{name}" for name in CLIENT_COMMANDS}
     assert not roots(found) & CLIENT_PACKAGES
     assert not inside(found, "dls.remote", "dls.demo")
 

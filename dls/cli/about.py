@@ -6,21 +6,20 @@ import click
 
 from dls import __version__
 from dls.cli.completion import SHELLS, make_script
+from dls.cli.help import GroupedCommand
 from dls.errors import TargetError
 
 
 def _complete_command(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the commands that a word can go on with, after those before it."""
-    from dls.cli.main import cli
-
-    found: click.Command | None = cli
+    found: click.Command | None = context.find_root().command
     for name in context.params.get("command") or ():
         found = found.get_command(context, name) if isinstance(found, click.Group) else None
     names = found.list_commands(context) if isinstance(found, click.Group) else []
     return [name for name in names if name.startswith(incomplete)]
 
 
-@click.command("help")
+@click.command("help", cls=GroupedCommand)
 @click.argument("command", nargs=-1, shell_complete=_complete_command)
 @click.pass_context
 def help(context: click.Context, command: tuple[str, ...]) -> None:
@@ -28,10 +27,8 @@ def help(context: click.Context, command: tuple[str, ...]) -> None:
 
     Example: dls help connect
     """
-    from dls.cli.main import cli
-
-    found: click.Command = cli
-    current = click.Context(cli, info_name="dls", help_option_names=["-h", "--help"])
+    found = context.find_root().command
+    current = click.Context(found, info_name="dls", help_option_names=["-h", "--help"])
     for name in command:
         below = found.get_command(current, name) if isinstance(found, click.Group) else None
         if below is None:
@@ -41,7 +38,7 @@ def help(context: click.Context, command: tuple[str, ...]) -> None:
     click.echo(found.get_help(current))
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 def version() -> None:
     """Print the version of dls.
 
@@ -50,17 +47,20 @@ def version() -> None:
     click.echo(__version__)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
     """Print what lets a shell complete commands, hosts and models.
 
-    \b
-    bash:        dls completion bash >> ~/.bashrc
-    zsh:         dls completion zsh >> ~/.zshrc
-    fish:        dls completion fish > ~/.config/fish/completions/dls.fish
-    PowerShell:  dls completion powershell >> $PROFILE
+    Append it to the file that the shell reads at its start; new windows then complete.
 
     Example: dls completion bash >> ~/.bashrc
-    """  # noqa: D301 - click looks for the character itself
-    click.echo(make_script(shell))
+
+    Example: dls completion zsh >> ~/.zshrc
+
+    Example: dls completion fish > ~/.config/fish/completions/dls.fish
+
+    Example: dls completion powershell >> $PROFILE
+    """
+    click.echo(make_script(context.find_root().command, shell))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from dls.cli.help import GroupedCommand
 
-@click.command()
+
+@click.command(cls=GroupedCommand)
 @click.argument("url", default="http://localhost:8911")
 @click.option("--model", default="", metavar="NAME", help="Model to use; by default the first one that is listed.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")

@@ -95,13 +95,11 @@ for _class in (WholeWordBashComplete, ReadyZshComplete, PowerShellComplete):
     add_completion_class(_class)
 
 
-def make_script(shell: str) -> str:
-    """Return the script for the shell."""
-    from dls.cli.main import cli
-
+def make_script(program: click.Command, shell: str) -> str:
+    """Return the script that completes the program's words in the shell."""
     found = get_completion_class(shell)
     assert found is not None
-    return found(cli, {}, "dls", VARIABLE).source().strip()
+    return found(program, {}, "dls", VARIABLE).source().strip()
 
 
 def complete_host(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from dls.cli.help import GroupedCommand
 from dls.cli.signals import interrupt_on_termination
 from dls.errors import HostError
+from dls.extras import install_hint
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option("--once", is_flag=True, help="End after the picture is written.")
 @click.option(
     "--picture",
@@ -29,10 +31,7 @@ def demo(once: bool, picture: Path) -> None:
     try:
         from dls.demo import play
     except ImportError as error:
-        raise HostError(
-            f"The demo's packages are not installed here ({error.name}).",
-            'Install them: pip install "dls[demo]"',
-        ) from error
+        raise HostError(f"The demo's packages are not installed here ({error.name}).", install_hint("demo")) from error
     from dls.cli.console import terminal
 
     with terminal() as (console, reporter, _), interrupt_on_termination():

@@ -5,6 +5,8 @@ This module is imported by `dls --help`, so it imports click alone.
 
 from __future__ import annotations
 
+import inspect
+
 import click
 
 COMMAND_GROUPS = (
@@ -15,6 +17,8 @@ COMMAND_GROUPS = (
 )
 """Headings of `dls --help`, the commands below each, and an example."""
 OTHER = "Other commands"
+EXAMPLE = "Example: "
+"""How a paragraph of a command's description begins that is an example."""
 
 OPTION_GROUPS = (
     (
@@ -37,7 +41,21 @@ OPTION_GROUPS = (
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options in groups, and its example last, as it was written."""
+    """A command whose help lists its options in groups, and its examples last, in lines that are not wrapped."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description without its examples."""
+        text, _ = _split_examples(self.help or "")
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(text)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        _, examples = _split_examples(self.help or "")
+        if examples:
+            formatter.write_paragraph()
+            formatter.write("".join(f"Example: {line}\n" for line in examples))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in their groups."""
@@ -51,6 +69,14 @@ class GroupedCommand(click.Command):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def _split_examples(text: str) -> tuple[str, list[str]]:
+    """Return the paragraphs that are no example, and the command lines of those that are."""
+    paragraphs = [paragraph.strip() for paragraph in inspect.cleandoc(text).split("\n\n")]
+    examples = [paragraph for paragraph in paragraphs if paragraph.startswith(EXAMPLE)]
+    others = [paragraph for paragraph in paragraphs if paragraph not in examples]
+    return "\n\n".join(others), [" ".join(each.removeprefix(EXAMPLE).split()) for each in examples]
 
 
 def write_commands(formatter: click.HelpFormatter, summaries: dict[str, str]) -> None:

@@ -82,7 +82,8 @@ def engine_options(command: Command) -> Command:
             shell_complete=_complete("engine"),
             default=DEFAULT_ENGINE,
             show_default=True,
-            help="Engine that segments: region, nninteractive, or auto for nninteractive where a GPU can run it.",
+            metavar="[auto|nninteractive|region]",
+            help="Engine that segments; auto is nninteractive where a GPU can run it, else region.",
         ),
         _device_option,
         click.option(

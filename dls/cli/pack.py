@@ -39,6 +39,8 @@ def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None
     """Put all that a host without internet needs into one file.
 
     It is installed with `dls connect HOST --from FILE`, and no network is needed for that, here or there.
+
+    Example: dls pack --python 3.12 -o region.parcel
     """
     from dls.cli.console import terminal, write_line
     from dls.cli.events import write_event

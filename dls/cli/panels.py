@@ -56,10 +56,11 @@ def show_session(console: Console, session: Session, *, has_steps: bool = True) 
     engine = steps.engine_lines(session.choice, session.state.engine, session.state.device, command)
     todo = steps.whole(session.models) if has_steps else steps.brief(session.models)
     viewers = [_viewers_line(session)] if session.serves_viewers else []
+    page = [_page_line(session.page_url)] if session.page_url is not None else []
     console.print()
     console.print(
         Panel(
-            Group(_folded(engine), Text(), address, Text(), _folded(todo), Text(), *viewers, facts),
+            Group(_folded(engine), Text(), address, Text(), _folded(todo), Text(), *viewers, *page, facts),
             title=Text(printable(f"Ready on {target}")),
             border_style="green",
             padding=(1, 2),
@@ -83,10 +84,20 @@ def _folded(rows: list[steps.Row]) -> Table:
 
 def _viewers_line(session: Session) -> Group:
     """Return what to type into viewers that speak nnInteractive's own protocol."""
-    line = Text.assemble(("URL: ", "dim"), (f"http://localhost:{session.port}", "bold green"))
+    line = [("URL: ", steps.QUIET), (f"http://localhost:{session.port}", steps.KEY)]
     if session.local_secret is not None:
-        line.append_text(Text.assemble(("     API key: ", "dim"), (session.local_secret, "bold green")))
-    return Group(Text("In napari, 3D Slicer or MITK, use a remote nnInteractive server with"), Text(), line, Text())
+        line += [("     API key: ", steps.QUIET), (session.local_secret, steps.KEY)]
+    return _below("In napari, 3D Slicer or MITK, use a remote nnInteractive server with", line)
+
+
+def _below(heading: str, line: steps.Line) -> Group:
+    """Return a line to copy below the sentence that says what it is for; in a table, since text alone is cut here."""
+    return Group(_folded([("", [(heading, steps.PLAIN)])]), Text(), _folded([("", line)]), Text())
+
+
+def _page_line(url: str) -> Group:
+    """Return the address of the page on a line of its own, where it is whole on a terminal of 60 columns too."""
+    return _below("The sessions, the last requests and the log, in a browser:", [(url, steps.KEY)])
 
 
 def list_facts(session: Session) -> list[tuple[str, str]]:
@@ -101,8 +112,6 @@ def list_facts(session: Session) -> list[tuple[str, str]]:
     access = "It asks for the secret, which keeps other users of this computer out."
     if session.local_secret is None:
         access = "Other users of this computer can use it too; --local-secret lets it ask for a secret."
-    if session.page_url is not None:
-        facts.append(("Page", f"{session.page_url} shows the sessions, the last requests and the log in a browser."))
     return [
         *facts,
         ("Port", access),

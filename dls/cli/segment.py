@@ -6,13 +6,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
@@ -26,6 +26,7 @@ from dls.cli.login_options import (
 from dls.cli.options import Command, add_options, engine_options, read_first_line
 from dls.cli.signals import interrupt_on_termination
 from dls.errors import HostError, SegmentError
+from dls.extras import install_hint
 
 if TYPE_CHECKING:
     from dls.remote.progress import Phases, Reporter
@@ -51,7 +52,7 @@ PROMPT_OPTIONS = {
 TRANSFER_SECONDS = 0.5
 
 
-class OrderedCommand(click.Command):
+class OrderedCommand(GroupedCommand):
     """A command that remembers in which order its options were given: prompts are applied in that order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -64,11 +65,20 @@ def _prompt_option(name: str, metavar: str, text: str) -> Callable[[Command], Co
     return click.option(name, multiple=True, metavar=metavar, callback=_check_prompts, help=text)
 
 
+@contextlib.contextmanager
+def _naming_missing_packages() -> Iterator[None]:
+    """Raise HostError where a package of the extra is missing that is imported meanwhile."""
+    try:
+        yield
+    except ImportError as error:
+        raise HostError(f"The package {error.name} is not installed here.", install_hint("segment")) from error
+
+
 def _check_prompts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Asked, ...]:
     if not values:
         return ()
-    _check_packages()
-    from dls.segment.requests import Asked, parse_numbers
+    with _naming_missing_packages():
+        from dls.segment.requests import Asked, parse_numbers
 
     kind, foreground = PROMPT_OPTIONS[str(parameter.name)]
     if kind in ("scribble", "lasso"):
@@ -77,14 +87,6 @@ def _check_prompts(context: click.Context, parameter: click.Parameter, values: t
         return tuple(Asked(kind, foreground, parse_numbers(value, kind)) for value in values)
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from error
-
-
-def _check_packages() -> None:
-    """Raise HostError where numpy is missing: dls itself needs none, and half of `dls.segment` can't be imported."""
-    if find_spec("numpy") is None:
-        from dls.segment import INSTALL
-
-        raise HostError("Image files are read into numpy's arrays, and numpy is not installed here.", INSTALL)
 
 
 NUMBERS, CORNERS, LABELS = "X,Y,Z", "X1,Y1,Z1,X2,Y2,Z2", "FILE"
@@ -172,10 +174,10 @@ def segment(context: click.Context, /, images: tuple[Path, ...], as_json: bool, 
 
 def _plan(context: click.Context, images: Sequence[Path], options: dict[str, Any], reporter: Reporter) -> list[Task]:
     """Return what is to be done; raises SegmentError before anything is started."""
-    _check_packages()
-    from dls.segment import plan
-    from dls.segment.images import load_simpleitk
-    from dls.segment.requests import Job, read_jobs
+    with _naming_missing_packages():
+        from dls.segment import plan
+        from dls.segment.images import load_simpleitk
+        from dls.segment.requests import Job, read_jobs
 
     if options["target"] and options["server"]:
         raise SegmentError("--host and --server name two places.", "Leave out one of them.")

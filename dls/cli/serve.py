@@ -26,6 +26,7 @@ from dls.cli.options import (
 from dls.cli.signals import end_with_standard_input, interrupt_on_termination
 from dls.contract import DEFAULT_PORT, NOT_INSTALLED
 from dls.errors import HostError
+from dls.extras import install_hint
 
 if TYPE_CHECKING:
     from dls.server.options import ServeOptions
@@ -86,10 +87,7 @@ def serve(launch_file: Path | None, setup_only: bool, use_colors: bool, temporar
         from dls.server import serve as server
         from dls.server.engines.catalog import make_engine
     except ImportError as error:
-        raise HostError(
-            f"The server's {NOT_INSTALLED} ({error.name}).",
-            'Install them: pip install "dls[server]"',
-        ) from error
+        raise HostError(f"The server's {NOT_INSTALLED} ({error.name}).", install_hint("server")) from error
     if setup_only:
         engine = make_engine(chosen.engine, chosen.engine_options)
         engine.load(lambda step: click.echo(f"{step.text} ...", err=True))

@@ -22,6 +22,9 @@ from dls.remote.progress import Phases, Reporter
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import Prompter
 
+SESSIONS_STAY = "; its sessions stay"
+"""What is told of the sessions of a server that was ended."""
+
 
 @contextlib.contextmanager
 def host(
@@ -63,7 +66,7 @@ def _enter_job(connection: Connection, login: LoginOptions, report: HostReport) 
     return None
 
 
-def _end_jobs(connection: Connection, report: HostReport, reporter: Reporter) -> bool:
+def _end_jobs(connection: Connection, report: HostReport, reporter: Reporter, note: str) -> bool:
     """End the jobs of this user that are ours, also those that wait; return False when there were none."""
     from dls.remote.cluster.slurm import Slurm
 
@@ -79,7 +82,7 @@ def _end_jobs(connection: Connection, report: HostReport, reporter: Reporter) ->
     for job in jobs:
         with Phases(reporter)("stop", f"Ending the job {job.id}") as phase:
             scheduler.cancel(connection, [job.id], wait=True)
-            phase.result = f"Ended the job {job.id}{job.node and f' on {job.node}'}; its sessions stay"
+            phase.result = f"Ended the job {job.id}{job.node and f' on {job.node}'}{note}"
     return bool(jobs)
 
 
@@ -89,13 +92,16 @@ def stop_server(target: str, login: LoginOptions, prompter: Prompter, reporter: 
         return end_servers(connection, report, reporter)
 
 
-def end_servers(connection: Connection, report: HostReport, reporter: Reporter) -> bool:
-    """End the servers on the host, and the jobs on a cluster; return False when none was running."""
+def end_servers(connection: Connection, report: HostReport, reporter: Reporter, note: str = SESSIONS_STAY) -> bool:
+    """End the servers on the host, and the jobs on a cluster; return False when none was running.
+
+    `note` is what is told of the sessions.
+    """
     for state in report.servers:
         with Phases(reporter)("stop", "Ending the server") as phase:
             launch.stop(connection, state)
-            phase.result = f"Ended the server ({state.engine}); its sessions stay"
-    had_jobs = bool(report.scheduler) and _end_jobs(connection, report, reporter)
+            phase.result = f"Ended the server ({state.engine}){note}"
+    had_jobs = bool(report.scheduler) and _end_jobs(connection, report, reporter, note)
     return bool(report.servers) or had_jobs
 
 
@@ -183,7 +189,7 @@ def uninstall(connection: Connection, report: HostReport, removal: Removal, repo
     for state in report.servers:
         with contextlib.suppress(ForwardError), Phases(reporter)("look", "Looking whether anybody is connected"):
             check_unused(connection, state)
-    end_servers(connection, report, reporter)
+    end_servers(connection, report, reporter, note="")
     with Phases(reporter)("uninstall", "Removing what is ours") as phase:
         stays = remove_belongings(connection, report, removal)
         phase.result = f"Nothing of dls is on {connection.target.label} any more"

@@ -170,6 +170,8 @@ class Player:
 
     def _not_reached(self, name: str, error: Exception) -> ConnectError:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
+            why = "what is there speaks no HTTP"
         hint = "Does dls connect or dls serve run, and is that its port?"
         return ConnectError(f"{self._address} does not answer ({name}): {why}.", hint)
 

@@ -69,7 +69,7 @@ class SessionSupplier:
             where = connection.target.label
             reach = self._ask_host(connection, report, plan, options, phases)
             refusal = closed_error(where, self._login, self._target, report, plan, options, reach)
-            terms = self._decide(where, plan, reach, refusal, may_ask and self._may_ask)
+            terms = self._decide(where, plan, reach, refusal, phases, may_ask=may_ask and self._may_ask)
         if terms is None:
             yield OnlyPip() if reach.only_pip else None
             return
@@ -86,7 +86,7 @@ class SessionSupplier:
         return reach
 
     def _decide(
-        self, where: str, plan: InstallPlan, reach: Reach, refusal: ClosedHostError, may_ask: bool
+        self, where: str, plan: InstallPlan, reach: Reach, refusal: ClosedHostError, phases: Phases, *, may_ask: bool
     ) -> Terms | None:
         """Return what is lent; None for nothing. Raises the refusal where something has to be, and may not."""
         way = choose(reach, self._network)
@@ -94,10 +94,13 @@ class SessionSupplier:
             return None
         if way is Way.REFUSE or (way is Way.ASK and not may_ask):
             raise refusal
-        terms = _prepare(plan, reach)
+        with phases("terms", "Asking this computer's package index where its files are") as phase:
+            terms = _prepare(plan, reach)
+            phase.result = f"This computer reaches {terms.describe()}"
         if way is Way.ASK:
             try:
-                answer = self._prompter.answer(consent_question(where, reach, [str(name) for name in terms.names.all]))
+                names = [str(name) for name in terms.names.all]
+                answer = self._prompter.answer(consent_question(where, reach, names, terms.logins))
             except CannotAsk:
                 raise refusal from None
             # The answer holds for the whole session: nobody is asked when a lost link is restored.
@@ -115,6 +118,8 @@ class SessionSupplier:
             with phases("lend", f"Lending this computer's network to {where}") as phase:
                 loan = opened.enter_context(lend(connection, terms, phase=phase, remote_dir=self._login.remote_dir))
                 phase.result = f"{where} reaches, until the installation is done: {terms.describe()}"
+            for note in terms.laptop.left_out:
+                phases.reporter.note(note)
             yield loan
 
 
@@ -124,7 +129,7 @@ def _prepare(plan: InstallPlan, reach: Reach) -> Terms:
 
     makes = plan.make_environment
     torch, python = makes and bool(plan.torch_backend), makes and plan.base is None
-    return prepare(Needs(torch=torch, weights=brings_weights(reach), python=python))
+    return prepare(Needs(packages=makes, torch=torch, weights=brings_weights(reach), python=python))
 
 
 def can_answer(prompter: Prompter | None) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import HostError, SegmentError
-from dls.segment import INSTALL
+from dls.extras import install_hint
 from dls.segment.grid import Grid
 
 MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -29,7 +29,9 @@ def load_simpleitk() -> Any:
     try:
         import SimpleITK as sitk
     except ImportError as error:
-        raise HostError("Image files are read by SimpleITK, which is not installed here.", INSTALL) from error
+        raise HostError(
+            "Image files are read by SimpleITK, which is not installed here.", install_hint("segment")
+        ) from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     return sitk
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import SegmentError
-from dls.segment import INSTALL, http
+from dls.extras import install_hint
+from dls.segment import http
 from dls.segment.http import Address, ReportSent
 from dls.segment.itksnap import drawn_voxels
 from dls.segment.prompts import Box, Lasso, Point, Prompt, Scribble
@@ -129,7 +130,9 @@ def _import_blosc2() -> Any:
     try:
         import blosc2
     except ImportError as error:
-        raise SegmentError("A box needs the package blosc2, which is not installed here.", INSTALL) from error
+        raise SegmentError(
+            "A box needs the package blosc2, which is not installed here.", install_hint("segment")
+        ) from error
     return blosc2
 
 

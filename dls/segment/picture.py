@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dls.errors import HostError
-from dls.segment import INSTALL
+from dls.extras import install_hint
 from dls.segment.grid import Grid
 from dls.segment.images import replacing
 
@@ -34,7 +34,9 @@ def draw(path: Path, image: npt.NDArray[Any], mask: npt.NDArray[np.uint8], grid:
     try:
         from PIL import Image
     except ImportError as error:
-        raise HostError("The picture is drawn by pillow, which is not installed here.", INSTALL) from error
+        raise HostError(
+            "The picture is drawn by pillow, which is not installed here.", install_hint("segment")
+        ) from error
     image, mask, spacing = orient(image, mask, grid)
     axes, window = range(1 if image.shape[0] == 1 else 3), choose_window(image)
     tiles = [_draw_slice(Image, image, mask, spacing, axis, window) for axis in axes]

@@ -1,4 +1,4 @@
-"""The GPU that the engine computes on, and its free memory, as nvidia-smi said last."""
+"""The GPUs of this machine and their free memory, as nvidia-smi said last; which of them the engine computes on."""
 
 from __future__ import annotations
 
@@ -42,12 +42,20 @@ class GpuWatch:
 
         Where `renews` is false it does not matter how long ago that was.
         """
-        is_old = self._asked is None or (renews and time.monotonic() - self._asked > FRESH_SECONDS)
-        if device.startswith("cuda") and is_old:
-            self._asked = time.monotonic()
-            self._asking = asyncio.create_task(self.ask())
+        if device.startswith("cuda") and (renews or self._asked is None):
+            self._renew()
         used = choose_used(self._found, device, self._environment)
         return asdict(used) if used else None
+
+    def list(self) -> tuple[gpus.Gpu, ...]:
+        """Return all GPUs as they were last; asks where that was never or long ago."""
+        self._renew()
+        return self._found
+
+    def _renew(self) -> None:
+        if self._asked is None or time.monotonic() - self._asked > FRESH_SECONDS:
+            self._asked = time.monotonic()
+            self._asking = asyncio.create_task(self.ask())
 
     async def ask(self) -> None:
         """Ask nvidia-smi now."""

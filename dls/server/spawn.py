@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from dls.contract import NOT_INSTALLED
 from dls.errors import HostError
+from dls.extras import install_hint
 
 PACKAGES = ("httptools", "isal", "multipart", "numpy", "starlette", "uvicorn")
 """Packages that the server needs to report any error."""
@@ -33,7 +34,7 @@ def require_packages(name: str) -> None:
     """Raise HostError, before anything is started, where a package of the engine is missing; imports none of them."""
     for package in ENGINE_PACKAGES.get(name, ()):
         if find_spec(package) is None:
-            raise HostError(f"The engine's {NOT_INSTALLED} ({package}).", f'Install them: pip install "dls[{name}]"')
+            raise HostError(f"The engine's {NOT_INSTALLED} ({package}).", install_hint(name))
 
 
 def spawn_engine(name: str) -> EngineChild:

@@ -45,10 +45,11 @@ def test_the_options_of_a_command_stand_in_groups() -> None:
     assert "--jump" in login and "--engine" not in login and "Example: dls connect" in shown
 
 
-@pytest.mark.parametrize("name", [name for name in main.COMMANDS if name not in ("help", "hosts", "pack", "segment")])
+@pytest.mark.parametrize("name", [*main.COMMANDS])
 def test_every_command_has_an_example(name: str) -> None:
-    """It is one of the command itself."""
+    """It is one of the command itself, in one line."""
     shown = run_dls(name, "-h").stdout
+    assert "\\b" not in shown and "Example: dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "-h").stdout
     assert re.search(rf"Examples?: +dls {name}\b|Examples?:\n+ +dls {name}\b", shown), shown
 
 
@@ -58,6 +59,9 @@ def test_help_and_version_are_commands_too() -> None:
     assert run_dls("help", "models", "pull").stdout == run_dls("models", "pull", "--help").stdout
     unknown = run_dls("help", "conect")
     assert unknown.returncode == 10 and "no command named 'conect'" in unknown.stderr
+    typed = run_dls("conect")
+    assert typed.returncode == 2 and "Did you mean connect?" in typed.stderr
+    assert "Did you mean" not in run_dls("xyz").stderr
     assert run_dls("version").stdout.strip() in run_dls("-v").stdout
 
 
@@ -114,7 +118,7 @@ def test_zsh_completes_where_nothing_has_switched_that_on() -> None:
 
 def test_lines_of_help_stay_lines() -> None:
     """What is typed for each shell has a line of its own."""
-    assert "\n  zsh:         dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "--help").stdout
+    assert "\nExample: dls completion zsh >> ~/.zshrc\n" in run_dls("completion", "--help").stdout
 
 
 def test_what_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

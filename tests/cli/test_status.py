@@ -133,3 +133,9 @@ def test_what_is_no_server(answers: dict[str, tuple[int, bytes]], error: type[Dl
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         assert run_dls("check", f"127.0.0.1:{closed.getsockname()[1]}").returncode == 11
+
+
+def test_an_address_that_speaks_no_http(host: sshd.Server) -> None:
+    """That of an SSH server is told as what it is, without its greeting."""
+    done = run_dls("check", f"127.0.0.1:{host.port}")
+    assert done.returncode == 11 and "speaks no HTTP" in done.stderr and "SSH-2.0" not in done.stderr

@@ -1,4 +1,7 @@
-"""The lab for all tests here, and the servers of its internet."""
+"""The lab for all tests here, and the servers of its internet.
+
+They end with the last test here, not with the session: another run waits for the lab's lock.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tests.closed.lab import Lab
 from tests.closed.web import Web
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     """The lab."""
     if why := labs.why_impossible():
@@ -22,7 +25,7 @@ def lab() -> Iterator[Lab]:
         yield created
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def web(lab: Lab) -> Iterator[Web]:
     """The web servers of the lab's internet."""
     packages = webs.collect_packages()
@@ -30,7 +33,7 @@ def web(lab: Lab) -> Iterator[Web]:
         yield serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def parcels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for the parcels, each of which is made once."""
     return tmp_path_factory.mktemp("parcels")

@@ -24,6 +24,8 @@ from tests.support.processes import free_port, interruptible
 ELSEWHERE = {
     r"^dls serve": "tests/cli/test_serve.py",
     r"^dls demo": "tests/test_demo.py",
+    r"^dls check": "tests/cli/test_status.py",
+    r"^dls uninstall": "tests/remote/test_uninstall.py",
     r"^dls segment": "tests/segment/test_command.py",
     r"^dls pack|--from": "tests/remote/parcel/test_whole_way.py",
     r"--lend-network": "tests/closed/test_whole_ways.py",

@@ -92,7 +92,7 @@ def test_without_a_decision_both_ways_out_are_named(closed: sshd.Server, short_f
     for option in ([], ["--no-lend-network"]):
         done = run_dls("connect", *option, *arguments)
         assert done.returncode == 19 and "Traceback" not in done.stderr
-        again = f"dls connect -F {closed.config} --remote-dir {short_folder}/host dls-demo"
+        again = f"dls connect -F {closed.config} --remote-dir {short_folder}/host dls-demo --engine region"
         assert f"{again} --lend-network" in done.stderr and f"{again} --from region.parcel" in done.stderr
         assert "dls pack --engine region --platform linux-" in done.stderr
     assert not (short_folder / "host" / "env").exists()

@@ -78,6 +78,7 @@ def test_the_host_is_as_it_was(user: str, short_folder: Path, remote_dir: str) -
         assert len(set(during) - set(before)) > 100
         listed = run_dls("uninstall", *options, "--yes", "--json", "dls-demo")
         assert listed.returncode == 0, listed.stderr
+        assert "Ended the server" in listed.stderr and "sessions stay" not in listed.stderr
         events = [json.loads(line) for line in listed.stdout.splitlines()]
         found = {event["kind"] for event in events if event["event"] == "belonging"}
         assert {"packages", "code", "log", "sessions", "run directory"} <= found

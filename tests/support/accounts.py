@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
+import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -25,6 +27,8 @@ def account(name: str, *, shell: str = "/bin/sh") -> Iterator[str]:
         yield name
     finally:
         subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+        for folder in ("/tmp", "/var/tmp"):
+            shutil.rmtree(f"{folder}/dls-{pwd.getpwnam(name).pw_uid}", ignore_errors=True)
         subprocess.run(["userdel", "-rf", name], check=False, capture_output=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dls.errors import DlsError, HostKeyError
 from dls.remote.doctor.findings import Findings
 from dls.remote.login import Choice, LoginOptions, choose, resolve_hops
+from dls.remote.ssh.agent import agent_places
 from dls.remote.ssh.exceptions import NoCommonAlgorithm
 from dls.remote.ssh.openssh_config import find_ssh, is_file
 from dls.remote.ssh.survey import Survey, addresses, survey
@@ -55,12 +56,15 @@ def _describe(hops: tuple[Target, ...], choice: Choice, notes: list[str], findin
     else:
         findings.ok("carrier", "paramiko logs in by itself.")
     keys = [str(path) for path in hops[-1].identities if is_file(path)]
-    findings.ok("keys", f"Key files: {', '.join(keys) or 'none'}; agent: {hops[-1].identity_agent}")
+    agents = agent_places(hops[-1].identity_agent)
+    findings.ok("keys", f"Key files: {', '.join(keys) or 'none'}; agent: {', '.join(agents) or 'none'}")
 
 
 def _look_up(first: Target, findings: Findings) -> bool:
     try:
-        findings.ok("name", f"{first.host} is {', '.join(addresses(first))}")
+        found = addresses(first)
+        is_address = found == [first.host]
+        findings.ok("name", f"{first.host} is an address." if is_address else f"{first.host} is {', '.join(found)}")
     except DlsError as error:
         findings.fail("name", error)
         return False

@@ -84,14 +84,18 @@ def closed_error(
     )
 
 
-def consent_question(where: str, reach: Reach, names: Sequence[str]) -> Question:
-    """Return the question whether a host may use this computer's network."""
+def consent_question(where: str, reach: Reach, names: Sequence[str], logins: Sequence[str] = ()) -> Question:
+    """Return the question whether a host may use this computer's network; `logins` are names whose passwords go along.
+
+    The host's installer needs those, so that whoever has the host's root account could read them.
+    """
+    told = f" It is told this computer's password for {', '.join(logins)}." if logins else ""
     count = f"{len(names)} names" if len(names) != 1 else "one name"
     return Question(
         QuestionKind.CONSENT,
         where,
         f"{where} does not reach {reach.missing}. If you lend it this computer's network, it will reach, through this "
-        f"computer and only until the installation is done, {count}: {', '.join(names)}.\n"
+        f"computer and only until the installation is done, {count}: {', '.join(names)}.{told}\n"
         "Lend it the network? (yes/no) ",
         echo=True,
     )

@@ -11,7 +11,7 @@ from enum import Enum
 
 from dls.contract import RECORD_MINUTES
 from dls.errors import HostError, InstallError
-from dls.remote.host import lock_files, send_uv
+from dls.remote.host import install_failures, lock_files, send_uv
 from dls.remote.host.install_output import InstallOutput
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
@@ -42,8 +42,6 @@ RESULTS = {
 }
 """What the installer's last line means to the user."""
 FROM_PARCEL = "Installed the packages of the parcel and our code"
-NO_ROOM = "Does the host have room on its disk?"
-NO_NETWORK = "Does the host have room on its disk, and internet access? --lend-network lends it this computer's."
 NO_LOCK_FITS = "Installed the packages (the newest that fit: no lock fits this host) and our code"
 
 
@@ -316,17 +314,11 @@ def _make_environment(
         completed = run()
     raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status == HASH_MISMATCH:
-        raise InstallError(
-            f"A package that came to {connection.target.label} is not the one that was locked: its hash differs.",
-            "Does a mirror or a proxy there replace packages? Ask who runs it, and run the command again.",
-            detail="\n".join(lines),
-        )
+        raise install_failures.hash_differs(connection.target.label, "\n".join(lines))
     if completed.status:
-        raise InstallError(
-            f"The packages could not be installed on {connection.target.label}. {provision.explain()}".rstrip(),
-            f"The installer's last lines are above. {NO_ROOM if plan.parcel else NO_NETWORK}",
-            detail="\n".join(lines) or provision.redact(completed.stderr),
-        )
+        uses_internet = provision is OWN_INTERNET and not plan.parcel
+        detail = "\n".join(lines) or provision.redact(completed.stderr)
+        raise install_failures.failed(connection.target.label, detail, provision.explain(), uses_internet=uses_internet)
     installed = lines[-1] if lines else ""
     if plan.parcel and installed == "locked":
         return FROM_PARCEL

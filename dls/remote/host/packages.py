@@ -79,6 +79,11 @@ def requirements(engine: str) -> Requirements:
 
 CLIENT_FOLDERS = ("demo", "remote", "segment")
 """Folders of our package that no server imports, as `tests/test_imports.py` proves."""
+CLIENT_COMMANDS = (
+    "about", "bars", "check", "completion", "console", "known_hosts", "live", "live_lines", "panels", "profiles",
+    "reporter", "status", "steps", "tables", "uninstall", "used_hosts",
+)  # fmt: skip
+"""Modules of `dls/cli/` that a server which a client has started does not import either."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,12 @@ class Code:
         """Read the files of the package that runs now, from a wheel or from a checkout."""
         package = Path(dls.__file__).resolve().parent
         paths = sorted(path.relative_to(package) for path in package.rglob("*.py"))
-        sent = [path for path in paths if path.parts[0] not in CLIENT_FOLDERS and "__pycache__" not in path.parts]
+        left_out = {Path("cli", f"{name}.py") for name in CLIENT_COMMANDS}
+        sent = [
+            path
+            for path in paths
+            if path.parts[0] not in CLIENT_FOLDERS and path not in left_out and "__pycache__" not in path.parts
+        ]
         return cls(tuple((f"dls/{path.as_posix()}", (package / path).read_bytes()) for path in sent))
 
     @cached_property

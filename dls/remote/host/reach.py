@@ -108,13 +108,20 @@ def reach_script(report: HostReport, plan: InstallPlan, options: ServerOptions, 
     )
 
 
-def parse(text: str) -> Reach:
-    """Read what the script printed; what it does not tell is unknown."""
+def unanswered(plan: InstallPlan, options: ServerOptions) -> Reach:
+    """Return what is known of a host that says nothing: what it was asked for is unknown."""
+    return Reach(
+        Verdict.UNKNOWN if plan.make_environment else Verdict.NOT_ASKED,
+        Verdict.UNKNOWN if may_need_weights(options) else Verdict.NOT_ASKED,
+    )
+
+
+def parse(text: str, nothing: Reach) -> Reach:
+    """Read what the script printed; where it does not tell, `nothing` does."""
     rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == 2]
     found = {name: (_verdict(word), _names(asked)) for name, word, asked in rows}
-    nothing = (Verdict.NOT_ASKED, "")
-    packages, index = found.get("packages", nothing)
-    weights, hub = found.get("weights", nothing)
+    packages, index = found.get("packages", (nothing.packages, ""))
+    weights, hub = found.get("weights", (nothing.weights, ""))
     return Reach(packages, weights, index, hub, only_pip=["installer", "pip", ""] in rows)
 
 
@@ -141,10 +148,10 @@ def ask(connection: ScriptRunner, report: HostReport, plan: InstallPlan, options
     default = default_index() if plan.make_environment and not knows_index else ""
     try:
         script = reach_script(report, plan, options, default)
-        return parse(connection.run(script, timeout=SILENCE_SECONDS).stdout)
+        return parse(connection.run(script, timeout=SILENCE_SECONDS).stdout, unanswered(plan, options))
     except LinkError:
         if isinstance(connection, Connection) and connection.is_active():
-            return Reach(Verdict.UNKNOWN if plan.make_environment else Verdict.NOT_ASKED)
+            return unanswered(plan, options)
         raise
 
 

@@ -17,9 +17,11 @@ from dls.remote.ssh.channel import ChannelError
 PIECE = 32 << 10
 """Bytes that are sent at a time: what one SSH packet of OpenSSH's holds."""
 HEAD_SECONDS = 20.0
-"""Seconds that a client may take to send its request."""
+"""Seconds that a client may take to send the whole of its request."""
 MAX_CONNECTIONS = 256
 """Connections that may be open at once: uv opens 50, the hub's client some 10."""
+MAX_ASKING = 128
+"""Connections, beside those, whose request has not come yet: every user of the host can make some."""
 GIVE_WAY_SECONDS = 0.003
 """Seconds for which a loan gives way to a request over the same connection; one of its packets goes out in each."""
 FASTEST = 80 << 20
@@ -43,11 +45,23 @@ class Gateway:
         self._due = 0.0
         """When the next packet may be sent, by `time.monotonic`."""
         self._open: set[BulkChannel | socket.socket] = set()
+        self._asking: dict[BulkChannel, None] = {}
+        """The channels whose request has not come yet, the oldest first."""
         self._lock = threading.Lock()
         self._is_closed = False
 
     def accept(self, channel: BulkChannel) -> None:
-        """Serve a channel that the host has opened, in a thread of its own."""
+        """Serve a channel that the host has opened, in a thread of its own.
+
+        Of too many that say nothing, the oldest is closed: whoever has the secret sends the request at once.
+        """
+        with self._lock:
+            self._asking[channel] = None
+            oldest = next(iter(self._asking)) if len(self._asking) > MAX_ASKING else None
+            if oldest is not None:
+                del self._asking[oldest]
+        if oldest is not None:
+            _end(oldest)
         threading.Thread(target=self._serve, args=(channel,), name="dls-loan", daemon=True).start()
 
     def close(self) -> None:
@@ -83,9 +97,9 @@ class Gateway:
 
     def _answer(self, channel: BulkChannel, ends: list[BulkChannel | socket.socket]) -> None:
         try:
-            if self.traffic.connections > MAX_CONNECTIONS:
-                raise Refused(503, "Too many connections are open.")
             request = self._read(channel)
+            if self._count_granted() > MAX_CONNECTIONS:
+                raise Refused(503, "Too many connections are open.")
             upstream, early = self._open_upstream(request)
         except Refused as refusal:
             if refusal.asked:
@@ -104,20 +118,28 @@ class Gateway:
         self._copy_there(upstream, channel, str(request.name))
         back.join()
 
+    def _count_granted(self) -> int:
+        with self._lock:
+            return self.traffic.connections - len(self._asking)
+
     def _read(self, channel: BulkChannel) -> ConnectRequest:
-        channel.settimeout(self._head_seconds)
+        deadline = time.monotonic() + self._head_seconds
         reader = RequestReader(self._names, self._secret)
-        while True:
-            try:
+        try:
+            while True:
+                channel.settimeout(max(0.0, deadline - time.monotonic()))
                 data = channel.recv(4096)
-            except ChannelError as error:
-                if isinstance(error.__cause__, TimeoutError):
-                    raise Refused(408, "The request did not come in time.") from None
-                raise
-            if not data:
-                raise EOFError
-            if request := reader.feed(data):
-                return request
+                if not data:
+                    raise EOFError
+                if request := reader.feed(data):
+                    return request
+        except ChannelError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise Refused(408, "The request did not come in time.") from None
+            raise
+        finally:
+            with self._lock:
+                self._asking.pop(channel, None)
 
     def _open_upstream(self, request: ConnectRequest) -> tuple[socket.socket, bytes]:
         try:

@@ -61,7 +61,8 @@ def of_uv_file(settings: Mapping[str, Any], environment: Mapping[str, str]) -> I
             default = default or url
         else:
             extra.append(url)
-    for table in (settings, settings.get("pip", {})):
+    tables = (settings, settings.get("pip"))
+    for table in (each for each in tables if isinstance(each, dict)):
         default = default or str(table.get("index-url", ""))
         extra += [str(url) for url in table.get("extra-index-url", [])]
     return Indexes(default, tuple(extra))
@@ -76,8 +77,10 @@ def with_credentials(url: str, name: str, environment: Mapping[str, str]) -> str
     """Return the address of an index of uv with the credentials that variables hold for its name."""
     key = re.sub(r"[^A-Za-z0-9]", "_", name).upper()
     user, password = (environment.get(f"UV_INDEX_{key}_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    if not key or not (user or password) or fault_of(url):
+        return url
     parts = urllib.parse.urlsplit(url)
-    if not key or not (user or password) or "@" in parts.netloc:
+    if "@" in parts.netloc:
         return url
     login = f"{urllib.parse.quote(user, safe='')}:{urllib.parse.quote(password, safe='')}"
     return parts._replace(netloc=f"{login}@{parts.netloc}").geturl()
@@ -117,8 +120,11 @@ def fault_of(url: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Return the address as it may be shown."""
-    parts = urllib.parse.urlsplit(url)
+    """Return the address as it may be shown: nothing of one that can't be read."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "…"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
@@ -140,7 +146,7 @@ def name_of(url: str, *, is_own: bool) -> Name | None:
         return None
     parts = urllib.parse.urlsplit(url)
     port = parts.port or HTTPS
-    return Name(str(parts.hostname).lower(), port, is_own) if is_own or port == HTTPS else None
+    return Name(str(parts.hostname).lower().rstrip("."), port, is_own) if is_own or port == HTTPS else None
 
 
 class _Links(HTMLParser):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -104,8 +105,18 @@ def read_bundles(environment: Mapping[str, str], pip_cert: str = "") -> str:
             text = Path(file).expanduser().read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        found |= dict.fromkeys("\n".join(block.split("\n")).replace("\r", "") for block in CERTIFICATE.findall(text))
+        blocks = (block.replace("\r", "") for block in CERTIFICATE.findall(text))
+        found |= dict.fromkeys(block for block in blocks if _is_certificate(block))
     return "".join(f"{certificate}\n" for certificate in found)
+
+
+def _is_certificate(block: str) -> bool:
+    """Return whether OpenSSL can read it: of all others, one that it can't read would be worth as much as none."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=block)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def _ask(command: list[str], environment: Mapping[str, str], text: str | None = None) -> str:

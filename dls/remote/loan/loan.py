@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Iterator
 
 from dls.contract import DEFAULT_REMOTE_DIR
-from dls.credentials import USER, make_secret
+from dls.credentials import USER, encode_token, make_secret
 from dls.errors import DlsError, ForwardError
 from dls.remote.carriers.through_exec import open_through_exec
 from dls.remote.host.scripts import render
@@ -81,13 +81,16 @@ class Loan:
 
     def redact(self, text: str) -> str:
         """Return a text of the host's programs without the secret and without the credentials of indexes."""
-        for secret in (self._secret, *_passwords(self.terms)):
+        for secret in (self._secret, encode_token(self._secret), *_passwords(self.terms)):
             text = text.replace(secret, "…")
         return text
 
     @contextlib.contextmanager
     def shown(self, phase: Phase, what: str, total: int | None = None) -> Iterator[None]:
-        """Show in the phase, until the block ends, how many bytes have come over the loan since its beginning."""
+        """Show in the phase, until the block ends, how many bytes have come over the loan since its beginning.
+
+        As long as none has, what the host's programs say stays: that they wait for another installation, say.
+        """
         ended = threading.Event()
         before = self.traffic.received
 
@@ -98,7 +101,8 @@ class Loan:
                 seen = [row for row in seen if row[0] >= now - RATE_SECONDS] or seen[-1:]
                 rate = max(0, done - seen[0][1]) / (now - seen[0][0]) if now > seen[0][0] else 0.0
                 seen.append((now, done))
-                phase.transfer(Transfer(what, done, max(total, done) if total else None, rate))
+                if done:
+                    phase.transfer(Transfer(what, done, max(total, done) if total else None, rate))
 
         watcher = threading.Thread(target=watch, name="dls-loan-shown", daemon=True)
         watcher.start()
@@ -118,12 +122,16 @@ class Loan:
 
 
 def _passwords(terms: Terms) -> list[str]:
-    """Return the passwords of the indexes, in the forms in which they may be printed."""
-    found: list[str] = []
-    for url in terms.laptop.indexes.all:
-        if password := urllib.parse.urlsplit(url).password:
-            found += [password, urllib.parse.unquote(password)]
-    return [password for password in dict.fromkeys(found) if password]
+    """Return the passwords of this computer's addresses, in the forms in which they may be printed.
+
+    A user without a password is a token, and as secret.
+    """
+    known, found = terms.laptop, list[str]()
+    for url in (*known.indexes.all, known.hub, known.python_mirror):
+        parts = urllib.parse.urlsplit(url)
+        if secret := parts.password or parts.username:
+            found += [secret, urllib.parse.unquote(secret)]
+    return list(dict.fromkeys(found))
 
 
 @contextlib.contextmanager
@@ -166,6 +174,3 @@ def _no_way_back(connection: Connection) -> ForwardError:
         "nothing can be lent to it.",
         "Send what it needs as a file: dls pack, then dls connect --from FILE.",
     )
-
-
-__all__ = ["Loan", "lend"]

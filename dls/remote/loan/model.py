@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 
 from dls import weights
 from dls.errors import EngineError, LinkError
-from dls.remote.host.install import InstallPlan
+from dls.remote.host.install import SILENCE_SECONDS, InstallPlan
 from dls.remote.host.options import ServerOptions
+from dls.remote.host.reach import may_need_weights
 from dls.remote.host.refusals import raise_refusal
 from dls.remote.host.scripts import read_model_fetcher, render
 from dls.remote.loan.loan import Loan
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
-
-ENGINES_WITH_WEIGHTS = ("nninteractive",)
-"""Engines that need a model."""
-
-
-def needs_weights(options: ServerOptions) -> bool:
-    """Return whether a server with these options would download a model that the host does not have."""
-    return options.engine in ENGINES_WITH_WEIGHTS and options.network
 
 
 def fetch_script(plan: InstallPlan, options: ServerOptions) -> str:
@@ -50,7 +44,7 @@ def fetch_weights(
     Returns notes for the user: the licence of what was fetched; none where the host had it, or the engine has none.
     Raises EngineError where they can't be fetched, HostError for a directory of another user.
     """
-    if not needs_weights(options):
+    if not may_need_weights(options):
         return []
     rows: dict[str, list[str]] = {}
 
@@ -62,7 +56,10 @@ def fetch_weights(
 
     phase.update("fetching the weights")
     with loan.shown(phase, "weights"):
-        completed = connection.run(loan.wrap(fetch_script(plan, options)), on_line=read)
+        completed = connection.run(
+            loan.wrap(fetch_script(plan, options)), on_line=read,
+            timeout=SILENCE_SECONDS, last_moved=lambda: time.monotonic() - loan.traffic.silent_for,
+        )  # fmt: skip
     raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status:
         if not connection.is_active():

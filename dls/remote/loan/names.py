@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 HTTPS = 443
+HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+"""A name as name servers know it, in lower case, and nothing that another proxy could read as an address of its own."""
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """Addresses of IPv6 that stand for those of IPv4 (RFC 6052)."""
 
@@ -55,9 +58,10 @@ class Names:
         return cls(tuple(found.values()))
 
     def find(self, host: str, port: int) -> Name | None:
-        """Return the name on the list that covers a host name and a port; None for an address in place of a name."""
+        """Return the name on the list that covers a host name and a port; None for what is no name, as an address."""
         host = host.lower().rstrip(".")
-        if is_address(host):
+        # "evil.test:443/x.hf.co" ends as a name below hf.co does, and this computer's own proxy might go to evil.test.
+        if not HOST_NAME.fullmatch(host) or is_address(host):
             return None
         covering = [name for name in self.all if name.covers(host, port)]
         return next((name for name in covering if name.is_own), covering[0] if covering else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import urllib.error
 import urllib.request
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dls.errors import ClosedHostError
 from dls.remote.loan import indexes, laptop
+from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
 from dls.remote.loan.names import HUB, PYTHONS, TORCH, Name, Names
 from dls.remote.loan.way_out import WayOut
@@ -28,6 +30,7 @@ TORCH_PACKAGES = ("torch", "nvidia-cublas")
 class Needs:
     """What an installation fetches."""
 
+    packages: bool = True
     torch: bool = False
     weights: bool = False
     python: bool = False
@@ -43,6 +46,18 @@ class Terms:
     needs: Needs = Needs()
     way_out: WayOut = field(default_factory=WayOut)
 
+    @property
+    def indexes(self) -> Indexes:
+        """The indexes that the host's programs are told; none where they install nothing."""
+        return self.laptop.indexes if self.needs.packages else Indexes()
+
+    @property
+    def logins(self) -> list[str]:
+        """The names for which the host's programs are told a user or a password."""
+        urls = (*self.indexes.all, self.laptop.hub, self.laptop.python_mirror)
+        found = ((indexes.name_of(url, is_own=True), url) for url in urls)
+        return [str(name) for name, url in found if name and indexes.basic_credentials(url)]
+
     def describe(self) -> str:
         """Return the names that the host could reach, as a text for the user."""
         return self.names.describe()
@@ -56,7 +71,7 @@ def prepare(needs: Needs, known: Laptop | None = None) -> Terms:
     known = known or laptop.look()
     reader = PageReader(known)
     names: list[Name] = []
-    for url in known.indexes.all:
+    for url in known.indexes.all if needs.packages else ():
         names += _of_index(reader, url, is_own=url in known.own, is_default=url == known.indexes.default)
     if needs.torch:
         names += [*TORCH, *_of_torch(reader)]
@@ -111,7 +126,7 @@ class PageReader:
     def __init__(self, known: Laptop) -> None:
         context = ssl.create_default_context()
         if known.ca_bundle:
-            context.load_verify_locations(cadata=known.ca_bundle)
+            context.load_verify_locations(cadata=known.ca_bundle)  # each of them was tried before
         handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
         if known.proxy is not None:
             handlers.append(urllib.request.ProxyHandler({"https": known.proxy.address}))
@@ -125,9 +140,12 @@ class PageReader:
         )
         if credentials := indexes.basic_credentials(url):
             request.add_unredirected_header("Authorization", credentials)
-        with self._opener.open(request, timeout=PAGE_SECONDS) as answer:
-            page = answer.read(PAGE_LIMIT).decode(errors="replace")
-            return indexes.links_of(page, answer.headers.get_content_type(), answer.url)
+        try:
+            with self._opener.open(request, timeout=PAGE_SECONDS) as answer:
+                page = answer.read(PAGE_LIMIT).decode(errors="replace")
+                return indexes.links_of(page, answer.headers.get_content_type(), answer.url)
+        except http.client.HTTPException as error:  # urllib leaves them as they are
+            raise OSError(f"its answer is not HTTP ({type(error).__name__})") from error
 
 
 def environment_of(terms: Terms, proxy_url: str, ca_file: str = "") -> dict[str, str | None]:
@@ -140,12 +158,12 @@ def environment_of(terms: Terms, proxy_url: str, ca_file: str = "") -> dict[str,
         ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), proxy_url
     )
     variables |= dict.fromkeys(UNSET)
-    extra = " ".join(known.indexes.extra) or None
+    extra = " ".join(terms.indexes.extra) or None
     variables |= {
-        "UV_DEFAULT_INDEX": known.indexes.default,
+        "UV_DEFAULT_INDEX": terms.indexes.default or None,
         "UV_INDEX": extra,
         "PIP_CONFIG_FILE": "/dev/null",
-        "PIP_INDEX_URL": known.indexes.default,
+        "PIP_INDEX_URL": terms.indexes.default or None,
         "PIP_EXTRA_INDEX_URL": extra,
         "UV_PYTHON_INSTALL_MIRROR": known.python_mirror or None,
         "HF_ENDPOINT": known.hub or None,

@@ -55,16 +55,15 @@ class WebProxy:
     def parse(cls, address: str) -> WebProxy:
         """Return the proxy of an address; raises TargetError for one of another kind than HTTP."""
         text = address if "://" in address else f"http://{address}"
+        hint = "Name an HTTP proxy: HTTPS_PROXY=http://HOST:PORT."
         try:
             parts = urllib.parse.urlsplit(text)
             host, port = parts.hostname, parts.port or 80
         except ValueError:
-            host, port = None, 80
+            raise TargetError("The address of this computer's web proxy can't be read.", hint) from None
         if not host or parts.scheme != "http":
-            raise TargetError(
-                f"This computer's web proxy is one for {parts.scheme or 'another protocol'}, which a loan can't pass.",
-                "Name an HTTP proxy: HTTPS_PROXY=http://HOST:PORT.",
-            )
+            kind = parts.scheme if host and parts.scheme else "another protocol"
+            raise TargetError(f"This computer's web proxy is one for {kind}, which a loan can't pass.", hint)
         if parts.username is None:
             return cls(host, port)
         return cls(host, port, ":".join(urllib.parse.unquote(part or "") for part in (parts.username, parts.password)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import netrc
 import os
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from dls.errors import TargetError
+from dls.remote.host.push_model import digest_of
 from dls.remote.parcel.uv import FetchError
 
 CHUNK_BYTES = 1 << 18
@@ -59,7 +59,7 @@ class Downloader:
         else:
             count(part.stat().st_size if part.exists() else 0)
             self._fetch_all(location, part, count)
-        digest = _digest_of(part)
+        digest = digest_of(part)
         if sha256 and digest != sha256:
             count(-part.stat().st_size)
             part.unlink()
@@ -125,14 +125,6 @@ def _copy(answer: http.client.HTTPResponse, file: BinaryIO, count: Count) -> Non
         count(len(chunk))
     if expected is not None and got < expected:
         raise http.client.IncompleteRead(b"", expected - got)
-
-
-def _digest_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _total(text: str) -> int:

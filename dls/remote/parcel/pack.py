@@ -57,6 +57,8 @@ class Packing:
     def make(self) -> Manifest:
         """Make the parcel; raises FetchError for what can't be fetched, and TargetError for what can't be written."""
         self._order.target.check()
+        if self._path.is_dir():
+            raise TargetError(f"{self._path} is a folder.", f"Name a file in it: -o {self._path / 'FILE.parcel'}")
         needed = requirements(self._order.target.engine)
         wanted = plan(self._order.target, needed)
         model = self._find_model()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dls.errors import ConnectError, HostError
+from dls.extras import install_hint
 
 LIMIT_SECONDS = 1800
 """Seconds that one call of uv may take: it may build a package."""
@@ -30,7 +31,7 @@ def find_uv() -> list[str]:
         return [sys.executable, "-m", "uv"]
     raise HostError(
         "`dls pack` needs uv, which this computer does not have.",
-        f'Install it: {sys.executable} -m pip install "dls[pack]"',
+        install_hint("pack"),
     )
 
 

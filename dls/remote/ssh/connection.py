@@ -73,6 +73,8 @@ class Connection:
         """What logged in: `paramiko`, `openssh` (this computer's `ssh`) or `via` (another command)."""
         self.carriers = carriers
         """What carries this connection, the nearest to it first: the last jump host's connection, a child process."""
+        self.dead_seconds = sending.DEAD_SECONDS
+        """Seconds after which a long script has no host any more that sends no packet, though it is asked for one."""
         self._has_run = False
         """Whether a script has run, so that the session works."""
 
@@ -141,8 +143,8 @@ class Connection:
         The script goes over standard input to `sh`; only the text between two random markers is taken as its output
         (a login shell may be csh or fish, or print a greeting). `on_line` is called with each line of output when it
         comes. `timeout` is the longest silence in seconds, with nothing heard from `last_moved` either (when bytes
-        moved for the script elsewhere, by `time.monotonic`); LinkError is raised after it, and HostError for output
-        without end. A script that fails is returned, not raised.
+        moved for the script elsewhere, by `time.monotonic`); LinkError is raised after it, sooner where the host's SSH
+        server says nothing either, and HostError for output without end. A script that fails is returned, not raised.
         """
         marker = secrets.token_hex(12)
         collector = OutputCollector(marker, on_line)
@@ -150,7 +152,9 @@ class Connection:
         session_errors = translate_errors(
             partial(session_error, self.target, self.is_active, is_first=not self._has_run)
         )
-        with session_errors, contextlib.closing(_open_session(self.transport)) as channel:
+        is_long = timeout is None or timeout > self.dead_seconds
+        watch = sending.watched(self, dead=self.dead_seconds) if is_long else contextlib.nullcontext()
+        with session_errors, watch, contextlib.closing(_open_session(self.transport)) as channel:
             channel.exec_command(shell_command(marker))
             execution = Execution(self.target.label, channel, collector, text, self.is_active, self._is_alive)
             status, stderr = execution.run(timeout, last_moved or (lambda: 0.0))

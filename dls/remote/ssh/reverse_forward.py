@@ -34,12 +34,15 @@ class ReverseForward:
         self.port = port
 
     @classmethod
-    def open(cls, connection: Connection, accept: Callable[[BulkChannel], None]) -> ReverseForward | None:
-        """Ask the host for a port; None where it gives none.
+    def open(
+        cls, connection: Connection, accept: Callable[[BulkChannel], None], *, seconds: float = ASK_SECONDS
+    ) -> ReverseForward | None:
+        """Ask the host for a port; None where it gives none within so many seconds.
 
         `accept` is called with each channel, in the thread that reads the connection: it has to return at once.
         """
         ports: list[int] = []
+        given_up = threading.Event()
 
         def receive(channel: paramiko.Channel, _origin: object, _server: object) -> None:
             accept(BulkChannel(channel))
@@ -47,22 +50,37 @@ class ReverseForward:
         def ask() -> None:
             with contextlib.suppress(*SSH_EXCEPTIONS):
                 ports.append(connection.transport.request_port_forward(LOOPBACK, 0, receive))
+                if given_up.is_set():  # nobody would ever close it
+                    _cancel(connection, ports[0])
 
-        _run(ask, ASK_SECONDS)
+        _run(ask, seconds)
         if not ports:
+            given_up.set()
             return None
         _limit_unsent(connection, UNSENT_LIMIT)
         return cls(connection, ports[0])
 
     def close(self) -> None:
-        """Let the host close the port; does nothing where the connection has ended."""
+        """Let the host close the port; does nothing where the connection has ended.
+
+        Channels that are opened meanwhile are still passed to `accept`.
+        """
 
         def ask() -> None:
             with contextlib.suppress(*SSH_EXCEPTIONS):
-                self._connection.transport.cancel_port_forward(LOOPBACK, self.port)
+                _cancel(self._connection, self.port)
 
         _limit_unsent(self._connection, 0)
         _run(ask, CLOSE_SECONDS)
+
+
+def _cancel(connection: Connection, port: int) -> None:
+    """Let the host close a port, and wait for its answer.
+
+    paramiko's own `cancel_port_forward` forgets who takes the channels before the host has answered, and then a channel
+    that comes in between ends the whole connection.
+    """
+    connection.transport.global_request("cancel-tcpip-forward", (LOOPBACK, port), wait=True)
 
 
 def _run(ask: Callable[[], None], seconds: float) -> None:

@@ -115,6 +115,7 @@ def watched(link: Link, *, look: float = LOOK_SECONDS, dead: float = DEAD_SECOND
                 asked = now
                 threading.Thread(target=link.answers_keepalive, name="dls-alive", daemon=True).start()
 
+    look = min(look, dead / 4)
     thread = threading.Thread(target=watch, name="dls-watch", daemon=True)
     thread.start()
     try:

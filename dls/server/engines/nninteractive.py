@@ -16,6 +16,7 @@ import numpy as np
 
 from dls import gpus, weights
 from dls.errors import BadRequest, EngineError, HostError
+from dls.extras import install_hint
 from dls.server.engines import devices
 from dls.server.engines.base import Model, Progress, ReportProgress, Segmentation
 from dls.server.engines.constant import ConstantSegmentation
@@ -244,9 +245,7 @@ def _collect_torch_info() -> devices.TorchInfo:
     try:
         import torch
     except ImportError as error:
-        raise HostError(
-            f"The package {error.name} is not installed here.", 'Install it: pip install "dls[nninteractive]"'
-        ) from error
+        raise HostError(f"The package {error.name} is not installed here.", install_hint("nninteractive")) from error
     cuda_devices = []
     available = torch.cuda.is_available()
     for index in range(torch.cuda.device_count() if available else 0):

@@ -77,7 +77,7 @@ def make_app(
     official = Official(engine, sessions, executors, readiness, answer_seconds)
     requests = RecentRequests(sessions.engine_seconds)
     log_tail = LogTail()
-    overview = Overview(engine, sessions, executors, readiness, requests, log_tail)
+    overview = Overview(engine, sessions, executors, readiness, requests, log_tail, gpu)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

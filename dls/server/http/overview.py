@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from typing import Any
@@ -15,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dls import gpus
 from dls.contract import OVERVIEW_PATH, PICTURES_PATH
 from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
-from dls.server.executors import Executors, run_in_thread
+from dls.server.executors import Executors
+from dls.server.gpu_watch import GpuWatch
 from dls.server.http.middleware import OWNER
 from dls.server.http.recent import RecentRequests
 from dls.server.log_tail import LogTail
@@ -29,8 +28,6 @@ from dls.server.sessions.store import StoredManifest
 
 MAX_SESSIONS = 12
 """Number of sessions that are shown, those used last."""
-GPU_SECONDS = 10.0
-"""Seconds between two looks at the GPUs, which start a program each."""
 
 
 class Overview:
@@ -44,6 +41,7 @@ class Overview:
         readiness: Readiness,
         requests: RecentRequests,
         log: LogTail,
+        gpu: GpuWatch,
     ) -> None:
         self._engine = engine
         self._sessions = sessions
@@ -52,7 +50,7 @@ class Overview:
         self._requests = requests
         self._log = log
         self._gallery = Gallery(executors)
-        self._gpus = GpuWatch()
+        self._gpu = gpu
         self._stored: dict[str, StoredManifest] = {}
         """The sessions that were listed last, by the names of their pictures."""
 
@@ -64,7 +62,10 @@ class Overview:
         return {
             "now": time.time(),
             "engine": {"name": self._engine.name, "device": self._engine.device, "state": "ready", **loading},
-            "gpus": self._gpus.list(),
+            "gpus": [
+                {"name": gpu.name, "used": gpu.memory_total - gpu.memory_free, "total": gpu.memory_total}
+                for gpu in self._gpu.list()
+            ],
             "sessions": [self._describe_session(each) for each in stored],
             "requests": self._requests.list(),
             "log": list(self._log.lines),
@@ -113,28 +114,6 @@ class Overview:
         if picture is None:
             raise HTTPException(404)
         return Response(picture, media_type="image/png")
-
-
-class GpuWatch:
-    """The GPUs of this machine, as they were a moment ago: nobody waits for `nvidia-smi`."""
-
-    def __init__(self) -> None:
-        self._found: tuple[gpus.Gpu, ...] = ()
-        self._looked = -GPU_SECONDS
-        self._task: asyncio.Task[None] | None = None
-
-    def list(self) -> list[dict[str, Any]]:
-        """Return them with their memory in MiB, and look again where that is due."""
-        if time.monotonic() - self._looked > GPU_SECONDS and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._look())
-        return [
-            {"name": gpu.name, "used": gpu.memory_total - gpu.memory_free, "total": gpu.memory_total}
-            for gpu in self._found
-        ]
-
-    async def _look(self) -> None:
-        self._found = await run_in_thread(gpus.local)
-        self._looked = time.monotonic()
 
 
 def name_of(session: str) -> str:

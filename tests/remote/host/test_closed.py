@@ -9,7 +9,7 @@ import pytest
 
 from dls.cli.pack import pack
 from dls.gpus import Gpu
-from dls.remote.host.closed import closed_error, connect_command, pack_command
+from dls.remote.host.closed import closed_error, connect_command, consent_question, pack_command
 from dls.remote.host.install import plan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
@@ -65,3 +65,10 @@ def test_both_ways_out() -> None:
     assert "package index" not in only_weights.message
     mac = closed_error("mac", login, "x", replace(HOST, system="Darwin"), planned, options, reach)
     assert "--lend-network" in mac.hint and "dls pack" not in mac.hint  # there are no parcels for macOS
+
+
+def test_the_question() -> None:
+    """It says for which names the host is told a password, and nothing of passwords where there are none."""
+    asked = consent_question("gpu1", Reach(Verdict.CLOSED), ["a.test", "b.test"], ["a.test"]).prompt
+    assert "2 names: a.test, b.test. It is told this computer's password for a.test." in asked
+    assert "password" not in consent_question("gpu1", Reach(Verdict.CLOSED), ["a.test"]).prompt

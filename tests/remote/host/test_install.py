@@ -18,6 +18,7 @@ from dls.remote.host import install
 from dls.remote.host.install import Tool, plan
 from dls.remote.host.packages import Code, Requirements, requirements
 from dls.remote.host.probe import Depth, HostReport, Python, probe
+from dls.remote.host.provision import OWN_INTERNET, Provision
 from dls.remote.host.scripts import render
 from dls.remote.progress import Phase, Silent
 from dls.remote.ssh.connection import Connection
@@ -168,6 +169,30 @@ def test_packages_that_do_not_exist(connection: Connection, short_folder: Path) 
         install_in(connection, short_folder, Requirements(("six==0.0.0.1",), 10))
     assert "six" in caught.value.detail
     assert list((short_folder / "env").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "provision", "expected"),
+    [
+        ("No space left on device (os error 28)", OWN_INTERNET, "disk is full"),
+        ("No solution found", OWN_INTERNET, "--lend-network"),
+        ("No solution found", Provision(), "room on its disk?"),
+    ],
+)
+def test_why_it_may_have_failed(
+    connection: Connection, short_folder: Path, said: str, provision: Provision, expected: str
+) -> None:
+    """A full disk is named, and a host that is lent a network, or was sent a parcel, is not told to be lent one."""
+    uv = short_folder / "failing-uv"
+    uv.write_text(f"#!/bin/sh\necho 'error: {said}'\nexit 2\n")
+    uv.chmod(0o755)
+    report = replace(probe(connection, str(short_folder), Depth.ALL), uv=str(uv), pythons=())
+    found, code = plan(report, TINY, "c0de"), Code.installed()
+    with pytest.raises(InstallError) as caught:
+        install.install(connection, found, code, Phase(Lines()), own_caches=True, provision=provision)
+    told = f"{caught.value.message} {caught.value.hint}"
+    assert expected in told and said in caught.value.detail
+    assert ("--lend-network" in told) == (expected == "--lend-network")
 
 
 def test_a_killed_installer_leaves_nothing_that_counts_as_complete(connection: Connection, short_folder: Path) -> None:

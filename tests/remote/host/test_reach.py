@@ -95,7 +95,7 @@ def run(
         [*words, "-s"], input=script, capture_output=True, text=True, timeout=60, check=True,
         env={**kept, "PIP_CONFIG_FILE": os.devnull, **environment},
     )  # fmt: skip
-    return reach.parse(done.stdout)
+    return reach.parse(done.stdout, reach.unanswered(plan, options))
 
 
 def test_nothing_that_is_listening() -> None:
@@ -250,9 +250,18 @@ def test_the_index_that_uv_has_built_in() -> None:
 
 def test_answers_of_an_odd_host() -> None:
     """A word that is none of ours means that nobody knows, and a text that is no name is not shown."""
-    found = reach.parse("hello\npackages\tperhaps\thttps://index.test/s\nweights\tclosed\tLend it all? (yes/no)\n")
-    assert found == Reach(UNKNOWN, CLOSED, "index.test", "")
-    assert reach.parse("") == Reach() and not Reach().is_closed
+    text = "hello\npackages\tperhaps\thttps://index.test/s\nweights\tclosed\tLend it all? (yes/no)\n"
+    assert reach.parse(text, Reach()) == Reach(UNKNOWN, CLOSED, "index.test", "")
+
+
+def test_a_host_that_says_nothing() -> None:
+    """What a Python that fails, or is too slow, leaves open is unknown; what was not asked for is not."""
+    silent = replace(REPORT, pythons=(Python("/bin/false", (3, 11, 0), True, True),))
+    assert run(PACKAGES, {}, silent) == Reach(UNKNOWN)
+    both = reach.unanswered(replace(PLAN, make_environment=True), WEIGHTS)
+    assert both == reach.parse("", both) == Reach(UNKNOWN, UNKNOWN)
+    assert choose(both, NetworkOptions(lend=True)) is Way.LOAN
+    assert reach.unanswered(replace(PLAN, make_environment=False), PACKAGES) == Reach()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dls.contract import ServerState
 from dls.gpus import Gpu
 from dls.remote.cluster import slurm
 from dls.remote.cluster.options import ClusterOptions
-from dls.remote.host import install, launch, probe, push_model, reach, stored_sessions
+from dls.remote.host import host_models, install, launch, probe, push_model, reach, stored_sessions, uninstall
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import Code, Requirements
 from dls.remote.host.probe import HostReport
@@ -41,6 +41,7 @@ SCRIPTS = {
     "begin_parcel": send.begin_script("/r", "/r/parcels/k", PARCEL.files),
     "begin_push": push_model.begin_script("~/models", "my model", FILES),
     "finish_push": push_model.finish_script("/m/model", "/m/part", FILES),
+    "find_model": host_models.find_script(ServerOptions(models_path="~/models", model="m")),
     "fetch_model": render("fetch_model", "private", RUN="/h/run", PYTHON="/p", CODE="/c", PROGRAM="pass", SPEC="{}"),
     "inner_server": "READY=r\n" + render("inner_server", HOST_KEY="k", CLIENT_KEY="k", PYTHON="/p", PROGRAM="pass"),
     "inner_sshd": "READY=r\n" + render("inner_sshd", "sshd", HOST_KEY="k", CLIENT_KEY="k"),
@@ -60,6 +61,7 @@ SCRIPTS = {
     "reach_out": reach.reach_script(REPORT, PLAN, ServerOptions(engine="nninteractive"), "https://index/simple"),
     "prepare_uv": render("prepare_uv", "trusted", ROOT="/r"),
     "receive_uv": render("receive_uv", "trusted", ROOT="/r", PART="/r/uv/bin/p", ARCHIVE="eA==", DIGEST="0"),
+    "ours": uninstall.script(REPORT, uninstall.Removal(models=True), "list"),
     "probe": probe.script("~/.dls", probe.Depth.ALL),
     "reach": "READY=r\n" + render("reach", ADDRESS="node", PORT=1),
     "remove_sessions": render("remove_sessions", arguments=["/a/1"]),
@@ -133,7 +135,7 @@ def test_a_script_has_all_values_and_functions(name: str) -> None:
         functions = re.findall(r"(?m)^(\w+)\(\)", FOLDER.joinpath(f"{library}.sh").read_text())
         assert functions
         for function in functions:
-            assert f"{function}()" in text or not re.search(rf"\b{function}\b", text), function
+            assert f"{function}()" in text or not re.search(rf"(?<![\w.]){function}\b", text), function
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -72,7 +72,7 @@ def _with_code(
         report = probe(connection, remote_dir, Depth.ALL)
         plan = install.plan(report, requirements("region"), code.key)
         install.install(connection, plan, code, Phase(Silent()), own_caches=True)
-        return launch.launch(connection, report, plan, ServerOptions(), code.key, None)
+        return launch.launch(connection, report, plan, ServerOptions("region"), code.key, None)
 
 
 def test_servers_with_other_options_run_side_by_side(host: sshd.Server, clean: str) -> None:

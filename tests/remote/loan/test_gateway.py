@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from dls.remote.loan.gateway import Gateway
+from dls.remote.loan.gateway import MAX_ASKING, Gateway
 from dls.remote.loan.loan import Loan
 from dls.remote.loan.names import Name, Names
 from dls.remote.loan.way_out import WayOut, WebProxy
@@ -108,6 +108,31 @@ def test_a_request_that_never_ends(connection: Connection) -> None:
     assert not is_listening(forward.port)
 
 
+def test_a_request_that_comes_letter_by_letter(connection: Connection) -> None:
+    """The time is for the whole request: whoever sends a little of it again and again gains nothing."""
+    gateway = Gateway(Names(()), WayOut(), "secret", head_seconds=1)
+    forward = ReverseForward.open(connection, gateway.accept)
+    assert forward is not None
+    with socket.create_connection(("127.0.0.1", forward.port), timeout=0.2) as sock:
+        for _ in range(100):
+            sock.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                assert sock.recv(4096).startswith(b"HTTP/1.1 408")
+                break
+        else:
+            pytest.fail("it was never answered")
+    forward.close()
+
+
+def test_very_many_connections_that_say_nothing(connection: Connection, index: Index) -> None:
+    """Any user of the host can open connections: the oldest ones are closed, and whoever has the secret is served."""
+    with lent(connection, own(index)) as loan, contextlib.ExitStack() as silent:
+        socks = [silent.enter_context(socket.create_connection(("127.0.0.1", loan.port), 30)) for _ in range(300)]
+        assert get(loan, index.url, index.ca)
+        assert socks[0].recv(1) == b""
+        until(lambda: loan.traffic.connections <= MAX_ASKING)
+
+
 def test_many_connections_at_once(connection: Connection, index: Index) -> None:
     """Forty downloads at the same time each bring the whole file, while a script runs on the same connection."""
     path = index.files()["large_one-1.0-py3-none-any.whl"]
@@ -150,6 +175,16 @@ def test_the_end_of_a_loan(connection: Connection, index: Index, fails: bool) ->
     assert not is_listening(port)
     until(lambda: loan.traffic.connections == 0)
     assert connection.run("echo hi").stdout == "hi"
+
+
+def test_who_connects_at_the_end_of_a_loan(connection: Connection) -> None:
+    """Whoever connects at the moment when the host closes the port is sent away, and the SSH connection stays."""
+    for _ in range(10):
+        with contextlib.ExitStack() as opened:
+            with lent(connection, Name("index.test")) as loan:
+                for _ in range(20):
+                    opened.enter_context(socket.create_connection(("127.0.0.1", loan.port), timeout=30))
+            assert connection.run("echo hi").stdout == "hi"
 
 
 def test_a_connection_that_dies(connection: Connection, index: Index) -> None:

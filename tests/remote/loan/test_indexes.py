@@ -87,7 +87,7 @@ def test_the_names_of_files() -> None:
     links = [
         f"{URL}a",
         "https://f.test/b",
-        "https://f.test/c",
+        "https://F.test./c",
         "http://g.test/",
         "https://h.test:8080/",
         "https://1.2.3.4/",

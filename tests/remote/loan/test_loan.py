@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import signal
+import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,17 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from dls.credentials import encode_token
 from dls.demo import sshd
 from dls.errors import ForwardError
 from dls.remote.carriers.through_exec import open_through_exec
 from dls.remote.carriers.via import open_via
 from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
-from dls.remote.loan.loan import Loan, lend
+from dls.remote.loan.loan import SHOW_SECONDS, Loan, lend
 from dls.remote.login import LoginOptions, log_in, resolve_hops
 from dls.remote.progress import Phase, Phases, Silent, Transfer
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
+from dls.remote.ssh.reverse_forward import ReverseForward
 from tests.support import package_index
 from tests.support.lending import get, is_listening, lent, own, secret_of, terms
 from tests.support.package_index import Index
@@ -118,6 +124,25 @@ def test_a_host_without_any_way_back(folder: Path, tmp_path: Path) -> None:
         assert "--from" in error.value.hint and connection.run("echo hi").stdout == "hi"
 
 
+def listening_of(process: int) -> set[str]:
+    """Return the inodes of the TCP sockets on which a process of this machine listens."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
+    return sockets & {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+
+
+def test_a_port_that_is_opened_too_late(connection: Connection) -> None:
+    """A host that answers after nobody waits any more is told to close the port again."""
+    session = int(connection.run("echo $PPID").stdout)
+    os.kill(session, signal.SIGSTOP)
+    try:
+        assert ReverseForward.open(connection, lambda channel: None, seconds=0.2) is None
+    finally:
+        os.kill(session, signal.SIGCONT)
+    assert connection.run("echo hi").stdout == "hi"  # it was asked for the port before
+    until(lambda: not listening_of(session))
+
+
 def test_inside_a_pipe(connection: Connection, index: Index) -> None:
     """Over a connection inside a command (--through-exec, --carrier openssh) the port leads back too."""
     inner = open_through_exec(connection, "~/.dls", Phase(Silent()), installs=False)
@@ -178,7 +203,30 @@ def test_what_a_script_finds(connection: Connection, index: Index) -> None:
         assert not Path(certificate).parent.exists()
         look = 'stat -c %a "$PIP_CERT" "${PIP_CERT%/*}"; cat "$PIP_CERT"'
         file, folder, *bundle = connection.run(loan.wrap(look)).stdout.splitlines()
-        assert (file, folder) == ("600", "700") and bundle == index.ca.read_text().splitlines()
+        own_lines = index.ca.read_text().splitlines()
+        assert (file, folder) == ("600", "700") and bundle[-len(own_lines) :] == own_lines
+
+
+def test_the_certificates_that_the_host_trusts(connection: Connection, index: Index, tmp_path: Path) -> None:
+    """A laptop that names the authority of its mirror alone still leads to public names: the host knows theirs."""
+    own_ones = "/etc/ssl/certs/ca-certificates.crt"
+    if not Path(own_ones).is_file():
+        pytest.skip("this host has no certificates where Debian has them")
+    with lending(connection, index) as loan:
+        connection.run(loan.wrap(f'cp "$SSL_CERT_FILE" {tmp_path}/bundle'))
+    found = ssl.create_default_context(cafile=tmp_path / "bundle").cert_store_stats()["x509_ca"]
+    assert found == ssl.create_default_context(cafile=own_ones).cert_store_stats()["x509_ca"] + 1
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_no_file_holds_the_secret(connection: Connection, shell: str) -> None:
+    """The variables are set by a shell that may write no file: older ones of bash do for a here-document."""
+    with lent(connection) as loan:
+        command = ["sh", "-c", f"ulimit -f 0; exec {shell} -s"]
+        environment = {"PATH": "/usr/bin:/bin", "BASH_COMPAT": "50"}
+        script = loan.wrap('echo "$HTTPS_PROXY"')
+        done = subprocess.run(command, input=script, capture_output=True, text=True, env=environment)
+        assert done.stdout.strip() == loan.proxy_url, done.stderr
 
 
 def test_no_argument_holds_the_secret(connection: Connection, index: Index) -> None:
@@ -189,26 +237,40 @@ def test_no_argument_holds_the_secret(connection: Connection, index: Index) -> N
         assert secret_of(loan) not in f"{loan!r}{loan.terms!r}"
 
 
+def test_what_is_never_shown(connection: Connection) -> None:
+    """The secret, as it is sent too, passwords of indexes and tokens in their place are not in what a program said."""
+    urls = "https://ann:s3cr%40t@a.test/", "https://tok3n@b.test/"
+    known = Laptop(Indexes(urls[0], (urls[1],)), hub="https://ann:hubp@hub.test")
+    with lend(connection, terms(laptop=known), phase=Phase(Silent())) as loan:
+        secret = secret_of(loan)
+        said = f"{secret} {encode_token(secret)} {urls} s3cr@t https://ann:hubp@hub.test ann"
+        shown = loan.redact(said)
+    assert not [word for word in (secret, encode_token(secret), "s3cr", "tok3n", "hubp") if word in shown]
+    assert "a.test" in shown and "ann" in shown
+
+
 class Watching(Silent):
     """Remembers what was shown of a transfer."""
 
     def __init__(self) -> None:
         self.transfers: list[Transfer] = []
-        self.has_some = threading.Event()
+        self.has_shown, self.has_some = threading.Event(), threading.Event()
 
     def transfer(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
+        self.has_shown.set()
         if transfer.done:
             self.has_some.set()
 
 
 def test_progress(connection: Connection, index: Index) -> None:
-    """What has come since the block's beginning is shown, and a total that was too small grows with it."""
+    """What has come since the block's beginning is shown, once there is some; a total that was too small grows."""
     reporter = Watching()
     url = f"{index.url}large-one/"
     with lent(connection, own(index)) as loan:
         get(loan, url, index.ca)
         with loan.shown(Phase(reporter), "packages", total=10):
+            assert not reporter.has_shown.wait(2 * SHOW_SECONDS)
             get(loan, url, index.ca)
             assert reporter.has_some.wait(30)
     last = reporter.transfers[-1]

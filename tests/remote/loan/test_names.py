@@ -33,6 +33,14 @@ def test_what_is_not_on_the_list(host: str, port: int) -> None:
     assert LIST.find(host, port) is None
 
 
+@pytest.mark.parametrize(
+    "start", ["evil.test:443/x", "evil.test#", "evil.test?x", "ann@evil.test", "evil%2f", "é", "x.", ""]
+)
+def test_what_is_no_name(start: str) -> None:
+    """What only ends as a name below one of the list does is not lent: another proxy might go to how it begins."""
+    assert LIST.find(f"{start}.hf.co", 443) is None
+
+
 def test_a_name_that_is_own_and_public() -> None:
     """A name that the user configured stays own where another list has it too."""
     names = Names.of([Name("a.test"), Name("a.test", is_own=True), Name("a.test")])

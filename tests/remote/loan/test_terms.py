@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,8 @@ from dls.errors import ClosedHostError, TargetError
 from dls.remote.loan import laptop
 from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
-from dls.remote.loan.names import HUB, TORCH, Name
-from dls.remote.loan.terms import Needs, environment_of, prepare
+from dls.remote.loan.names import HUB, TORCH, Name, Names
+from dls.remote.loan.terms import Needs, Terms, environment_of, prepare
 from dls.remote.loan.way_out import WebProxy, find_proxy
 from tests.support import connect_proxy, package_index
 from tests.support.package_index import Index
@@ -36,17 +39,16 @@ def test_without_configuration() -> None:
     assert known.indexes.default.startswith("https://") and not known.own and known.proxy is None
 
 
-def test_the_configuration_of_pip(tmp_path: Path) -> None:
+def test_the_configuration_of_pip(tmp_path: Path, index: Index) -> None:
     """pip's own file is read by pip: an index, further ones, certificates and a proxy; paths are left out silently."""
-    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     (tmp_path / "pip.conf").write_text(
         "[global]\nindex-url = https://mirror.test:8443/simple/\n"
         "extra-index-url = file:///srv/simple https://b.test/ http://c.test/\n"
-        f"cert = {tmp_path}/ca.pem\nproxy = http://proxy.test:3128\nfind-links = /srv/wheels\n"
+        f"cert = {index.ca}\nproxy = http://proxy.test:3128\nfind-links = /srv/wheels\n"
     )
     known = laptop.look(bare() | {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")})
     assert known.indexes.all == ("https://mirror.test:8443/simple/", "https://b.test/")
-    assert known.indexes.default in known.own and "AAAA" in known.ca_bundle
+    assert known.indexes.default in known.own and known.ca_bundle in index.ca.read_text()
     assert known.proxy == WebProxy("proxy.test", 3128)
     assert len(known.left_out) == 1 and "http://c.test/" in known.left_out[0]
 
@@ -109,6 +111,19 @@ def test_what_is_needed(index: Index) -> None:
         assert {*TORCH, *HUB} <= set(both)
         own = prepare(Needs(weights=True), of(index, proxy=proxy.url, hub="https://hub.test/")).names.all
         assert Name("hub.test", is_own=True) in own and not set(HUB) & set(own)
+    # Only the model is missing: neither lent nor asked is the index.
+    unreachable = Laptop(Indexes(f"https://localhost:{free_port()}/simple/"))
+    only_weights = prepare(Needs(packages=False, weights=True), unreachable)
+    assert only_weights.names.all == HUB
+    told = environment_of(only_weights, "http://proxy")
+    assert told["UV_DEFAULT_INDEX"] is told["PIP_INDEX_URL"] is None
+
+
+def test_passwords_that_travel_along() -> None:
+    """The names are told for which the host gets a password; nothing of those that it does not get."""
+    known = Laptop(Indexes("https://ann:s3cret@a.test/", ("https://b.test/",)), hub="https://token@hub.test")
+    assert Terms(Names(()), known).logins == ["a.test", "hub.test"]
+    assert Terms(Names(()), known, Needs(packages=False)).logins == ["hub.test"]
 
 
 def test_the_page_comes_through_the_web_proxy(index: Index) -> None:
@@ -128,7 +143,42 @@ def test_an_index_that_does_not_answer(index: Index) -> None:
         prepare(Needs(), Laptop(Indexes(index.url)))
 
 
-@pytest.mark.parametrize("address", ["socks5://proxy.test:1080", "https://proxy.test", "http://", "http://x:y:z"])
+def test_an_index_whose_address_can_not_be_read() -> None:
+    """Such an address is refused, or left out of the further ones, without a word of it: it may hold a password."""
+    with pytest.raises(ClosedHostError, match="no address") as error:
+        laptop.look(bare(UV_DEFAULT_INDEX="https://ann:s3cret@[x/simple/"))
+    assert "s3cret" not in error.value.message
+    named = {"UV_INDEX": "mine=https://[x/", "UV_INDEX_MINE_PASSWORD": "s3cret"}
+    [left_out] = laptop.look(bare(UV_DEFAULT_INDEX="https://a.test/", **named)).left_out
+    assert "no address" in left_out and "s3cret" not in left_out
+
+
+def test_an_answer_that_is_not_http(index: Index) -> None:
+    """A server that speaks something else is an index that this computer does not reach."""
+
+    def greet(server: socket.socket) -> None:
+        with server.accept()[0] as link:
+            link.sendall(b"220 mail.test ready\r\n")
+            while link.recv(4096):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=greet, args=(server,), daemon=True).start()
+        with pytest.raises(ClosedHostError, match="not HTTP"):
+            prepare(Needs(), of(index, proxy=f"http://127.0.0.1:{server.getsockname()[1]}"))
+
+
+def test_a_file_with_a_damaged_certificate(tmp_path: Path, index: Index) -> None:
+    """A certificate that can't be read is left out, and the others are used."""
+    damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    file = tmp_path / "bundle.pem"
+    file.write_text(damaged + index.ca.read_text())
+    assert prepare(Needs(), replace(of(index), ca_bundle=laptop.read_bundles({"SSL_CERT_FILE": str(file)}))).names.all
+
+
+@pytest.mark.parametrize(
+    "address", ["socks5://proxy.test:1080", "https://proxy.test", "http://", "http://x:y:z", "http://[x"]
+)
 def test_a_web_proxy_of_another_kind(address: str) -> None:
     """Only proxies for HTTP can be passed; for another one the error says which variable to set."""
     with pytest.raises(TargetError) as error:

@@ -272,6 +272,7 @@ def test_another_build_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (["--cuda", "12.6"], 10, "The engine region needs neither CUDA nor torch."),
         (["--cuda", "12.6", "--cpu"], 10, "--cpu and --cuda exclude each other."),
         (["-o", "/proc/none/x"], 10, "can't be written"),
+        (["-o", "/proc"], 10, "/proc is a folder."),
     ],
 )
 def test_refusals_of_the_command(

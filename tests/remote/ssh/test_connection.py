@@ -116,6 +116,23 @@ def test_a_transfer_to_a_host_that_falls_silent(short_folder: Path) -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("timeout", [None, 1800])
+def test_a_long_script_on_a_host_that_falls_silent(short_folder: Path, timeout: float | None) -> None:
+    """An installation, say, may be silent for long, but not its host's SSH server: that is asked for a sign of life."""
+    with sshd.running(short_folder) as server:
+        connection = open_connection(server)
+        connection.dead_seconds = 2
+        assert connection.run("sleep 3; echo hi", timeout=timeout).stdout == "hi"
+        session = int(connection.run("echo $PPID").stdout)
+        stopped = f"kill -STOP {session}; sleep 60"
+        try:
+            with pytest.raises(LinkError):
+                connection.run(stopped, timeout=timeout)
+        finally:
+            os.kill(session, signal.SIGCONT)
+        connection.close()
+
+
 def echo_server(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
