@@ -105,6 +105,16 @@ def test_what_the_page_shows(browser: Browser, session: dls.Session) -> None:
     browser.until_text(LATEST, "1 prompt")
 
 
+def test_a_session_without_a_picture_shows_none(browser: Browser, session: dls.Session) -> None:
+    """After a reset of another viewer's session, whose image only the engine sees, the mask of before is gone."""
+    begun(session.port)
+    opened(browser, session)
+    browser.until(lambda: browser.run(LOADED))
+    show = "shown.sessions.forEach((each) => { each.picture = null; }); showSessions(shown.sessions, true);"
+    assert browser.run(f"{show} {LOADED}") == 0
+    assert browser.run("return document.querySelector('.view p').hidden") is False
+
+
 def test_copying_the_address(browser: Browser, session: dls.Session) -> None:
     """The buttons copy what to type into ITK-SNAP, and say so, to a screen reader too."""
     opened(browser, session)

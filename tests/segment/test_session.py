@@ -131,3 +131,18 @@ def test_the_command_on_a_host(host: sshd.Server, clean: str, tmp_path: Path) ->
     assert "Port 8911" not in done.stderr
     assert list_stored(host, clean) == before
     assert "a.nii.gz" not in run_dls("logs", *login, "dls-demo").stdout
+
+
+def test_the_command_obeys_the_profile_of_the_host(
+    host: sshd.Server, clean: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept for the host need not be typed again, and the licence can be agreed to without a terminal."""
+    monkeypatch.setenv("DLS_USER_DIR", str(tmp_path))
+    (tmp_path / "hosts.toml").write_text(f'[dls-demo]\nssh-config = "{host.config}"\nremote-dir = "{clean}"\n')
+    save(tmp_path / "a.nii.gz")
+    words = (str(tmp_path / "a.nii.gz"), "--point", f"{X},{Y},{Z}", "-o", str(tmp_path / "m.nii.gz"), "--host")
+    done = run_dls("segment", *words, "dls-demo")
+    assert done.returncode == 0, done.stderr
+    licensed = ("--force", "--engine", "nninteractive", "--accept-licence")
+    done = run_dls("segment", *words, "no-such-host.invalid", *licensed)
+    assert done.returncode == 11 and "creativecommons" in done.stderr, done.stderr

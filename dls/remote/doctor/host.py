@@ -18,9 +18,11 @@ from dls.remote.host.packages import Code, requirements
 from dls.remote.host.probe import Depth, HostReport, probe
 from dls.remote.host.reach import Verdict
 from dls.remote.host.scripts import render
+from dls.remote.ssh.bulk_channel import BulkChannel
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.exceptions import forwarding_forbidden
 from dls.remote.ssh.options import LoginOptions
+from dls.remote.ssh.reverse_forward import ReverseForward
 
 SOCKET_SECONDS = 10.0
 """Seconds that the host may take to offer a socket to try the forwarding with."""
@@ -120,7 +122,8 @@ def _try_forwarding(connection: Connection, report: HostReport, findings: Findin
         findings.ok("forwarding", "Unix sockets of the host can be forwarded.")
     else:
         findings.warn("forwarding", "Unix sockets can't be forwarded: a loopback port with a secret is used instead.")
-    if connection.allows_reverse_forwarding():
+    if forward := ReverseForward.open(connection, BulkChannel.close):
+        forward.close()
         findings.ok("forwarding", "Ports of this computer can be offered to the host.")
     else:
         findings.warn("forwarding", "Ports of this computer can't be offered to the host; dls connect needs none.")

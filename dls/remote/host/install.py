@@ -11,7 +11,8 @@ from enum import Enum
 
 from dls.contract import RECORD_MINUTES
 from dls.errors import HostError, InstallError
-from dls.remote.host import install_failures, lock_files, send_uv
+from dls.remote.host import lock_files, send_uv
+from dls.remote.host.failures import installer_failed
 from dls.remote.host.install_output import InstallOutput
 from dls.remote.host.packages import ENVIRONMENT_FORMAT, Code, Requirements
 from dls.remote.host.probe import HostReport, Python
@@ -314,11 +315,15 @@ def _make_environment(
         completed = run()
     raise_refusal(connection.target.label, completed, plan.run_dir)
     if completed.status == HASH_MISMATCH:
-        raise install_failures.hash_differs(connection.target.label, "\n".join(lines))
+        raise InstallError(
+            f"A package that came to {connection.target.label} is not the one that was locked: its hash differs.",
+            "Does a mirror or a proxy there replace packages? Ask who runs it, and run the command again.",
+            detail="\n".join(lines),
+        )
     if completed.status:
-        uses_internet = provision is OWN_INTERNET and not plan.parcel
+        has_internet = provision is OWN_INTERNET and not plan.parcel
         detail = "\n".join(lines) or provision.redact(completed.stderr)
-        raise install_failures.failed(connection.target.label, detail, provision.explain(), uses_internet=uses_internet)
+        raise installer_failed(connection.target.label, detail, provision.explain(), has_internet=has_internet)
     installed = lines[-1] if lines else ""
     if plan.parcel and installed == "locked":
         return FROM_PARCEL

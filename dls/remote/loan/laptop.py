@@ -170,10 +170,8 @@ def _uv_files(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        return {}
+    from dls.remote.toml import tomllib  # here, because few computers have such a file
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

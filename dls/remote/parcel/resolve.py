@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dls.errors import HostError, TargetError
-from dls.extras import install_hint
+from dls.errors import TargetError
 from dls.remote.host import lock_files
 from dls.remote.host.packages import Requirements
 from dls.remote.parcel.format import NO_CUDA, PLATFORMS, PYTHONS, SHA256, WHEEL, needed_glibc
 from dls.remote.parcel.uv import FetchError, run_uv
+from dls.remote.toml import tomllib
 
 TORCH_BUILDS = ((11, 8), (12, 4), (12, 6), (12, 8), (13, 0))
 """Versions of CUDA for which torch's own index has builds that the engines can use."""
@@ -176,7 +176,7 @@ def _check_locked(found: list[Download], lock: str) -> None:
 
 def read_lock(text: str, folder: Path) -> Iterator[Download]:
     """Yield the one file to take of each package in a pylock.toml (PEP 751), which lies in the folder."""
-    for package in _parse(text).get("packages", []):
+    for package in tomllib.loads(text).get("packages", []):
         if wheels := [_read_file(wheel, folder) for wheel in package.get("wheels", [])]:
             yield min(wheels, key=_rank)
         elif source := package.get("sdist") or package.get("archive"):
@@ -186,17 +186,6 @@ def read_lock(text: str, folder: Path) -> Iterator[Download]:
                 f"The package {package.get('name')} can't be packed: it is no file of an index.",
                 "uv's configuration here takes it from a folder or a repository.",
             )
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        try:
-            import tomli as tomllib  # type: ignore[import-not-found,no-redef,unused-ignore]
-        except ImportError:
-            raise HostError("`dls pack` needs the package tomli on Python 3.10.", install_hint("pack")) from None
-    return tomllib.loads(text)
 
 
 def _read_file(entry: dict[str, Any], folder: Path) -> Download:

@@ -224,14 +224,6 @@ class Connection:
             pass
         return False
 
-    def allows_reverse_forwarding(self) -> bool:
-        """Ask whether the host would listen on a loopback port for this computer; costs two round trips."""
-        with contextlib.suppress(*SSH_EXCEPTIONS):
-            port = self.transport.request_port_forward("127.0.0.1", 0)
-            self.transport.cancel_port_forward("127.0.0.1", port)
-            return True
-        return False
-
 
 def _log_in(
     target: Target,

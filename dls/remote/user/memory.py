@@ -36,9 +36,11 @@ def used_before() -> list[UsedHost]:
     """Return the hosts that were connected to before, the last one first."""
     found = []
     for target, fields in _read(HOSTS_FILE).items():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            found.append(UsedHost(target, datetime.fromisoformat(str(fields["last"])), int(str(fields["count"]))))
-    return sorted(found, key=lambda host: host.last.timestamp(), reverse=True)
+        # A time far off is no time in this computer's zone (OverflowError), or none that Windows knows (OSError).
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, OSError):
+            last = datetime.fromisoformat(str(fields["last"])).astimezone()
+            found.append(UsedHost(target, last, int(str(fields["count"]))))
+    return sorted(found, key=lambda host: host.last, reverse=True)
 
 
 def remember(target: str, now: datetime | None = None) -> None:

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dls.errors import TargetError
+from dls.remote.toml import tomllib
 from dls.remote.user.folders import config_folder, write_private
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 NAME = "hosts.toml"
 Values = Mapping[str, object]

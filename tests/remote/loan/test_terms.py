@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +53,6 @@ def test_the_configuration_of_pip(tmp_path: Path, index: Index) -> None:
     assert len(known.left_out) == 1 and "http://c.test/" in known.left_out[0]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python reads TOML from 3.11 on")
 def test_the_configuration_of_uv(tmp_path: Path) -> None:
     """uv's file counts before pip's, and its variables before both."""
     (tmp_path / "uv.toml").write_text('[[index]]\nurl = "https://mirror.test/"\ndefault = true\n')

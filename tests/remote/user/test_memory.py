@@ -45,6 +45,7 @@ def test_the_oldest_are_forgotten(own_user_folder: Path) -> None:
         '{"format": 1, "entries": {"a": 3}}',
         '{"format": 1, "entries": {"a": {"last": "2026-03-01"}}}',
         '{"format": 1, "entries": {"a": {"last": "x", "count": 1}}}',
+        '{"format": 1, "entries": {"a": {"last": "9999-12-31T23:59:59-14:00", "count": 1}}}',
     ],
 )
 def test_a_broken_file_counts_as_empty(text: str, own_user_folder: Path) -> None:
