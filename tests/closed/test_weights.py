@@ -34,7 +34,7 @@ def test_over_a_loan(lab: Lab, web: Web, tmp_path: Path) -> None:
     models = lab.folder / "models"
     try:
         lend_packages(str(laptop.kept))
-        options = ("--engine", "nninteractive", "--models-path", models)
+        options = ("--engine", "nninteractive", "--accept-licence", "--models-path", models)
         refused = laptop.try_to_connect(*options)
         assert refused.returncode == 19 and "model hub" in refused.stderr, refused.stderr
         assert not web.hub.requests
