@@ -308,6 +308,7 @@ def test_weights_of_a_parcel(closed_host: sshd.Server, tmp_path: Path, short_fol
         login=dls.LoginOptions(ssh_config=closed_host.config, remote_dir=remote_dir),
         network=NetworkOptions(parcel=parcel.path),
         local_port=free_port(),
+        accept_licence=True,
     ) as session:
         truth = ellipsoid((96, 128, 128), (48, 64, 64), (12, 15, 14))
         snap = ItkSnap(session.port)
