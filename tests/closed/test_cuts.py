@@ -58,7 +58,7 @@ def test_a_loan(laptop: Laptop, web: Web) -> None:
         nonlocal enough
         if not kept and len(web.index.finished) >= start + FEW_FILES:
             kept.update(web.index.finished[start:])
-            enough = web.index.bytes_sent + UNDERWAY // 2
+            enough = web.index.bytes_sent + UNDERWAY
         return bool(kept) and web.index.bytes_sent > enough
 
     consent = laptop.way.consent
