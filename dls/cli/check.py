@@ -21,7 +21,8 @@ def check(url: str, model: str, as_json: bool) -> None:
     """
     from dls.cli.console import Console, show_table, terminal
     from dls.cli.events import write_event
-    from dls.remote.play import Address, Player
+    from dls.segment.http import Address
+    from dls.segment.player import Player
 
     address, rows = Address.parse(url), []
     with terminal() as (_, reporter, _prompter):

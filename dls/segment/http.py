@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from dls.contract import DEFAULT_PORT
 from dls.credentials import USER
-from dls.errors import ConnectError, LinkError, SegmentError
+from dls.errors import ConnectError, LinkError, SegmentError, TargetError
 
 TIMEOUT = 600
 """Seconds to wait for a response: on a CPU a prompt can take minutes, and so can an image over a slow link."""
@@ -40,19 +41,20 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, secret: str | None = None) -> Address:
-        """Read an address as `dls connect --json` writes it: `http://[USER:SECRET@]HOST:PORT`. Raises SegmentError."""
+        """Read `http://[USER:SECRET@]HOST[:PORT]`, without a port that of `dls connect`; raises TargetError."""
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
         except ValueError:
             parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise SegmentError("The server's address can't be read.", "Write it as http://localhost:8911.")
+            shown = url.rpartition("@")[2]  # never a secret
+            raise TargetError(f"{shown!r} is no address of a server.", "Write it as http://localhost:8911.")
         if secret is None and parts.password:
             secret = unquote(parts.password)
         tls = parts.scheme == "https"
         credentials = f"{USER}:{secret}" if secret else ""
-        return cls(port or (443 if tls else 80), parts.hostname, credentials, tls=tls)
+        return cls(port or (443 if tls else DEFAULT_PORT), parts.hostname, credentials, tls=tls)
 
     def __str__(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}" if not self.uds else "this computer"

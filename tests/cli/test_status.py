@@ -15,8 +15,9 @@ import pytest
 from dls.demo import sshd
 from dls.errors import DlsError, EngineError, LaunchError, LoginError, TargetError
 from dls.remote.host.facts import ServerFacts, format_ago, format_short
-from dls.remote.play import SIDE, Address, Player, make_ball
 from dls.remote.user.memory import remember
+from dls.segment.http import Address
+from dls.segment.player import SIDE, Player, make_ball
 from dls.server.http.access import Policy
 from tests.support.command_line import run_dls
 from tests.support.connecting import click_once, connected
@@ -86,7 +87,7 @@ def test_a_server_is_checked_as_itk_snap_would(live: LiveServer) -> None:
     events = [json.loads(line) for line in run_dls("check", f"localhost:{live.port}", "--json").stdout.splitlines()]
     assert [event["event"] for event in events] == ["request"] * 9 and all(event["seconds"] > 0 for event in events)
     with pytest.raises(TargetError, match="no model named 'x'"):
-        list(Player(Address("localhost", live.port)).play("x"))
+        list(Player(Address(live.port)).play("x"))
     assert make_ball().count(b"\x00\x00\xc8\x42") > 20_000 and len(make_ball()) == 4 * SIDE**3
 
 
@@ -128,7 +129,7 @@ def test_what_is_no_server(answers: dict[str, tuple[int, bytes]], error: type[Dl
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(error):
-            list(Player(Address("127.0.0.1", server.server_address[1])).play())
+            list(Player(Address(server.server_address[1])).play())
         server.shutdown()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

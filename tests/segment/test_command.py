@@ -225,7 +225,7 @@ def test_the_secret_of_a_server(images: Path) -> None:
             22,
             "not on the image's grid: it has size 3 x 3 x 3, not 36 x 40 x 24",
         ),
-        (("a.nii.gz", "--point", POINT, "--server", "ftp://here"), 22, "http://localhost:8911"),
+        (("a.nii.gz", "--point", POINT, "--server", "ftp://here"), 10, "http://localhost:8911"),
         (("a.nii.gz", "--point", POINT, "--server", "http://localhost:1"), 11, "Nothing answers at http://localhost:1"),
         (("a.nii.gz", "--point", POINT, "--server", "http://localhost:1", "--host", "h"), 22, "two places"),
         (("a.nii.gz", "nothing.nii", "--point", POINT), 22, "There is no image"),

@@ -15,10 +15,10 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
-from dls.contract import DEFAULT_PORT
 from dls.errors import ConnectError, DlsError, EngineError, LaunchError, LoginError, TargetError
+from dls.segment.http import Address
 
 SIDE = 64
 """Voxels along each side of the image."""
@@ -26,36 +26,6 @@ RADIUS = 20
 """Radius of the bright ball in its middle."""
 TIMEOUT = 300.0
 """Seconds to wait for an answer: on a CPU a prompt can take more than half a minute."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """An address as ITK-SNAP's Server and Port fields, or a browser, have it."""
-
-    host: str
-    port: int
-    credentials: str = ""
-    """`user:secret`; empty for none."""
-    is_secure: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read `http://localhost:8911`, `localhost:8911`, `snap:SECRET@host`; raises TargetError."""
-        try:
-            parts = urlsplit(text if "://" in text else f"http://{text}")
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-                raise ValueError
-            name, _, secret = parts.netloc.rpartition("@")[0].partition(":")
-            credentials = f"{unquote(name)}:{unquote(secret)}" if secret else ""
-            port = parts.port or (443 if parts.scheme == "https" else DEFAULT_PORT)
-        except ValueError:
-            shown = text.rpartition("@")[2]  # never a secret
-            raise TargetError(f"{shown!r} is no address of a server.", "Write it as http://localhost:8911.") from None
-        return cls(parts.hostname, port, credentials, parts.scheme == "https")
-
-    def __str__(self) -> str:
-        """Return it without what is secret."""
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -154,8 +124,7 @@ class Player:
         if self._address.credentials:
             token = base64.b64encode(self._address.credentials.encode()).decode()
             headers["Authorization"] = f"Basic {token}"
-        make = http.client.HTTPSConnection if self._address.is_secure else http.client.HTTPConnection
-        connection = make(self._address.host, self._address.port, timeout=TIMEOUT)
+        connection = self._address.open(TIMEOUT)
         started = time.monotonic()
         try:
             connection.request("POST" if form else "GET", path, body or None, headers)
