@@ -14,6 +14,8 @@ from tests.closed.web import Web, public_names
 from tests.support.processes import until
 from tests.support.source import ROOT
 
+pytestmark = pytest.mark.slow
+
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 443), 0.5)"
 """What an installer does first; the host that drops packets is waited for half a second."""
 
