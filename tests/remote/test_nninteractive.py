@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dls.demo import sshd
-from dls.errors import EngineError, HostError, LaunchError
+from dls.errors import EngineError, HostError
 from dls.gpus import Gpu
 from dls.remote.host.install import plan
 from dls.remote.host.packages import requirements
@@ -67,7 +67,7 @@ def test_over_openssh_with_torch_in_the_remote_environment(short_folder: Path, o
             options = ServerOptions("nninteractive", model=model, network=network)
             return connect("dls-demo", server=options, login=login, accept_licence=True)
 
-        with pytest.raises(LaunchError, match="--no-network"):
+        with pytest.raises(EngineError, match="--no-network"):
             connect_with("nnInteractive_none", network=False)
         broken = short_folder / "broken"
         shutil.copytree(MODEL, broken)

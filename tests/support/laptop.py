@@ -48,7 +48,7 @@ def laptop() -> Iterator[Laptop]:
             known.write_text(f"gpuhost {known.read_text().partition(' ')[2]}")
             shutil.copy(folder / "id_ed25519", home / ".ssh" / "id_lab")
             (home / ".ssh" / "config").write_text(
-                f"Host gpuhost gateway\n  HostName {ADDRESS}\n  HostKeyAlias gpuhost\n"
+                f"Host gpuhost gateway\n  User ann\n  HostName {ADDRESS}\n  HostKeyAlias gpuhost\n"
                 f"  IdentityFile {home}/.ssh/id_lab\n  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n"
             )
             _write_program(home / "bin" / "dls", f"{shlex.quote(sys.executable)} -m dls")
