@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -28,12 +29,21 @@ KEPT = [Path(place) / f"dls-{os.getuid()}" for place in ("/var/tmp", "/dev/shm")
 
 @pytest.fixture(scope="session", autouse=True)
 def no_sessions_left() -> Iterator[None]:
-    """Remove the sessions that servers of the tests kept where servers keep them by default."""
+    """Remove the sessions that servers of the tests kept where servers keep them by default.
+
+    Of several runs at once the last one does so: a look at a session's lock holds that lock for a moment.
+    """
     before = {path for place in KEPT if place.is_dir() for path in place.iterdir()}
-    yield
-    for path in {path for place in KEPT if place.is_dir() for path in place.iterdir()} - before:
-        if not is_served(KEPT[0] / path.name):
-            shutil.rmtree(path, ignore_errors=True)
+    with (Path(tempfile.gettempdir()) / f"dls-tests-{os.getuid()}.lock").open("w") as runs:
+        fcntl.flock(runs, fcntl.LOCK_SH)
+        yield
+        try:
+            fcntl.flock(runs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        for path in {path for place in KEPT if place.is_dir() for path in place.iterdir()} - before:
+            if not is_served(KEPT[0] / path.name):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def is_served(home: Path) -> bool:
