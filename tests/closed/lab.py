@@ -224,6 +224,7 @@ class Lab:
             (place / "home" / user).mkdir(mode=0o700)
             os.chown(place / "home" / user, number, number)
         mounts = self._mounts(name, "192.0.2.53" if name == "isolated" else INTERNET if name == "open" else GATE)
+        mounts |= _environment_of_the_tests(place)
         mounts |= {"/home": place / "home", "/tmp": place / "tmp", "/var/tmp": place / "vartmp", "/dev/shm": None}
         node = self._node(name, mounts, own_processes=True)
         plug(node, "eth0", self.gate, [f"{address}/24"])
@@ -266,3 +267,14 @@ class Lab:
     def home(self, host: str, user: str = USER) -> Path:
         """Return where the home of a host's user is on this machine."""
         return self.folder / f"host-{host}" / "home" / user
+
+
+def _environment_of_the_tests(place: Path) -> dict[str, Path]:
+    """Return the mount that leaves the packages of the tests, which a host may borrow, where a host has other files."""
+    environment = Path(sys.prefix)
+    for hidden, part in (("/home", "home"), ("/var/tmp", "vartmp"), ("/tmp", "tmp")):
+        if environment.is_relative_to(hidden):
+            below = place / part / environment.relative_to(hidden)
+            below.mkdir(parents=True)
+            return {str(below): environment}
+    return {}

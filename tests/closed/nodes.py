@@ -60,7 +60,7 @@ class Node:
         ready = self.folder / "ready"
         lines = [f"hostname {self.name}", "ip link set lo up"]
         for place, source in self._mounts.items():
-            what = f"--bind '{source}'" if source else "-t tmpfs -o mode=1777 tmpfs"
+            what = f"--rbind '{source}'" if source else "-t tmpfs -o mode=1777 tmpfs"
             lines.append(f"mount {what} '{place}'")
         # The first process of a process namespace has to reap the others.
         lines += [

@@ -80,7 +80,7 @@ def test_a_parcel(laptop: Laptop, parcels: Path) -> None:
         laptop.pack(parcel)
     size, start = parcel.stat().st_size, laptop.sent_bytes()
     consent = laptop.way.consent
-    connect_and_cut(laptop, lambda: laptop.sent_bytes() - start > size // 2, "--from", parcel, *consent)
+    connect_and_cut(laptop, lambda: laptop.sent_bytes() - start > size // 4, "--from", parcel, *consent)
     middle = laptop.sent_bytes()
     assert middle - start < size
     with laptop.connected("--from", parcel, *consent) as process:

@@ -107,7 +107,8 @@ def channel_error(error: Exception) -> ChannelError:
 
 def sftp_error(target: Target, path: str, is_active: Callable[[], bool], error: Exception) -> DlsError:
     """Return our error for an exception while a file is written over SFTP; `is_active` tells if the connection is."""
-    if not is_active():  # first: a closed channel is an OSError too
+    # First: a closed channel is an OSError too. The socket may know of the end before the transport does.
+    if not is_active() or isinstance(error, EOFError):
         return LinkError(f"The connection to {target.label} was lost.", "Run it again: it goes on from there.")
     if isinstance(error, OSError):
         return HostError(

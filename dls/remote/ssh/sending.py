@@ -61,7 +61,7 @@ def append(
             _append_through_shell(link, path, offset, pieces, open_shell())
             return
         assert sftp is not None
-        opened.enter_context(contextlib.closing(sftp))
+        opened.callback(_close, sftp)
         with (
             translate_errors(partial(sftp_error, link.target, path, link.is_active)),
             sftp.open(path, "r+b" if offset else "wb") as file,
@@ -71,6 +71,11 @@ def append(
             file.seek(offset)
             for piece in pieces:
                 file.write(piece)
+
+
+def _close(sftp: paramiko.SFTPClient) -> None:
+    with contextlib.suppress(*SSH_EXCEPTIONS):  # of a link that was cut there is nothing to close
+        sftp.close()
 
 
 def _append_through_shell(
