@@ -207,7 +207,8 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection and what carries it: the connections to jump hosts, child processes."""
-        self.transport.close()
+        with contextlib.suppress(*SSH_EXCEPTIONS):  # what carries it may have ended before
+            self.transport.close()
         for carrier in self.carriers:
             carrier.close()
 
