@@ -183,6 +183,7 @@ def test_a_proven_connection_may_stay_silent() -> None:
         assert read_all(waiting).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_real_server_under_a_flood(tmp_path: Path) -> None:
     """Rows 6 and 11: begun with 1024 descriptors, 2,000 idle connections and 200 half uploads stop nobody."""

@@ -143,6 +143,7 @@ def test_many_empty_sessions_with_few_descriptors(few_descriptors: ServeProcess)
     assert snap.mask(snap.point(15, 20, 25)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce the limit")
 def test_an_address_space_that_is_limited(tmp_path: Path) -> None:
     """Row 10: under `ulimit -v`, images that fit are taken, and others are refused in a sentence: never a 500."""

@@ -164,6 +164,7 @@ def test_a_damaged_installation_is_repaired(host: sshd.Server, clean: str) -> No
     made.close()
 
 
+@pytest.mark.slow
 def test_an_idle_server_ends_and_comes_back(host: sshd.Server, clean: str) -> None:
     """It stays while a client is connected, ends later, and the next server finds the session."""
     made, _ = connected(host, clean, idle_minutes=0.2)
