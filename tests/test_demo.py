@@ -66,7 +66,6 @@ def test_the_demo_ends_with_a_picture_and_leaves_nothing_behind(tmp_path: Path) 
     assert (np.ptp(colors, axis=1) > 60).sum() > 1000  # colored: the masks are there
 
 
-@pytest.mark.slow
 def test_the_demo_with_asyncssh(tmp_path: Path) -> None:
     """Without OpenSSH's server the demo starts asyncssh and writes the same picture."""
     reporter = RecordingReporter()
