@@ -224,7 +224,8 @@ class TransferMeter:
         seconds = self._shown - since
         rate = (self.done - before) / seconds if seconds > 0 else 0.0
         self._recent.append((self._shown, self.done))
-        self._phase.transfer(Transfer(self._what, self.done, self._total, rate))
+        total = None if self._total is None else max(self._total, self.done)  # one that was too small grows
+        self._phase.transfer(Transfer(self._what, self.done, total, rate))
 
 
 def show_download(phase: Phase) -> Callable[[str, int, int], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
 
@@ -17,14 +16,9 @@ from dls.remote.loan.gateway import Gateway
 from dls.remote.loan.laptop import BUNDLES
 from dls.remote.loan.terms import Terms, environment_of
 from dls.remote.loan.traffic import Traffic
-from dls.remote.progress import Phase, Transfer
+from dls.remote.progress import SHOW_SECONDS, Phase, TransferMeter
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.reverse_forward import ReverseForward
-
-SHOW_SECONDS = 0.5
-"""Seconds between two reports of how much has come."""
-RATE_SECONDS = 5.0
-"""Seconds over which the rate is taken: a download of one package has pauses."""
 
 
 class Loan:
@@ -95,14 +89,15 @@ class Loan:
         before = self.traffic.received
 
         def watch() -> None:
-            seen = [(time.monotonic(), 0)]
+            meter: TransferMeter | None = None
             while not ended.wait(SHOW_SECONDS):
-                now, done = time.monotonic(), self.traffic.received - before
-                seen = [row for row in seen if row[0] >= now - RATE_SECONDS] or seen[-1:]
-                rate = max(0, done - seen[0][1]) / (now - seen[0][0]) if now > seen[0][0] else 0.0
-                seen.append((now, done))
-                if done:
-                    phase.transfer(Transfer(what, done, max(total, done) if total else None, rate))
+                if not (done := self.traffic.received - before):
+                    continue
+                if meter is None:
+                    meter = TransferMeter(phase, what, total, done)
+                else:
+                    meter.done = done
+                    meter.show()
 
         watcher = threading.Thread(target=watch, name="dls-loan-shown", daemon=True)
         watcher.start()

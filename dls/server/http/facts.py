@@ -9,12 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from dls import __version__
-from dls.errors import NotFound
 from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.gpu_watch import GpuWatch
 from dls.server.http.activity import Activity
-from dls.server.http.middleware import OWNER
+from dls.server.http.middleware import check_owner
 from dls.server.sessions.registry import SessionRegistry
 
 
@@ -38,9 +37,8 @@ class Facts:
         self._idle = idle
 
     async def answer(self, request: Request) -> Response:
-        """Answer the facts; raises NotFound for a client that is not the server's user."""
-        if not request.scope.get(OWNER):
-            raise NotFound("This server has nothing at that address.")
+        """Answer the facts; raises HTTPException for a client that is not the server's user."""
+        check_owner(request)
         awake, asleep = await self._sessions.count()
         return JSONResponse(
             {

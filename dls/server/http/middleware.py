@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dls.contract import FACTS_PATH, OVERVIEW_PATH, PICTURES_PATH
@@ -30,6 +32,12 @@ PROMPT = re.compile(r"/(process|add)_\w+_interaction(/|$)|/predict$")
 """In the paths of prompts, of ITK-SNAP and of official clients."""
 
 log = logging.getLogger("dls.server")
+
+
+def check_owner(request: Request) -> None:
+    """Raise a 404, as for an address that the server does not have, for anybody but its user."""
+    if not request.scope.get(OWNER):
+        raise HTTPException(404)
 
 
 def authorize(app: ASGIApp) -> ASGIApp:

@@ -19,7 +19,7 @@ from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors
 from dls.server.gpu_watch import GpuWatch
-from dls.server.http.middleware import OWNER
+from dls.server.http.middleware import check_owner
 from dls.server.http.recent import RecentRequests
 from dls.server.log_tail import LogTail
 from dls.server.pictures.gallery import Gallery, can_be_drawn, version_of
@@ -104,12 +104,12 @@ class Overview:
 
     async def answer_overview(self, request: Request) -> Response:
         """Answer the server's own user."""
-        _check_owner(request)
+        check_owner(request)
         return JSONResponse(await self.describe())
 
     async def answer_picture(self, request: Request) -> Response:
         """Answer the server's own user with a session's picture."""
-        _check_owner(request)
+        check_owner(request)
         picture = await self.picture(request.path_params["name"], request.path_params["version"])
         if picture is None:
             raise HTTPException(404)
@@ -119,9 +119,3 @@ class Overview:
 def name_of(session: str) -> str:
     """Return the name of a session's picture: whoever knows it can't use the session."""
     return hashlib.sha256(session.encode()).hexdigest()[:16]
-
-
-def _check_owner(request: Request) -> None:
-    """Raise a 404, as for an address that the server does not have, for anybody but its user."""
-    if not request.scope.get(OWNER):
-        raise HTTPException(404)

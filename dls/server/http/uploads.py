@@ -17,7 +17,7 @@ from dls.errors import BadRequest, NotHeld, TooLarge
 from dls.server.executors import Executors
 from dls.server.http import parameters
 from dls.server.http.body import BodyReceiver
-from dls.server.http.middleware import OWNER
+from dls.server.http.middleware import OWNER, check_owner
 from dls.server.sessions.images import SentImage
 from dls.server.sessions.incoming import NOTHING_HELD, IncomingImage
 from dls.server.sessions.registry import SessionRegistry
@@ -69,13 +69,13 @@ class UploadEndpoints:
 
     async def find_image(self, request: Request) -> Response:
         """Say whether the server holds an image of that name."""
-        _check_owner(request)
+        check_owner(request)
         name = request.path_params["image"]
         return JSONResponse({"image": name, "held": await self._images.has_copy(name)})
 
     async def find_part(self, request: Request) -> Response:
         """Say how many bytes the server holds of the image that a request sent until it was cut, and their digest."""
-        _check_owner(request)
+        check_owner(request)
         name = request.path_params["request"]
         if not parameters.PART_NAME.fullmatch(name):
             raise HTTPException(404)
@@ -87,9 +87,3 @@ class UploadEndpoints:
 def parse_sent_image(request: Request) -> SentImage:
     """Return what a request sends of an image; raises BadRequest for headers that make no sense."""
     return parameters.parse_sent_image(request.headers, is_owner=bool(request.scope.get(OWNER)))
-
-
-def _check_owner(request: Request) -> None:
-    """Raise a 404, as for an address that the server does not have, for anybody but its user."""
-    if not request.scope.get(OWNER):
-        raise HTTPException(404)

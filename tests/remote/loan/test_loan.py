@@ -22,9 +22,9 @@ from dls.remote.carriers.through_exec import open_through_exec
 from dls.remote.carriers.via import open_via
 from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
-from dls.remote.loan.loan import SHOW_SECONDS, Loan, lend
+from dls.remote.loan.loan import Loan, lend
 from dls.remote.login import LoginOptions, log_in, resolve_hops
-from dls.remote.progress import Phase, Phases, Silent, Transfer
+from dls.remote.progress import SHOW_SECONDS, Phase, Phases, Silent, Transfer
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.reverse_forward import ReverseForward
