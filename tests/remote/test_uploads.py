@@ -56,6 +56,7 @@ class Way:
         self.home = home
         """The folder with the server's sessions."""
 
+        self._others = set(self._all_copies())
         self.image = IMAGES.pop()
         self.image[50:60, 70:90, 70:90] += 20
         self.file = packed(self.image)
@@ -85,6 +86,10 @@ class Way:
         thread.join()
 
     def copies(self) -> list[Path]:
+        """Return the copies that came during this test; sessions of other tests on this host may have some too."""
+        return [path for path in self._all_copies() if path not in self._others]
+
+    def _all_copies(self) -> list[Path]:
         folder = self.home / COPIES_FOLDER
         return list(folder.iterdir()) if folder.is_dir() else []
 
