@@ -92,9 +92,9 @@ class Deployment:
         keys = set() if report.job else {accepted.key for accepted in options.accepted}
         if there := landing.find_node(report, keys, connection.target.host, node):
             deployment._go_to(there)
-        look_again = partial(look, deployment.connection, login, options, phases, Depth.GPUS)
-        settled = automatic.settle(options, deployment.report, look_again)
-        deployment._options, deployment.choice, deployment.report = settled
+        seen = deployment.report
+        look_again = partial(look, deployment.connection, login, options, phases, Depth.GPUS, earlier=seen)
+        deployment._options, deployment.choice, deployment.report = automatic.settle(options, seen, look_again)
         return deployment
 
     def _go_to(self, node: str) -> None:
@@ -180,9 +180,9 @@ class Deployment:
             raise forwarding_forbidden(self.connection.target.label)
         needed = requirements(options.engine)
         if options.needs_gpus and not self.report.knows_gpus:
-            self._probe_again(Depth.GPUS)
+            self._probe_again(Depth.GPUS, self.report)
         if not (self.report.full or install.has_environment(self.report, needed)):
-            self._probe_again(Depth.ALL)
+            self._probe_again(Depth.ALL, self.report)
         plan = install.plan(self.report, needed, self._code.key)
         host_models.check_model(self.connection, options, plan)
         self._supply(plan, options)
@@ -203,12 +203,12 @@ class Deployment:
                 raise
         return self._reinstall(options)
 
-    def _probe_again(self, depth: Depth) -> None:
-        self.report = look(self.connection, self._login, self._options, self._phases, depth)
+    def _probe_again(self, depth: Depth, earlier: HostReport | None = None) -> None:
+        self.report = look(self.connection, self._login, self._options, self._phases, depth, earlier=earlier)
 
     def _reinstall(self, options: ServerOptions, replaced: ServerState | None = None) -> ServerState:
         self._phases.reporter.note("The installation there is damaged: installing it again.")
-        self._probe_again(Depth.ALL)
+        self._probe_again(Depth.ALL, self.report)
         plan = install.plan_reinstallation(self.report, requirements(options.engine), self._code.key)
         install.mark_incomplete(self.connection, plan)
         self._supply(plan, options)
@@ -218,7 +218,7 @@ class Deployment:
         """Find the server whose files were removed: it restores them within seconds."""
         self._has_waited = True
         time.sleep(FILES_RESTORED_SECONDS)
-        self._probe_again(Depth.SERVER)
+        self._probe_again(Depth.SERVER, self.report)
         return self._find() or self._set_up(options)
 
     def _supply(self, plan: install.InstallPlan, options: ServerOptions) -> None:
