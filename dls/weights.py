@@ -26,7 +26,10 @@ ShowDownload = Callable[[str, int, int], None]
 LOCK_SECONDS = 0.2
 """Seconds between two looks whether another download of the same model has ended."""
 OURS = ".by-dls"
-"""Ends the name of a file that says that dls has put a model there, or made the folder that it lies in."""
+"""Ends the name of a file that says that dls has put a model there, or made the folder that it lies in.
+
+The latter names the folder that was made first on the way there.
+"""
 CITATION = (
     "Isensee, F., Rokuss, M., Krämer, L., et al. nnInteractive: Redefining 3D Promptable Segmentation. "
     "arXiv:2503.08373 (2025)."
@@ -145,10 +148,10 @@ def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
         return local
     if not spec.network:
         raise model_missing_error(spec)
-    is_new = not spec.root.exists()
     with hub.translate_errors():
         hub.configure_client(spec.ca_bundle, insecure=spec.insecure)
         hub.check_hub()
+        _make_root(spec.root)
         entry = _choose_entry(spec, hub.load_entries(spec.root))
         name = str(entry["id"])
         folder = spec.root / "models" / name
@@ -163,16 +166,21 @@ def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
             f"The model {name} was not downloaded completely: it lacks {', '.join(lacking)}.",
             "Run the command again: it continues the download.",
         )
-    _mark(spec.root, name, is_new=is_new)
+    with suppress(OSError):
+        (spec.root / "models" / f".{name}{OURS}").touch()  # the model is ours to remove
     return folder
 
 
-def _mark(root: Path, name: str, *, is_new: bool) -> None:
-    """Record that the model is ours to remove, and the folder with the models too where it was not there before."""
-    with suppress(OSError):
-        (root / "models" / f".{name}{OURS}").touch()
-        if is_new:
-            (root / OURS).touch()
+def _make_root(root: Path) -> None:
+    """Make the folder with the models where it is missing, and record which folder was made first on the way to it.
+
+    It is ours to remove, and so are those that were made above it, however the download ends.
+    """
+    if root.exists():
+        return
+    first = next(above for above in (*reversed(root.parents), root) if not above.exists())
+    root.mkdir(parents=True, exist_ok=True)  # another download may just have made it
+    (root / OURS).write_text(f"{first}\n", encoding="utf-8")
 
 
 def _choose_entry(spec: ModelSpec, entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -58,12 +58,13 @@ def test_first_use_and_second(hub: model_hub.Hub, tmp_path: Path) -> None:
 
 def test_an_interrupted_download_is_completed(hub: model_hub.Hub, tmp_path: Path) -> None:
     """An incomplete model does not count as a model, as it does for nninteractive; the next pull completes it."""
-    root = tmp_path / "root"
+    root = tmp_path / "deep" / "root"
     options = ["-m", str(root), "--ca-bundle", str(hub.certificate)]
     hub.cut_after = 30_000
     first = dls(hub, "models", "pull", *options, HF_HUB_DOWNLOAD_TIMEOUT="2")
     assert first.returncode == 21, first.stderr
     assert "Traceback" not in first.stderr
+    assert (root / ".by-dls").read_text() == f"{tmp_path}/deep\n"  # `dls uninstall` removes up to there
     assert locate(ModelSpec(path=root)) is None and list_local(root) == []
     assert [path for path in (root / "models").rglob("*") if path.name == "plans.json"]
     hub.cut_after = None

@@ -19,6 +19,7 @@ from dls.remote.host.uninstall import Belonging, read_list
 from tests.support.accounts import account, needs_root
 from tests.support.command_line import run_dls
 from tests.support.connecting import click_once, connected
+from tests.support.model_hub import TINY as MODEL
 
 SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 
@@ -118,6 +119,35 @@ def test_models_go_only_if_dls_put_them_there(host: sshd.Server, tmp_path: Path)
     assert done.returncode == 0 and f'"path": "{models}/ours"' in done.stdout
     assert sorted(path.name for path in models.iterdir()) == ["theirs"]
     assert "--models removes" not in run_dls("uninstall", *options, "dls-demo").stderr
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+def test_folders_that_a_push_has_made_go_with_it(host: sshd.Server, tmp_path: Path, made_before: bool) -> None:
+    """Above the models too, where they were missing before; those that were there stay, however empty they are."""
+    (tmp_path / "model").mkdir()
+    shutil.copytree(MODEL, tmp_path / "model", dirs_exist_ok=True)
+    place, options = tmp_path / "big" / "disk", ("-F", str(host.config), "--remote-dir", str(tmp_path / "r"))
+    if made_before:
+        place.mkdir(parents=True)
+    models = f"{place}/deep/models/"
+    pushed = run_dls("models", "push", *options, "-m", models, "dls-demo", str(tmp_path / "model"))
+    assert pushed.returncode == 0 and (place / "deep/models/models/model/plans.json").exists(), pushed.stderr
+    (place / "deep/models/models/.push-cut").mkdir()
+    done = run_dls("uninstall", "--yes", *options, "-m", models, "--models", "dls-demo")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["big", "model"] if made_before else ["model"])
+    assert not made_before or (place.exists() and not list(place.iterdir()))
+
+
+@pytest.mark.parametrize(("mark", "left"), [("", ["a"]), ("{a}", []), ("/elsewhere", ["a"])])
+def test_no_folder_goes_that_may_be_another_ones(host: sshd.Server, tmp_path: Path, mark: str, left: list[str]) -> None:
+    """The mark in the folder with the models says which one was made first; one goes where it does not."""
+    models = tmp_path / "a" / "b"
+    (models / "models" / ".push-cut").mkdir(parents=True)
+    (models / ".by-dls").write_text(mark.format(a=tmp_path / "a"))
+    options = ("--yes", "-F", str(host.config), "--remote-dir", str(tmp_path / "r"), "-m", str(models), "--models")
+    assert run_dls("uninstall", *options, "dls-demo").returncode == 0
+    assert not models.exists() and [path.name for path in tmp_path.iterdir()] == left
 
 
 def test_a_server_that_is_in_use_stays(host: sshd.Server, clean: str) -> None:

@@ -17,6 +17,10 @@ if is_complete "$DESTINATION"; then
   printf 'complete\t1\n'
   exit 0
 fi
-[ -d "${ROOT%/models}" ] || { mkdir -p "${ROOT%/models}" && : >"${ROOT%/models}/.by-dls"; }
+# The folder for models goes with us where we made it, and so do those above it: a file names the first one.
+first=
+above=${ROOT%/models}
+while [ ! -e "$above" ]; do first=$above above=$(dirname "$above"); done
+[ -z "$first" ] || { mkdir -p "${ROOT%/models}" && printf '%s\n' "$first" >"${ROOT%/models}/.by-dls"; }
 mkdir -p "$PART" && make_folders "$PART" "$@" || exit 73
 say_sizes "$PART" "$@"

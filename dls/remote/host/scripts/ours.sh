@@ -28,6 +28,15 @@ drop() {
   rmdir "$1" 2>/dev/null || true
 }
 
+# climb FOLDER MADE: remove a folder of ours that is empty now, and those above it up to the one that was made first.
+# Where that is not known, or is elsewhere since the folder was moved, none above it goes.
+climb() {
+  folder=$1
+  case ${2:-none}/ in /*) ;; *) set -- "$1" "$1" ;; esac
+  case $folder in "$2"/*) ;; *) set -- "$1" "$1" ;; esac
+  while rmdir "$folder" 2>/dev/null && [ "$folder" != "$2" ]; do folder=${folder%/*}; done
+}
+
 RECORD=$ROOT/run-$(uname -n)
 SECOND=
 if [ -e "$RECORD" ]; then SECOND=$(read_record); fi
@@ -45,6 +54,7 @@ done
 if [ -n "$WITH_MODELS" ] || [ "$ACTION" = list ]; then
   if [ -n "$MODELS_PATH" ]; then
     MODELS=$(absolute "$MODELS_PATH")
+    while [ "${MODELS%/}" != "$MODELS" ]; do MODELS=${MODELS%/}; done
   else
     MODELS=${NNINTERACTIVE_MODEL_DIR:-$HOME/.nninteractive}
   fi
@@ -56,12 +66,18 @@ if [ -n "$WITH_MODELS" ] || [ "$ACTION" = list ]; then
     act "$kind" "$MODELS/models/${name%.by-dls}"
     [ "$ACTION" = list ] || rm -f "$mark" "$MODELS/models/.${name%.by-dls}.lock"
   done
+  for part in "$MODELS/models"/.push-*; do
+    kind="part of a model"
+    [ -n "$WITH_MODELS" ] || kind="kept model"
+    act "$kind" "$part"
+  done
   others=
   for model in "$MODELS/models"/*; do [ ! -d "$model" ] || others=1; done
   if [ "$ACTION" = remove ] && [ -z "$others" ] && [ -f "$MODELS/.by-dls" ]; then
+    MADE=$(cat "$MODELS/.by-dls")
     rm -rf "$MODELS/models/.cache" "$MODELS/downloads" "$MODELS/models.json" "$MODELS/.by-dls"
     drop "$MODELS/models"
-    drop "$MODELS"
+    climb "$MODELS" "$MADE"
   fi
 fi
 drop "$HOME_DIR/sessions"
@@ -79,7 +95,7 @@ act "parcels" "$ROOT/parcels"
 act "jobs" "$ROOT/jobs"
 drop "$ROOT/sessions"
 act "run directory" "$ROOT/run"
-act "records" "$ROOT/hosts"
+act "list of hosts" "$ROOT/hosts"
 act "log" "$ROOT/log"
 if [ "$ACTION" = remove ]; then
   rm -f "$ROOT"/run-* "$ROOT/.usable"
@@ -89,8 +105,7 @@ if [ "$ACTION" = remove ]; then
     rm -f "$ROOT/.made-by-dls"
   fi
   if [ -n "$MADE" ] || [ "$ROOT" = "$HOME_DIR" ]; then
-    folder=$ROOT
-    while rmdir "$folder" 2>/dev/null && [ -n "$MADE" ] && [ "$folder" != "$MADE" ]; do folder=${folder%/*}; done
+    climb "$ROOT" "$MADE"
   fi
   for left in "$ROOT"/* "$ROOT"/.[!.]*; do [ ! -e "$left" ] || printf 'stays\t0\t%s\n' "$left"; done
   [ -z "$LEFT" ] || exit 73
