@@ -109,14 +109,29 @@ class _Watch(threading.Thread):
 
 
 def send_notice(text: str, console: Console) -> None:
-    """Show a notice on the desktop where that can be done, and ring the terminal's bell; what fails is left out."""
-    if console.is_terminal and not console.is_dumb_terminal:
-        console.file.write(f"\x1b]9;{text}\x07\x07")  # OSC 9 of iTerm2, Windows Terminal, kitty and others
+    """Show a notice on the desktop where that can be done, and ring the terminal's bell; what fails is left out.
+
+    The terminal is asked for the notice only where the desktop showed none: there would be two.
+    """
+    write = console.file.write if console.is_terminal and not console.is_dumb_terminal else None
+    if write is not None:
+        write("\x07")
         console.file.flush()
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        if command := notice_command(text):
-            quiet = subprocess.DEVNULL
-            subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, timeout=NOTIFY_SECONDS, check=False)
+    if not _show_on_desktop(text) and write is not None:
+        write(f"\x1b]9;{text}\x07")  # OSC 9 of iTerm2, Windows Terminal, kitty and others
+        console.file.flush()
+
+
+def _show_on_desktop(text: str) -> bool:
+    """Let this computer's desktop show a notice, and return whether it did."""
+    command, quiet = notice_command(text), subprocess.DEVNULL
+    if not command:
+        return False
+    try:
+        shown = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, timeout=NOTIFY_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return shown.returncode == 0
 
 
 def notice_command(text: str) -> list[str]:

@@ -70,16 +70,17 @@ def test_a_notice_comes_after_long_outages_and_at_their_end() -> None:
 
 
 def test_how_a_notice_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The desktop's program gets it as one argument, a terminal the bell; a program that fails stops nothing."""
+    """The desktop's program gets it as one argument, a terminal the bell, and the notice where that program fails."""
     program, log = tmp_path / "notify-send", tmp_path / "log"
-    program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >{log}\nexit 3\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with (tmp_path / "screen").open("w+") as screen:
-        send_notice("dls: the link to $(x) is lost", Console(file=screen, force_terminal=True))
-        screen.seek(0)
-        assert screen.read() == "\x1b]9;dls: the link to $(x) is lost\x07\x07"
-    assert log.read_text() == "--app-name=dls|--|dls: the link to $(x) is lost|"
+    for status, shown in ((0, "\x07"), (3, "\x07\x1b]9;dls: the link to $(x) is lost\x07")):
+        program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >{log}\nexit {status}\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        with (tmp_path / "screen").open("w+") as screen:
+            send_notice("dls: the link to $(x) is lost", Console(file=screen, force_terminal=True))
+            screen.seek(0)
+            assert screen.read() == shown
+        assert log.read_text() == "--app-name=dls|--|dls: the link to $(x) is lost|"
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     assert notice_command("x") == []
 
