@@ -78,6 +78,8 @@ def connect(
 ) -> None:
     """Start a segmentation server on HOST and open a local port to it.
 
+    Without HOST, the known hosts are offered, the one that was used last first.
+
     Example: dls connect ann@gpuhost
     """
     login = build_login_options(options)

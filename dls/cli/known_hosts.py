@@ -114,9 +114,9 @@ def ask_for_host(context: click.Context, parameter: click.Parameter, ssh_config:
 
     if not is_interactive():
         said = "There is no terminal to choose a host at: name one, as in: dls connect ann@gpuhost"
-        raise click.MissingParameter(said, ctx=context, param=parameter)
+        raise click.MissingParameter(said, ctx=context, param=parameter, param_hint="'HOST'")
     known = list_known(ssh_config)
     if not known:
         said = "No host is known yet: name one, as in: dls connect ann@gpuhost"
-        raise click.MissingParameter(said, ctx=context, param=parameter)
+        raise click.MissingParameter(said, ctx=context, param=parameter, param_hint="'HOST'")
     return choose(known)

@@ -62,7 +62,7 @@ def target_argument(command: Command) -> Command:
 
 def offered_target_argument(command: Command) -> Command:
     """Add the argument that names the host, whose profile is obeyed; without it, the known hosts are offered."""
-    argument = click.argument("target", metavar="[USER@]HOST[:PORT]", default="", shell_complete=complete_host)
+    argument = click.argument("target", metavar="[[USER@]HOST[:PORT]]", default="", shell_complete=complete_host)
     return argument(_with_profile(command, offers=True))
 
 

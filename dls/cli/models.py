@@ -33,7 +33,10 @@ def models() -> None:
 @models.command("list")
 @model_options
 def list_models(**options: Any) -> None:
-    """List the known models, with the folders of those on this computer; without internet only these."""
+    """List the known models.
+
+    Each with its folder where it is on this computer; without internet only these.
+    """
     from dls import weights
 
     spec = build_model_spec(options)

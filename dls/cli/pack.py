@@ -9,15 +9,25 @@ import click
 
 from dls.cli.help import GroupedCommand
 from dls.cli.options import expand_path
-from dls.engine_choice import AUTO, NNINTERACTIVE, REGION
+from dls.engine_choice import NNINTERACTIVE, REGION
 from dls.errors import TargetError
 
 if TYPE_CHECKING:
     from dls.weights import ModelSpec
 
+ENGINES = (NNINTERACTIVE, REGION)
+"""Engines for which there are parcels."""
+
 
 @click.command(cls=GroupedCommand)
-@click.option("--engine", default=REGION, show_default=True, help="Engine that segments: region or nninteractive.")
+@click.option(
+    "--engine",
+    default=REGION,
+    show_default=True,
+    metavar=f"[{NNINTERACTIVE}|{REGION}]",
+    shell_complete=lambda _context, _option, begun: [each for each in ENGINES if each.startswith(begun)],
+    help="Engine that segments.",
+)
 @click.option(
     "--platform",
     default="linux-x86_64",
@@ -48,8 +58,10 @@ def pack(output: Path, as_json: bool, with_python: bool, **options: Any) -> None
     from dls.remote.parcel.resolve import Target
     from dls.remote.progress import Phases
 
-    if options["engine"] == AUTO:
-        raise TargetError("A parcel is for one engine.", f"Choose one of: {NNINTERACTIVE}, {REGION}.")
+    if options["engine"] not in ENGINES:
+        raise TargetError(
+            f"There is no parcel for the engine {options['engine']!r}.", f"Choose one of: {', '.join(ENGINES)}."
+        )
     if options["cpu"] and options["cuda"]:
         raise TargetError("--cpu and --cuda exclude each other.", "Leave one of them out.")
     cuda = "cpu" if options["cpu"] else options["cuda"]

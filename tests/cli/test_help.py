@@ -133,6 +133,10 @@ def test_what_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert complete("connect", *config, incomplete="bob@gpu") == ["bob@gpu1", "bob@gpu2"]
     assert complete("stop", *config, incomplete="ann@gpuh") == ["ann@gpuhost"]
     assert complete("serve", "--engine", incomplete="n") == ["nninteractive"]
+    assert (
+        complete("pack", "--engine") == ["nninteractive", "region"]
+        and "[[USER@]HOST" in run_dls("help", "connect").stdout
+    )
     assert complete("serve", "--device", incomplete="cu") == ["cuda", "cuda:0"]
     assert complete("models", "pull", incomplete="nn") == ["nnInteractive_v1.0"]
     assert complete("completion", incomplete="z") == ["zsh"] and "status" in complete()

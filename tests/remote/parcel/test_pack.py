@@ -266,7 +266,7 @@ def test_another_build_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--engine", "none"], 10, "There is no engine named 'none'."),
+        (["--engine", "none"], 10, "There is no parcel for the engine 'none'."),
         (["--platform", "win32"], 10, "There is no parcel for 'win32'."),
         (["--python", "2.7"], 10, "There is no parcel for Python '2.7'."),
         (["--cuda", "12.6"], 10, "The engine region needs neither CUDA nor torch."),
