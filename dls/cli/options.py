@@ -38,7 +38,7 @@ MODEL_OPTIONS = [
     ),
     click.option("-k", "--insecure", is_flag=True, help="Check no certificates when models are downloaded."),
     click.option("--ca-bundle", metavar="FILE", help="CA certificates to trust when models are downloaded."),
-    click.option("--no-network", is_flag=True, help="Never download anything."),
+    click.option("--no-network", is_flag=True, help="Download no model: one that is missing is an error."),
 ]
 """Options that say where models are and how they may be downloaded."""
 

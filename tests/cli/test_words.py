@@ -35,7 +35,9 @@ def test_a_model_that_may_not_be_fetched(host: sshd.Server, tmp_path: Path, mode
     words = ("connect", *options(host, str(tmp_path / "remote")), "--engine", "nninteractive", "--no-network", *model)
     words = (*words, "--accept-licence")
     done = run_dls(*words, "--models-path", str(tmp_path / "models"), "dls-demo")
-    assert done.returncode == 21 and "dls models push" in done.stderr, done.stderr
+    push = f"dls models push -F {host.config} "
+    assert done.returncode == 21 and push in done.stderr, done.stderr
+    assert f"@dls-demo -m {tmp_path}/models`" in done.stderr and f" --ssh-port {host.port} " in done.stderr
     assert "Setting up" not in done.stderr and not (tmp_path / "remote" / "env").exists()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from dls.contract import DEFAULT_ENGINE
@@ -12,7 +11,7 @@ from dls.remote.host.install import InstallPlan
 from dls.remote.host.options import ServerOptions
 from dls.remote.host.probe import HostReport
 from dls.remote.host.reach import Reach
-from dls.remote.ssh.options import LoginOptions
+from dls.remote.ssh.options import LoginOptions, join_words
 from dls.remote.ssh.prompts import Question, QuestionKind
 
 CUDA_BY_DRIVER = (
@@ -30,7 +29,7 @@ def connect_command(login: LoginOptions, target: str, options: ServerOptions, *m
     """Return the command line that connects to the same host with further options."""
     words = ["--engine", options.engine] if options.engine != DEFAULT_ENGINE else []
     # The host may stand behind `--via` alone.
-    return f"{login.command('connect', target)} {shlex.join([*words, *more])}".strip()
+    return f"{login.command('connect', target)} {join_words([*words, *more])}".strip()
 
 
 def pack_command(report: HostReport, plan: InstallPlan, options: ServerOptions) -> str:
@@ -41,7 +40,7 @@ def pack_command(report: HostReport, plan: InstallPlan, options: ServerOptions) 
     else:
         words += ["--python", ".".join(map(str, plan.base.version[:2]))]
     words += _build(report, plan)
-    return shlex.join([*words, "-o", parcel_name(options)])
+    return join_words([*words, "-o", parcel_name(options)])
 
 
 def _build(report: HostReport, plan: InstallPlan) -> list[str]:

@@ -184,7 +184,7 @@ class Deployment:
         if not (self.report.full or install.has_environment(self.report, needed)):
             self._probe_again(Depth.ALL, self.report)
         plan = install.plan(self.report, needed, self._code.key)
-        host_models.check_model(self.connection, options, plan)
+        host_models.check_model(self.connection, self._login, options, plan)
         self._supply(plan, options)
         replaced = self._stop_unused(options)
         try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +13,11 @@ from dls.contract import DEFAULT_REMOTE_DIR
 
 CARRIERS = ("auto", "paramiko", "openssh")
 """What may carry the connection: paramiko by itself, OpenSSH's `ssh` as a child process, or whichever is needed."""
+
+
+def join_words(words: Sequence[str], system: str = sys.platform) -> str:
+    """Return a command line for people to copy: quoted for a shell, on Windows as PowerShell and cmd both take it."""
+    return subprocess.list2cmdline(words) if system == "win32" else shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class LoginOptions:
 
     def command(self, verb: str, target: str) -> str:
         """Return the command line of another `dls` command (`verb`) for the same host, with the same options."""
-        words = ["dls", verb]
+        words = ["dls", *verb.split()]
         words += ["-F", str(self.ssh_config)] if self.ssh_config else []
         words += [word for path in self.identities for word in ("-i", str(path))]
         words += ["--ssh-port", str(self.ssh_port)] if self.ssh_port else []
@@ -54,7 +62,7 @@ class LoginOptions:
         words += ["--through-exec"] if self.through_exec else []
         words += ["--via", self.via] if self.via else []
         words += ["--remote-dir", self.remote_dir] if self.remote_dir != DEFAULT_REMOTE_DIR else []
-        return shlex.join([*words, target])
+        return join_words([*words, target])
 
     def ssh_arguments(self, user: str = "", port: int | None = None) -> list[str]:
         """Return the options as arguments of `ssh`; user and port are those of the destination that was typed."""

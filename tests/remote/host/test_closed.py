@@ -15,7 +15,7 @@ from dls.remote.host.options import ServerOptions
 from dls.remote.host.packages import requirements
 from dls.remote.host.probe import HostReport, Python
 from dls.remote.host.reach import Reach, Verdict
-from dls.remote.ssh.options import LoginOptions
+from dls.remote.ssh.options import LoginOptions, join_words
 
 HOST = HostReport(
     system="Linux", machine="x86_64", libc="glibc 2.36", hostname="gpu1", home="/h", uid=1, root="/h/.dls",
@@ -72,3 +72,10 @@ def test_the_question() -> None:
     asked = consent_question("gpu1", Reach(Verdict.CLOSED), ["a.test", "b.test"], ["a.test"]).prompt
     assert "2 names: a.test, b.test. It is told this computer's password for a.test." in asked
     assert "password" not in consent_question("gpu1", Reach(Verdict.CLOSED), ["a.test"]).prompt
+
+
+def test_commands_to_copy_on_windows() -> None:
+    """Neither cmd nor an older PowerShell takes all that a POSIX shell does: double quotes both take."""
+    words = ["dls", "connect", "-i", r"C:\Users\Ann Bo\key", "ann@gpuhost"]
+    assert join_words(words, "win32") == r'dls connect -i "C:\Users\Ann Bo\key" ann@gpuhost'
+    assert join_words(words, "linux") == r"dls connect -i 'C:\Users\Ann Bo\key' ann@gpuhost"
