@@ -7,10 +7,12 @@ host says and the terminal: everything that is shown passes `printable`.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 
 import click
 from rich.console import Console as Console
+from rich.console import ConsoleDimensions
 from rich.text import Text
 
 from dls.cli.events import JsonReporter
@@ -54,7 +56,11 @@ def terminal(
 
 def stderr(force_color: bool = False) -> Console:
     """Return a console on standard error, for progress and messages; results go to standard output."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=True if force_color else None)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=True if force_color else None)
+    if console.is_dumb_terminal:  # rich takes 80 columns for granted there
+        columns, lines = shutil.get_terminal_size()
+        console.size = ConsoleDimensions(columns, lines)
+    return console
 
 
 def show_error(error: DlsError) -> None:

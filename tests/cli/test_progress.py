@@ -7,7 +7,7 @@ import io
 import pytest
 
 from dls.cli import bars
-from dls.cli.console import Console, ConsoleReporter
+from dls.cli.console import Console, ConsoleReporter, stderr
 from dls.remote.host.install_output import InstallOutput
 from dls.remote.host.status import DownloadWatch
 from dls.remote.progress import Phase, Silent, Transfer
@@ -48,6 +48,15 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     moving = [now for now in range(100) if fast.is_due(now, Transfer("packages", 20 * now, 1000))]
     still = [now for now in range(100) if slow.is_due(now, transfer)]
     assert moving == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90] and still == [0, 60]
+
+
+def test_a_dumb_terminal_is_as_wide_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panel of 80 columns would be broken in a narrow one, and in a wide one lines are folded where they need not."""
+    monkeypatch.setenv("TERM", "dumb")
+    for columns in ("52", "140"):
+        monkeypatch.setenv("COLUMNS", columns)
+        console = stderr(force_color=True)
+        assert console.is_dumb_terminal and console.width == int(columns)
 
 
 def shown(width: int, **console: object) -> str:
