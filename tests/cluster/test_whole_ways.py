@@ -80,7 +80,7 @@ def test_the_doctor_knows_a_cluster(idle: Cluster) -> None:
 
 
 def test_the_log_and_the_sessions_of_a_job(idle: Cluster) -> None:
-    """`dls logs` and `dls sessions` on the login node show those of the job, and submit none."""
+    """`dls logs`, `dls sessions` and `dls status` on the login node show those of the job, and submit none."""
 
     def dls_command(*words: str) -> str:
         command = [sys.executable, "-m", "dls", *words[:1], "-F", str(idle.config), *words[1:], HOST]
@@ -90,7 +90,12 @@ def test_the_log_and_the_sessions_of_a_job(idle: Cluster) -> None:
         click_once(session.port)
         assert "serves the region engine" in dls_command("logs")
         assert "30 x" in (listed := dls_command("sessions")) or "50 x 40 x 30" in listed
+        found = json.loads(dls_command("status", "--json"))
+        assert [job["id"] for job in found["jobs"]] == [job[0] for job in idle.jobs()]
+        assert [server["engine"] for server in found["servers"]] == ["region"]
     stop(idle)
+    found = json.loads(dls_command("status", "--json"))
+    assert found["jobs"] == found["servers"] == [] and not idle.jobs()
     assert "serves the region engine" in dls_command("logs")
     assert "50 x 40 x 30" in dls_command("sessions")
     dls_command("sessions", "--purge", "--yes")
