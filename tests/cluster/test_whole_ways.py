@@ -70,12 +70,16 @@ def test_here_insists_on_the_login_node(idle: Cluster) -> None:
 
 def test_the_doctor_knows_a_cluster(idle: Cluster) -> None:
     """`dls doctor` says that the server would run in a job, and what the partitions allow."""
-    command = [sys.executable, "-m", "dls", "doctor", "--json", "-F", str(idle.config), HOST]
+    options = ["--json", "--engine", "nninteractive", "-F", str(idle.config)]
+    command = [sys.executable, "-m", "dls", "doctor", *options, HOST]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     texts = [finding["text"] for finding in findings if finding["subject"] == "cluster"]
     assert texts[0].startswith("Slurm: dls connect runs the server in a job")
     assert "Partition gpu: gpu:fake:2, up to 1 h." in texts
+    # The login node has none, and what it would install for that is not what the job installs.
+    assert [each["text"] for each in findings if each["subject"] == "GPU"] == ["That of a job: Slurm chooses it."]
+    assert "in the job" in next(each["text"] for each in findings if each["subject"] == "installation")
     assert not idle.jobs()
 
 
