@@ -79,7 +79,7 @@ def test_options_that_say_it_already(wishes: Wishes, engine: str | None) -> None
     decided = choose_by_wishes(wishes)
     assert (decided and decided.engine) == engine
     options = ServerOptions(device=wishes.device, gpu=wishes.gpu, stand_in=wishes.stand_in, model=wishes.model)
-    assert settle_early(options).engine == (engine or "auto")
+    assert settle_early(options)[0].engine == (engine or "auto")
 
 
 def state(options: ServerOptions) -> ServerState:

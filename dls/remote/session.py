@@ -258,7 +258,7 @@ def connect(
     cache, questions = _make_prompters(prompter, login)
     supplier = SessionSupplier(target, login, network, questions, may_ask=can_answer(prompter))
     licence = Licence(prompter, phases.reporter.note, server.engine, server.model, accept=accept_licence)
-    server = automatic.settle_early(server, supplier.packed_engine)
+    server, early = automatic.settle_early(server, supplier.packed_engine)
     licence.require(server.engine)
     route = Route(cluster, login, supplier, partial(licence.require, NNINTERACTIVE))
     _look_here(local_port, phases.reporter)
@@ -288,7 +288,7 @@ def connect(
     session = Session(
         target, login, deployment.report, phases.seconds, link=link, listener=listener, supervisor=supervisor,
         prompter=questions, route=route, local_secret=secret, serves_viewers=server.serves_viewers,
-        choice=deployment.choice, models=server.models, page=proxy.page,
+        choice=early or deployment.choice, models=server.models, page=proxy.page,
     )  # fmt: skip
     supervisor.start()
     return session

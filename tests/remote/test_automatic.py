@@ -63,6 +63,9 @@ def test_a_host_without_a_gpu_gets_region(host: sshd.Server, clean: str) -> None
     session.close()
     assert reporter.phases == ["resolve", "login", "probe", "forward"]
     assert session.choice.reason == "region, whose server was running there already"
+    session, reporter = connected(host, clean, engine="auto", stand_in=True)
+    session.close()
+    assert session.choice.reason == "region, because --stand-in is about it"  # an option decided, before the login
 
 
 def test_a_gpu_that_is_busy_is_left_alone(gpu_host: sshd.Server, short_folder: Path, clean: str) -> None:

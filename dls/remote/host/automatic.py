@@ -34,12 +34,15 @@ def choose_engine(report: HostReport, options: ServerOptions) -> Choice | None:
     return choose(machine, _wishes(options))
 
 
-def settle_early(options: ServerOptions, packed: str | None = None) -> ServerOptions:
-    """Return the options with the engine that they, or a parcel with the `packed` one, decide by themselves, if any."""
+def settle_early(options: ServerOptions, packed: str | None = None) -> tuple[ServerOptions, Choice | None]:
+    """Return the options with the engine that they, or a parcel with the `packed` one, decide by themselves, and why.
+
+    Where they don't, they are as they were, and there is no choice.
+    """
     if options.engine != AUTO:
-        return options
+        return options, None
     decided = Choice(packed) if packed else choose_by_wishes(_wishes(options))
-    return replace(options, engine=decided.engine) if decided else options
+    return (replace(options, engine=decided.engine) if decided else options), decided
 
 
 def settle(
