@@ -13,9 +13,9 @@ from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_login_options,
     login_options,
-    target_argument,
 )
 from dls.cli.options import INSECURE_NOTE, build_model_spec, model_options
+from dls.cli.target_argument import target_argument
 from dls.errors import EngineError
 
 if TYPE_CHECKING:

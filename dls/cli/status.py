@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dls.cli.help import GroupedCommand
-from dls.cli.login_options import build_login_options, login_options, optional_target_argument
+from dls.cli.login_options import build_login_options, login_options
+from dls.cli.target_argument import optional_target_argument
 from dls.errors import DlsError, TargetError
 
 if TYPE_CHECKING:
