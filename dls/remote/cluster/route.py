@@ -89,10 +89,6 @@ class Route:
     placed: Placed | None = None
     submitted: tuple[Scheduler, Connection, str] | None = None
     """A job that was submitted and in which no server was seen yet; its id is empty while `sbatch` runs."""
-
-    def __post_init__(self) -> None:
-        self.options.check()
-
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_abandoned: bool = False
     """Whether nothing more is submitted, because the session ends."""
@@ -108,6 +104,9 @@ class Route:
     """Successors that were asked for since a job was entered, of which the scheduler may have refused some."""
     _out_of_reach: float | None = None
     """Since when the job that was entered last can't be entered any more."""
+
+    def __post_init__(self) -> None:
+        self.options.check()
 
     @cached_property
     def _key(self) -> KeyPair:
