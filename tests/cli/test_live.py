@@ -92,7 +92,7 @@ def test_only_prompts_are_remembered() -> None:
     with pytest.raises(ZeroDivisionError), traffic.counting(b"/process_lasso_interaction/1"):
         raise ZeroDivisionError
     assert traffic.last is None and traffic.under_way == 0
-    for target, kind in ((b"/v2/process_point_interaction/1?a=b", "point"), (b"/add_bbox_interaction", "bbox")):
+    for target, kind in ((b"/v2/process_point_interaction/1?a=b", "point"), (b"/add_bbox_interaction", "box")):
         with traffic.counting(target):
             pass
         assert traffic.last is not None and traffic.last.kind == kind

@@ -113,11 +113,8 @@ class PageMiddleware:
         try:
             while not page.ended.is_set():
                 state = page.make_state(await self._overview.describe(), is_private=is_private)
-                if state != last:
-                    yield encode_event(state, time.time())
-                elif time.monotonic() - sent_at > KEEPALIVE_SECONDS:
-                    yield KEEPALIVE
                 if state != last or time.monotonic() - sent_at > KEEPALIVE_SECONDS:
+                    yield encode_event(state, time.time()) if state != last else KEEPALIVE
                     last, sent_at = state, time.monotonic()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(page.ended.wait(), LOOK_SECONDS)
