@@ -129,10 +129,10 @@ def _describe_end(session: Session, stop_server: bool) -> str:
         return f"{closing}; nothing answers there now: a job that still runs ends when nobody has used it for a while."
     if session.job is None:
         return f"{closing}; the server keeps running."
-    from dls.remote.cluster.durations import format_seconds
+    from dls.remote.durations import format_duration
 
     left = session.job.seconds_left
-    time = "" if left is None else f" for another {format_seconds(left)}"
+    time = "" if left is None else f" for another {format_duration(left)}"
     stop = session.login.command("stop", session.target)
     job = f"the job {session.job.job.id} runs{time}, or until nobody has used it for a while"
     return f"{closing}; {job}. To end it now: {stop}"

@@ -34,7 +34,7 @@ FACTS = ServerFacts(
 
 def test_what_is_told_of_an_open_link() -> None:
     """Since when, the round trip, the reconnects; the server's engine, GPU, sessions, last request and end."""
-    assert live_lines.describe_link(UP, 0.023) == ["link up for 72 min", "round trip 23 ms", "2 reconnects"]
+    assert live_lines.describe_link(UP, 0.023) == ["link up for 1 h 12 min", "round trip 23 ms", "2 reconnects"]
     assert live_lines.describe_server(FACTS, UP) == [
         "nninteractive (nnInteractive_v1.0) on cuda:0",
         "A100, 70.0 of 80.0 GiB free",

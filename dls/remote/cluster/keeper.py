@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.queue import LONGEST_PAUSES
 from dls.remote.cluster.route import Route
 from dls.remote.cluster.scheduler import JobState
+from dls.remote.durations import format_duration
 from dls.remote.progress import Reporter
 
 NOTICES = (600.0, 120.0)
@@ -68,7 +68,7 @@ class JobKeeper:
             return
         self._said.add(seconds)
         self._reporter.note(
-            f"The job {placed.job.id} on {placed.job.node} ends in {format_seconds(left)}. The next click after that "
+            f"The job {placed.job.id} on {placed.job.node} ends in {format_duration(left)}. The next click after that "
             "submits another one, and has to wait for it; --renew has one ready."
         )
 

@@ -14,15 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dls.credentials import make_secret
 from dls.page import access, routes
-from dls.page.view import (
-    KEEPALIVE,
-    KEEPALIVE_SECONDS,
-    AddressView,
-    LinkView,
-    clean_overview,
-    encode_event,
-    make_state,
-)
+from dls.page.view import KEEPALIVE, KEEPALIVE_SECONDS, AddressView, LinkView, clean_overview, encode_event, make_state
 from dls.server.http.access import HOW_TO_AUTHORIZE, Policy
 from dls.server.http.overview import Overview
 from dls.server.http.refusals import refuse
