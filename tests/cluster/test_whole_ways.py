@@ -70,17 +70,21 @@ def test_here_insists_on_the_login_node(idle: Cluster) -> None:
 
 def test_the_doctor_knows_a_cluster(idle: Cluster) -> None:
     """`dls doctor` says that the server would run in a job, and what the partitions allow."""
-    command = [sys.executable, "-m", "dls", "doctor", "--json", "-F", str(idle.config), HOST]
+    options = ["--json", "--engine", "nninteractive", "-F", str(idle.config)]
+    command = [sys.executable, "-m", "dls", "doctor", *options, HOST]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     texts = [finding["text"] for finding in findings if finding["subject"] == "cluster"]
     assert texts[0].startswith("Slurm: dls connect runs the server in a job")
     assert "Partition gpu: gpu:fake:2, up to 1 h." in texts
+    # The login node has none, and what it would install for that is not what the job installs.
+    assert [each["text"] for each in findings if each["subject"] == "GPU"] == ["That of a job: Slurm chooses it."]
+    assert "in the job" in next(each["text"] for each in findings if each["subject"] == "installation")
     assert not idle.jobs()
 
 
 def test_the_log_and_the_sessions_of_a_job(idle: Cluster) -> None:
-    """`dls logs` and `dls sessions` on the login node show those of the job, and submit none."""
+    """`dls logs`, `dls sessions` and `dls status` on the login node show those of the job, and submit none."""
 
     def dls_command(*words: str) -> str:
         command = [sys.executable, "-m", "dls", *words[:1], "-F", str(idle.config), *words[1:], HOST]
@@ -90,7 +94,12 @@ def test_the_log_and_the_sessions_of_a_job(idle: Cluster) -> None:
         click_once(session.port)
         assert "serves the region engine" in dls_command("logs")
         assert "30 x" in (listed := dls_command("sessions")) or "50 x 40 x 30" in listed
+        found = json.loads(dls_command("status", "--json"))
+        assert [job["id"] for job in found["jobs"]] == [job[0] for job in idle.jobs()]
+        assert [server["engine"] for server in found["servers"]] == ["region"]
     stop(idle)
+    found = json.loads(dls_command("status", "--json"))
+    assert found["jobs"] == found["servers"] == [] and not idle.jobs()
     assert "serves the region engine" in dls_command("logs")
     assert "50 x 40 x 30" in dls_command("sessions")
     dls_command("sessions", "--purge", "--yes")

@@ -14,6 +14,7 @@ import numpy as np
 import paramiko
 import pytest
 
+import dls
 from dls.demo import sshd
 from dls.errors import ForwardError, LaunchError
 from dls.remote.tunnel.supervisor import Supervisor
@@ -39,6 +40,16 @@ def test_a_server_is_started_once_and_found_again(host: sshd.Server, clean: str)
         assert second.url == f"http://localhost:{second.port}" and second.server_field == "localhost"
         assert ItkSnap(second.port).start()
     assert not is_gone(first.state.pid)
+
+
+def test_options_of_a_job_on_a_host_without_jobs(host: sshd.Server, clean: str) -> None:
+    """They are said to be set aside, and the server runs on the host itself."""
+    session, reporter = connected(host, clean, cluster=dls.ClusterOptions(time="4h", partition="gpu"))
+    with session:
+        assert session.job is None
+    assert [note for note in reporter.notes if "set aside" in note] == [
+        "dls-demo has no Slurm, so the server runs in no job: --time and --partition are set aside."
+    ]
 
 
 def test_files_are_for_their_user_only(host: sshd.Server, clean: str) -> None:

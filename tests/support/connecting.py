@@ -46,6 +46,7 @@ def connected(
     local_secret: bool | str = False,
     page: bool = True,
     login: Mapping[str, Any] | None = None,
+    cluster: dls.ClusterOptions | None = None,
     **server: Any,
 ) -> tuple[dls.Session, RecordingReporter]:
     """Connect to the host with these options of the login and of the server; returns the session and its reporter.
@@ -57,6 +58,7 @@ def connected(
         "dls-demo",
         server=dls.ServerOptions(**{"engine": "region", **server}),
         login=dls.LoginOptions(ssh_config=host.config, remote_dir=remote_dir, **(login or {})),
+        cluster=cluster or dls.ClusterOptions(),
         local_port=free_port() if local_port == ANY_PORT else local_port,
         local_secret=local_secret,
         page=page,

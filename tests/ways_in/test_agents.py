@@ -105,10 +105,14 @@ def test_an_agent_that_declines(client: Client, lab: Path) -> None:
     with serving(lab / "server") as server:
         declined = make_key(lab / "declined")
         allow(server, declined)
-        config = write(lab, server.section("lab", key=False) + f"  IdentityFile {server.key}\n")
+        # Named, so that it comes first: of the agent's other keys ours come after the files that are named.
+        text = server.section("lab", key=False) + f"  IdentityFile {declined}.pub\n  IdentityFile {server.key}\n"
+        config = write(lab, text)
         with agent(lab, declined, confirm=True) as socket:
             outcome = client.enter(Way(config, (server,), {"SSH_AUTH_SOCK": str(socket)}))
         assert outcome.entered and outcome.logins == (1,), outcome
+        said = "the SSH agent declined to sign" if client.name == "dls" else "agent refused operation"
+        assert said in outcome.said, outcome
 
 
 def test_an_agent_that_declines_the_only_key(client: Client, server: Server, lab: Path) -> None:
@@ -127,6 +131,7 @@ def test_an_agent_that_never_answers(server: Server, lab: Path) -> None:
     with silent_agent(lab) as socket:
         outcome = Dls().enter(Way(config, (server,), {"SSH_AUTH_SOCK": str(socket)}))
     assert outcome.entered and outcome.logins == (1,), outcome
+    assert f"The SSH agent {socket} was passed over: it did not answer within 5 s." in outcome.said, outcome
 
 
 @pytest.mark.parametrize("place", ["missing", "a file"])

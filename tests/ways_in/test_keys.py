@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.openssh import Server, allow, make_key, serving, write
+from tests.support.agents import agent
+from tests.support.openssh import Server, allow, client_version, make_key, serving, write
 from tests.support.ways import CARRIED, Client, Dls, OpenSsh, Way, parameters
 
 
@@ -147,6 +148,31 @@ def test_a_short_rsa_key(client: Client, server: Server, lab: Path) -> None:
     key = make_key(lab / "short", "rsa", more=("-b", "1024"))
     outcome = client.enter(Way(named(lab, server, key, server.key), (server,)))
     assert outcome.entered and outcome.logins == (1,), outcome
+
+
+@pytest.mark.skipif(client_version() < (9, 1), reason="RequiredRSASize came with OpenSSH 9.1")
+def test_a_required_size(client: Client, lab: Path) -> None:
+    """RequiredRSASize keeps a shorter RSA key away, though the host would take it; another kind of key gets in."""
+    key = make_key(lab / "short", "rsa", more=("-b", "2048"))
+    with serving(lab / "server") as server:
+        allow(server, key)
+        assert client.enter(Way(named(lab, server, key), (server,))).logins == (1,)
+        strict = ("-o", "RequiredRSASize=3072")
+        assert client.enter(Way(named(lab, server, key, server.key), (server,)), *strict).logins == (1,)
+        outcome = client.enter(Way(named(lab, server, key), (server,)), *strict)
+        assert not outcome.entered and outcome.logins == (0,) and outcome.exit_code in (13, 255), outcome
+        assert client.name != "dls" or "RequiredRSASize is 3072" in outcome.said, outcome
+
+
+@pytest.mark.parametrize("value", ["yes", "no"])
+def test_a_key_that_ssh_would_add_to_the_agent(lab: Path, value: str) -> None:
+    """Where AddKeysToAgent wants it, the command that adds the key is told once its passphrase was typed."""
+    key = make_key(lab / "key", passphrase=PASSPHRASE)
+    with serving(lab / "server") as server, agent(lab) as socket:
+        allow(server, key)
+        way = Way(named(lab, server, key), (server,), {"SSH_AUTH_SOCK": str(socket)})
+        outcome = Dls().enter(way, "-o", f"AddKeysToAgent={value}", answers={"assphrase": PASSPHRASE})
+        assert outcome.entered and (f"`ssh-add {key}`" in outcome.said) == (value == "yes"), outcome
 
 
 def test_a_key_as_an_option(client: Client, server: Server, lab: Path) -> None:

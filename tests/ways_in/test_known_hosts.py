@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.openssh import Server, make_key, public_key, write
+from tests.support.openssh import Server, client_version, make_key, public_key, serving, write
 from tests.support.ways import CARRIED, Client, Dls, OpenSsh, Way, parameters
 
 
@@ -128,6 +128,20 @@ def test_hashed_names(client: Client, server: Server, lab: Path, value: str) -> 
     text = (lab / "known").read_text()
     assert ("127.0.0.1" in text, text.startswith("|1|")) == (value == "no", value == "yes")
     assert client.enter(Way(config, (server,)), "-o", "StrictHostKeyChecking=yes").entered
+
+
+@pytest.mark.skipif(client_version() < (9, 1), reason="RequiredRSASize came with OpenSSH 9.1")
+def test_a_host_key_that_is_too_short(client: Client, lab: Path) -> None:
+    """RequiredRSASize refuses a shorter RSA key of the host, though known_hosts has it."""
+    make_key(lab / "rsa", "rsa", more=("-b", "2048"))
+    with serving(lab / "server", f"HostKey {lab}/rsa") as server:
+        (lab / "known").write_text(f"[127.0.0.1]:{server.port} {public_key(lab / 'rsa')}\n")
+        lines = (f"UserKnownHostsFile {lab}/known", "StrictHostKeyChecking yes", "HostKeyAlgorithms rsa-sha2-512")
+        way = Way(write(lab, server.section("lab", *lines, known=False)), (server,))
+        assert client.enter(way).logins == (1,)
+        outcome = client.enter(way, "-o", "RequiredRSASize=3072")
+        assert not outcome.entered and outcome.logins == (0,) and outcome.exit_code in (11, 12, 255), outcome
+        assert client.name != "dls" or "RequiredRSASize" in outcome.said, outcome
 
 
 def test_no_checks_for_this_computer(client: Client, server: Server, lab: Path) -> None:

@@ -69,6 +69,16 @@ def test_address_families(client: Client, server: Server, lab: Path, option: str
     assert outcome.entered == is_in, outcome
 
 
+@pytest.mark.parametrize("place", ["configuration", "command line"])
+def test_the_address_to_connect_from(client: Client, lab: Path, place: str) -> None:
+    """BindAddress is the address that the host sees."""
+    lines = ["BindAddress 127.0.0.7"] if place == "configuration" else []
+    options = ["-o", "BindAddress=127.0.0.7"] if place == "command line" else []
+    with serving(lab / "server") as server:
+        outcome = client.enter(Way(write(lab, server.section("lab", *lines)), (server,)), *options)
+        assert outcome.entered and f"Accepted publickey for {server.user} from 127.0.0.7" in server.log, outcome
+
+
 @pytest.mark.parametrize("form", ["{user}@lab", "ssh://lab", "ssh://{user}@lab", "ssh://{user}@lab:{port}"])
 def test_destinations(client: Client, server: Server, lab: Path, form: str) -> None:
     """The destination may have a user, and as a URI a port, which win over the configuration."""

@@ -256,6 +256,13 @@ def test_no_passwords(client: Client, lab: Path) -> None:
         assert not outcome.entered and not outcome.asked and outcome.exit_code in (13, 255), outcome
 
 
+def test_no_questions_of_the_host(client: Client, lab: Path) -> None:
+    """With `KbdInteractiveAuthentication no`, what the host would ask is not asked."""
+    with pam_lab(lab, [PASSWORD_LINE], "AuthenticationMethods keyboard-interactive") as made:
+        outcome = client.enter(way(lab, made.server, "KbdInteractiveAuthentication no"), answers={"assword": PASSWORD})
+        assert not outcome.entered and not outcome.asked and outcome.exit_code in (13, 255), outcome
+
+
 def test_the_number_of_password_prompts(client: Client, lab: Path) -> None:
     """NumberOfPasswordPrompts bounds how often is asked."""
     with account("dlsways2") as user, serving(lab / "server", "PasswordAuthentication yes", user=user) as server:

@@ -18,6 +18,16 @@ def in_job(server: ServerOptions, root: str) -> ServerOptions:
     return replace(server, session_dir=server.session_dir or job_session_dir(root))
 
 
+def describe_unused(options: ClusterOptions, report: HostReport, label: str) -> str:
+    """Return a note of the options that mean nothing where the server runs in no job; empty where none was given."""
+    if report.job or options.mode == "here" or not options.named:
+        return ""
+    set_aside = f"{' and '.join(options.named)} {'is' if len(options.named) == 1 else 'are'} set aside"
+    if report.scheduler:
+        return f"{label} has a GPU of its own, so the server runs there: {set_aside}. --slurm puts it into a job."
+    return f"{label} has no Slurm, so the server runs in no job: {set_aside}."
+
+
 def check_fits(job: Job, options: ClusterOptions) -> None:
     """Raise HostError for a job that was submitted without a GPU where the options ask for one."""
     if not job.has_gpu and options.gres != "none":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dls.remote.cluster.queue import LONGEST_PAUSES
 from dls.remote.cluster.route import Route
-from dls.remote.cluster.scheduler import JobState
+from dls.remote.cluster.scheduler import Job, JobState
 from dls.remote.durations import format_duration
 from dls.remote.progress import Reporter
 
@@ -76,4 +76,20 @@ class JobKeeper:
         if not self._may_look():
             return ""
         successor = self._route.find_successor()
-        return successor.id if successor.entrance is not None else ""
+        if successor.entrance is not None:
+            return successor.id
+        self._tell_of_wait(successor)
+        return ""
+
+    def _tell_of_wait(self, successor: Job) -> None:
+        """Say once that the successor will hardly be there in time, and why."""
+        placed, last = self._route.placed, min(NOTICES)
+        left = None if placed is None else placed.seconds_left
+        if placed is None or left is None or left > last or last in self._said:
+            return
+        self._said.add(last)
+        state = f"would never start: {successor.hopeless}" if successor.hopeless else successor.reason or "starts"
+        self._reporter.note(
+            f"The job {placed.job.id} on {placed.job.node} ends in {format_duration(left)}, and the next one, "
+            f"{successor.id}, {state}. Clicks wait then."
+        )

@@ -42,6 +42,13 @@ class ClusterOptions:
         """The time in whole minutes, the unit of the schedulers; raises TargetError for what is no time."""
         return None if self.time is None else parse_minutes(self.time)
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The options of the command line that were given and are about a job."""
+        fields = ("time", "partition", "account", "qos", "gres", "cpus", "mem", "constraint", "renew")
+        given = [f"--{name}" for name in fields if getattr(self, name)]
+        return (*given, *(["--sbatch-option"] if self.sbatch_options else []))
+
     def check(self) -> None:
         """Raise TargetError for what is wrong whatever the cluster, before anybody is asked for a code."""
         if self.mode not in MODES:

@@ -146,6 +146,8 @@ class Route:
             except BaseException:
                 placed.inner.transport.close()
                 raise
+        if not reconnecting and (note := fit.describe_unused(self.options, report, connection.target.label)):
+            phases.reporter.note(note)
         if report.job:
             report = fit.without_gpus_of_others(report, server, self.placed.job if self.placed else None)
             server = fit.in_job(server, report.root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 REASONS = {
     "Resources": "waits for a free GPU",
     "Priority": "waits behind others",
@@ -38,6 +40,8 @@ HOPELESS = {
     "AssociationTimeLimit": "--time is longer than your account allows",
 }
 """Reasons of jobs that will never start as they were submitted, as a clause."""
+LIMIT_OF_ONE = re.compile(r"(QOS|Assoc)(?:(?P<time>MaxWall\w*PerJob)|Max\w+Per(?:Job|Node)|(?P<least>Min[A-Z]))")
+"""Reasons that tell of a limit for each job alone: no end of other jobs will change it."""
 ENDS = {
     "TIMEOUT": "its time is over",
     "DEADLINE": "its time is over",
@@ -64,4 +68,9 @@ def describe_reason(reason: str) -> str:
 
 def hopeless(reason: str) -> str:
     """Return why a job that waits for this reason will never start, as a clause; empty where it may."""
-    return HOPELESS.get(reason, "")
+    if reason in HOPELESS or (limit := LIMIT_OF_ONE.match(reason)) is None:
+        return HOPELESS.get(reason, "")
+    whose = "QOS" if limit[1] == "QOS" else "account"
+    if limit["time"]:
+        return f"its time is longer than your {whose} allows; --time asks for less"
+    return f"it asks for {'less' if limit['least'] else 'more'} than your {whose} allows one job to have"

@@ -46,8 +46,12 @@ def examine(
     server, choice, report = automatic.settle(server, report, lambda: report)
     if choice.reason and not is_cluster:
         findings.ok("engine", f"dls connect would choose {choice.reason}.")
-    _describe(report, server, findings)
-    _plan(report, server, findings)
+    _describe(report, findings)
+    if is_cluster:
+        findings.ok("GPU", "That of a job: Slurm chooses it.")
+    else:
+        _judge_gpus(report, server, findings)
+    _plan(report, server, findings, in_job=is_cluster)
     with _guard("forwarding", connection, findings):
         _try_forwarding(connection, report, findings)
     with _guard("internet there", connection, findings):
@@ -82,10 +86,13 @@ def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings
     return True
 
 
-def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> None:
+def _describe(report: HostReport, findings: Findings) -> None:
     pythons = ", ".join(f"{'.'.join(map(str, python.version))} at {python.path}" for python in report.pythons)
     findings.ok("Python", pythons or "None that the probe found.")
     findings.ok("disk", f"{report.free_mib} MiB free for {report.root} ({report.filesystem or 'unknown file system'}).")
+
+
+def _judge_gpus(report: HostReport, server: ServerOptions, findings: Findings) -> None:
     for gpu in report.gpus:
         findings.ok("GPU", f"{gpu.index}: {gpu}, driver {gpu.driver}")
     if not report.gpus and server.engine == "region":
@@ -94,15 +101,17 @@ def _describe(report: HostReport, server: ServerOptions, findings: Findings) -> 
         findings.warn("GPU", f"nvidia-smi shows none: {server.engine} would compute on the CPU, half a minute a click.")
 
 
-def _plan(report: HostReport, server: ServerOptions, findings: Findings) -> None:
-    """Find what dls connect would install."""
+def _plan(report: HostReport, server: ServerOptions, findings: Findings, *, in_job: bool) -> None:
+    """Find what dls connect would install; in a job that is known only there, by its GPU."""
     try:
         plan = install.plan(report, requirements(server.engine), Code.installed().key)
         choose_gpu(report.gpus, server)
     except DlsError as error:
         findings.fail("installation", error)
         return
-    if plan.make_environment:
+    if in_job:
+        findings.ok("installation", "dls connect looks in the job what is missing, and installs it there.")
+    elif plan.make_environment:
         findings.ok(
             "installation", f"dls connect would install the packages of {server.engine} with {plan.tool.value}."
         )

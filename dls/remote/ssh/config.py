@@ -176,10 +176,12 @@ def build_target(
         proxy_command=tokens.expand(get("proxycommand")),
         methods=_methods(settings),
         algorithms=_algorithms(settings, plain),
-        connect_timeout=_seconds(get("connecttimeout")),
-        alive_interval=int(_seconds(get("serveraliveinterval")) or 0),
+        required_rsa_bits=int(_number(get("requiredrsasize")) or 0),
+        adds_keys_to_agent=get("addkeystoagent", "no") not in ("no", "false"),
+        connect_timeout=_number(get("connecttimeout")),
+        alive_interval=int(_number(get("serveraliveinterval")) or 0),
         batch_mode=get("batchmode", "no") == "yes",
-        password_prompts=int(_seconds(get("numberofpasswordprompts")) or 3),
+        password_prompts=int(_number(get("numberofpasswordprompts")) or 3),
         address_family=get("addressfamily", "any"),
         bind_address=get("bindaddress"),
         control_path=get("controlpath"),
@@ -282,6 +284,6 @@ def _openssh_only(settings: Settings, plain: Settings) -> str:
     return ""
 
 
-def _seconds(value: str) -> float | None:
-    """Return a number of seconds as `ssh -G` prints it; None where there is none, or the number is 0."""
+def _number(value: str) -> float | None:
+    """Return a number, often of seconds, as `ssh -G` prints it; None where there is none, or the number is 0."""
     return float(value) or None if value.isascii() and value.isdigit() else None

@@ -19,6 +19,7 @@ from dls.remote.ssh.host_certificates import HostCertificate, find_fault, is_cer
 from dls.remote.ssh.key_types import CERTIFICATE
 from dls.remote.ssh.known_hosts import Entry, Marker
 from dls.remote.ssh.prompts import NewHostKey, Prompter
+from dls.remote.ssh.public_keys import PublicKey, rsa_bits
 from dls.remote.ssh.target import Target
 from dls.remote.ssh.wire import MalformedError
 
@@ -173,6 +174,7 @@ def read_presented(key: paramiko.PKey) -> Presented:
 
 def verify(target: Target, key: paramiko.PKey, prompter: Prompter, *, accept_new: bool) -> Acceptance:
     """Accept the host key, or raise HostKeyError; `accept_new` is an option, and wins over StrictHostKeyChecking."""
+    _check_length(target, key)
     strictness = "accept-new" if accept_new else target.strict_host_key_checking
     finding = look_up(target, read_presented(key), time.time())
     if finding.status is KeyStatus.KNOWN:
@@ -184,6 +186,17 @@ def verify(target: Target, key: paramiko.PKey, prompter: Prompter, *, accept_new
         return _accept_new(target, key, prompter, strictness, finding)
     # With StrictHostKeyChecking no, OpenSSH goes on and disables all forwarding; dls would send images there.
     raise _changed(target, key, finding)
+
+
+def _check_length(target: Target, key: paramiko.PKey) -> None:
+    """Raise HostKeyError for an RSA key that is shorter than RequiredRSASize wants, whatever known_hosts says."""
+    bits = rsa_bits(PublicKey(key.asbytes()))
+    if 0 < bits < target.required_rsa_bits:
+        raise HostKeyError(
+            f"The host key of {target.known_hosts_name} is an RSA key of {bits} bits, and RequiredRSASize of the SSH "
+            f"configuration is {target.required_rsa_bits}.",
+            "Ask whoever runs the host for a key of today: ssh-keygen -A makes one of each kind.",
+        )
 
 
 def _accept_new(

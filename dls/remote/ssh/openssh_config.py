@@ -30,6 +30,8 @@ def find_ssh() -> str | None:
     )
 
 
+OLD_NAMES = {"pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms"}
+"""Names that releases before 8.5, as that of Windows 10, print, and what they are called since."""
 PLAIN = (("-F", "none"), "localhost")
 """What to ask `read_settings` for to have the settings without any configuration."""
 
@@ -107,8 +109,13 @@ def parse(text: str) -> Settings:
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name and value:
-            found[name.lower()].append(value)
+            found[current_name(name)].append(value)
     return {name: tuple(values) for name, values in found.items()}
+
+
+def current_name(name: str) -> str:
+    """Return the name of a setting in lower case, as it is called today."""
+    return OLD_NAMES.get(name.lower(), name.lower())
 
 
 def split_paths(value: str) -> list[str]:

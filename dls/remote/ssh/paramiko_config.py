@@ -13,15 +13,34 @@ import paramiko
 from dls.errors import TargetError
 from dls.remote.ssh import lean_paramiko
 from dls.remote.ssh.exceptions import configuration_error
-from dls.remote.ssh.openssh_config import Settings, home_directory, is_file
+from dls.remote.ssh.openssh_config import Settings, current_name, home_directory, is_file
 
 DEFAULT_IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 """Key files that OpenSSH tries by default and paramiko can read, in OpenSSH's order of strength."""
 NOT_UNDERSTOOD = re.compile(
-    r"^[ \t]*(?:match\b.*\b(?:localnetwork|tagged|version|command|sessiontype)\b|canonicalizehostname\s+(?!no\b)).*$",
+    r"^[ \t]*(?:match\b.*\b(?:localnetwork|tagged|version|command|sessiontype)\b"
+    r"|canonicalizehostname[ \t=]+(?!no\b|[ \t=])"
+    r"|(?:ciphers|macs|kexalgorithms|hostkeyalgorithms|pubkeyaccepted\w+)[ \t=]+\"?[+^-]).*$",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Lines that only `ssh` itself understands; paramiko would count such a `Match` as one that always matches."""
+"""Lines that only `ssh` itself understands; paramiko would count such a `Match` as one that always matches.
+
+Changes to OpenSSH's own lists of algorithms are among them: nobody else knows those lists.
+"""
+WORDS = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
+"""How a setting that is on or off may be written, and how `ssh -G` prints it."""
+SWITCHES = frozenset((
+    "identitiesonly", "hashknownhosts", "batchmode", "stricthostkeychecking", "permitlocalcommand", "proxyusefdpass",
+    "verifyhostkeydns", "nohostauthenticationforlocalhost", "gssapiauthentication", "hostbasedauthentication",
+    "pubkeyauthentication", "passwordauthentication", "kbdinteractiveauthentication",
+    "challengeresponseauthentication",
+))  # fmt: skip
+"""Settings that are on or off."""
+TIMES = ("connecttimeout", "serveraliveinterval")
+TIME_PART = r"([0-9]{1,9})([smhdw]?)"
+"""A number and a unit; a time is a sum of such parts (sshd_config(5), TIME FORMATS)."""
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+"""Seconds of each unit."""
 MATCHES_NOTHING = "Host !*"
 
 
@@ -87,7 +106,8 @@ def read_settings(text: str, options: tuple[str, ...], host: str, source: str) -
     except (paramiko.ConfigParseError, paramiko.CouldNotCanonicalize, KeyError, UnicodeError) as error:
         raise configuration_error(source, error) from error
     settings: dict[str, tuple[str, ...]] = {
-        name: tuple(value) if isinstance(value, list) else (str(value),) for name, value in found.items()
+        current_name(name): tuple(value) if isinstance(value, list) else (as_printed(name, str(value)),)
+        for name, value in found.items()
     }
     for name in ("userknownhostsfile", "globalknownhostsfile"):
         if name in settings:
@@ -95,3 +115,12 @@ def read_settings(text: str, options: tuple[str, ...], host: str, source: str) -
     if "identityfile" not in settings:
         settings["identityfile"] = DEFAULT_IDENTITIES
     return settings
+
+
+def as_printed(name: str, value: str) -> str:
+    """Return a value as `ssh -G` prints it: a time in seconds, a switch as yes or no."""
+    if name in SWITCHES:
+        return WORDS.get(value.lower(), value)
+    if name in TIMES and re.fullmatch(f"(?:{TIME_PART})+", value.lower()):
+        return str(sum(int(number) * UNITS[unit] for number, unit in re.findall(TIME_PART, value.lower())))
+    return value

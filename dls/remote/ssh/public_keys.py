@@ -55,6 +55,18 @@ class PublicKey:
         return PublicKey(string(kind.encode()) + b"".join(fields))
 
 
+def rsa_bits(key: PublicKey) -> int:
+    """Return the length of an RSA key, or of the one in a user's certificate, in bits; 0 for anything else."""
+    try:
+        reader = Reader((key.certified if key.is_certificate else key).blob)
+        if reader.string() != b"ssh-rsa":
+            return 0
+        reader.string()  # the exponent
+        return int.from_bytes(reader.string(), "big").bit_length()
+    except ValueError:
+        return 0
+
+
 def kind_of_key(kind: str) -> str:
     """Return the kind of the key in a kind of certificate; the kind itself for a key."""
     base = kind.removesuffix(CERTIFICATE)

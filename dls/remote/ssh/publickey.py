@@ -14,6 +14,7 @@ from dls.remote.ssh.key_files import KeyFile, read_key_file, sign, unlock
 from dls.remote.ssh.keys import Candidate, KeyRing, certificates_in, choose_algorithm
 from dls.remote.ssh.openssh_config import is_there
 from dls.remote.ssh.prompts import CannotAsk, Question, QuestionKind
+from dls.remote.ssh.public_keys import rsa_bits
 from dls.remote.ssh.transport import HostTransport
 from dls.remote.ssh.userauth import Failure, PublicKeyOk, Reply, Success, UserAuth
 
@@ -89,7 +90,10 @@ class PublicKeys:
 
     def _algorithm(self, candidate: Candidate) -> str | None:
         assert candidate.public is not None
-        kind = candidate.public.kind
+        kind, bits, least = candidate.public.kind, rsa_bits(candidate.public), self._target.required_rsa_bits
+        if 0 < bits < least:
+            self._dialogue.record(candidate.name, f"not offered: RequiredRSASize is {least}, and it has {bits} bits")
+            return None
         accepted = self._target.algorithms.public_keys
         algorithm = choose_algorithm(kind, accepted, self._transport.signature_algorithms)
         if algorithm is None:
@@ -138,10 +142,18 @@ class PublicKeys:
                 self._pass_over(name, str(error))
                 return None
             if unlocked is not None:
+                self._tell_of_agent(file)
                 return unlocked
             self._dialogue.tell(f"That is not the passphrase of the key {file.path}.")
         self._dialogue.record(name, "not unlocked")
         return None
+
+    def _tell_of_agent(self, file: KeyFile) -> None:
+        """Say that the unlocked key is not added to the agent, where there is one and the configuration wants that."""
+        if self._target.adds_keys_to_agent and self._agents:
+            self._dialogue.tell(
+                f"dls does not follow AddKeysToAgent; after `ssh-add {file.path}` the passphrase is asked for no more."
+            )
 
     def _pass_over(self, name: str, why: str) -> None:
         self._dialogue.tell(f"{name[:1].upper()}{name[1:]} was passed over: {why}.")

@@ -55,6 +55,10 @@ class Target:
     methods: tuple[str, ...] = METHODS
     """Authentication methods that may be tried, in order."""
     algorithms: Algorithms = field(default_factory=Algorithms)
+    required_rsa_bits: int = 0
+    """Bits that an RSA key has at least, the host's and the user's (RequiredRSASize); 0 where nothing is said of it."""
+    adds_keys_to_agent: bool = False
+    """Whether `ssh` would add a key that it has unlocked to the agent (AddKeysToAgent)."""
     connect_timeout: float | None = None
     """Seconds to wait for the connection and the host's greeting (ConnectTimeout); None for the default."""
     alive_interval: int = 0

@@ -117,7 +117,7 @@ class Uploads:
     @contextlib.contextmanager
     def outgoing(self, request: h11.Request, body: Body, name: str, way: Way) -> Iterator[Outgoing]:
         """Yield the request as it is sent; the upload of a large image is followed until the context ends."""
-        if not (body.is_replayable and (body.size or 0) >= LARGE_BODY and is_upload(request)):
+        if (body.size or 0) < LARGE_BODY or not is_upload(request):
             yield Outgoing(body, name)
             return
         upload = Upload(self, request, body, name, way, next(self._numbers))
@@ -140,8 +140,8 @@ class Upload(Outgoing):
         self._question: Question | None = None
         self._may_wait = True
         """Whether the sending has not waited yet for the end of the body."""
-        self._sends_all = False
-        """Whether nothing more is asked, and all is sent."""
+        self._sends_all = not body.is_replayable
+        """Whether nothing more is asked, and all is sent: also where it is too large to be kept here."""
         self._meter = Meter(number, self._size, time.monotonic())
         self._report(self._meter.progress)
 

@@ -86,6 +86,20 @@ def test_a_successor_is_submitted_once() -> None:
     assert scheduler.submitted == ["7"] and reporter.notes == []
 
 
+def test_a_successor_that_waits_too_long() -> None:
+    """With `renew` too the user is told two minutes before the end, if the next job will hardly be there in time."""
+    waiting = Job("8", JobState.WAITING, reason="waits for a free GPU")
+    keeper, route, reporter = kept(*[waiting] * 5, renew=True, seconds=7200.0)
+    keeper.tick()
+    pass_time(route, 6700)
+    assert keeper.tick() == "" and reporter.notes == []
+    for _ in range(2):
+        pass_time(route, 400 if not reporter.notes else 20)
+        assert keeper.tick() == ""
+    [note] = reporter.notes
+    assert note.startswith("The job 7 on gpu07 ends in ") and "the next one, 8, waits for a free GPU." in note
+
+
 def test_successors_that_end_at_once() -> None:
     """After three in a row no other one is submitted, and the scheduler is looked at every 20 s at most."""
     keeper, route, _ = kept(*[JOB] * 20, renew=True, seconds=100.0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import dls
 from dls.remote.cluster.durations import parse_minutes
+from dls.remote.cluster.fit import describe_unused
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.route import Route
+from tests.remote.host.test_install import REPORT
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,21 @@ def test_other_options_are_taken() -> None:
     Route(
         ClusterOptions(sbatch_options=("reservation=course", "no-requeue", "exclusive", "nice=5")), dls.LoginOptions()
     )
+
+
+def test_options_of_a_job_where_there_is_none() -> None:
+    """They are not dropped in silence; a host with a GPU of its own is told of --slurm, and --here has been decided."""
+    options = ClusterOptions(time="4h", renew=True, sbatch_options=("nice=5",))
+    plain, login = replace(REPORT, scheduler=""), replace(REPORT, scheduler="slurm")
+    assert describe_unused(options, plain, "box") == (
+        "box has no Slurm, so the server runs in no job: --time and --renew and --sbatch-option are set aside."
+    )
+    assert describe_unused(ClusterOptions(time="4h"), login, "login") == (
+        "login has a GPU of its own, so the server runs there: --time is set aside. --slurm puts it into a job."
+    )
+    assert describe_unused(ClusterOptions(), plain, "box") == ""
+    assert describe_unused(replace(options, mode="here"), login, "login") == ""
+    assert describe_unused(options, replace(login, job="/jobs/7"), "gpu01") == ""
 
 
 def test_an_unknown_mode_is_refused() -> None:

@@ -14,7 +14,7 @@ from dls.remote.cluster.fit import check_fits, with_possible_gpu, without_gpus_o
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Entrance, Job, JobState, Partition
 from dls.remote.cluster.slurm import Slurm, find_impossible, has_gres, parse_look, sbatch_arguments
-from dls.remote.cluster.slurm_words import describe_reason
+from dls.remote.cluster.slurm_words import describe_reason, hopeless
 from dls.remote.host.options import ServerOptions
 from tests.remote.host.test_install import REPORT
 
@@ -171,6 +171,30 @@ def test_every_reason_has_words(reason: str) -> None:
     """A reason that nobody has heard of is said as Slurm says it."""
     words = describe_reason(reason)
     assert words.split()[0] in ("waits", "waits;", "is") and (reason != "New" or "New" in words)
+
+
+@pytest.mark.parametrize(
+    ("reason", "clause"),
+    [
+        ("QOSMaxWallDurationPerJobLimit", "its time is longer than your QOS allows; --time asks for less"),
+        ("AssocMaxWallDurationPerJobLimit", "its time is longer than your account allows; --time asks for less"),
+        ("QOSMaxGRESPerJob", "it asks for more than your QOS allows one job to have"),
+        ("AssocMaxCpuPerJobLimit", "it asks for more than your account allows one job to have"),
+        ("QOSMaxMemoryPerNode", "it asks for more than your QOS allows one job to have"),
+        ("QOSMinGRES", "it asks for less than your QOS allows one job to have"),
+        ("InvalidAccount", "--account is needed, or names an account that you may not use"),
+        ("QOSMaxGRESPerUser", ""),
+        ("QOSMaxJobsPerUserLimit", ""),
+        ("QOSMaxNodePerUserLimit", ""),
+        ("AssocGrpGRES", ""),
+        ("AssocMaxJobsLimit", ""),
+        ("Priority", ""),
+        ("", ""),
+    ],
+)
+def test_a_job_that_will_never_start(reason: str, clause: str) -> None:
+    """A limit for each job alone will not let it start, however long it waits; one for all jobs together may."""
+    assert hopeless(reason) == clause
 
 
 def test_a_gpu_is_left_out_where_none_is_to_be_had() -> None:

@@ -128,6 +128,43 @@ def test_what_only_ssh_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(notes) == 1 and "Match localnetwork 10.0.0.0/8" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "is_told"),
+    [
+        ("Ciphers -aes128-cbc", True),
+        ("HostKeyAlgorithms=+ssh-rsa", True),
+        ("CanonicalizeHostname=yes", True),
+        ("CanonicalizeHostname  no", False),
+        ("Ciphers aes256-ctr", False),
+    ],
+)
+def test_lines_that_only_ssh_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, is_told: bool) -> None:
+    """Without `ssh`, a change to OpenSSH's own list of algorithms is named, as nobody else knows that list."""
+    config = tmp_path / "config"
+    config.write_text(f"{line}\n")
+    monkeypatch.setenv("PATH", "/nowhere")
+    notes: list[str] = []
+    [target] = resolve_hops("host", LoginOptions(ssh_config=config), notes.append)
+    assert [line in note for note in notes] == [True] * is_told
+    assert target.algorithms.ciphers == (("aes256-ctr",) if "aes256" in line else ())
+
+
+@pytest.mark.usefixtures("reader")
+def test_times_and_switches(tmp_path: Path) -> None:
+    """They may be written in several ways, with `ssh` and without it."""
+    text = "ConnectTimeout 1m30s\nServerAliveInterval 2M\nIdentitiesOnly True\nBatchMode YES\nHashKnownHosts No\n"
+    target = resolve(tmp_path, text, "host")
+    assert (target.connect_timeout, target.alive_interval) == (90, 120)
+    assert (target.identities_only, target.batch_mode, target.hash_known_hosts) == (True, True, False)
+
+
+def test_a_name_that_older_releases_print() -> None:
+    """Before OpenSSH 8.5, as on Windows 10, `ssh -G` prints PubkeyAcceptedAlgorithms under its former name."""
+    settings = parse("pubkeyacceptedkeytypes rsa-sha2-512\n")
+    plain = parse("pubkeyacceptedkeytypes ssh-ed25519,rsa-sha2-512\n")
+    assert build_target("gpu", settings, plain, LoginOptions()).algorithms.public_keys == ("rsa-sha2-512",)
+
+
 def test_tokens_and_settings(tmp_path: Path) -> None:
     """Tokens are replaced where `ssh -G` leaves them; lists of algorithms count where they are not OpenSSH's own."""
     text = parse(

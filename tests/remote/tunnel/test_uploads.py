@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dls.contract import IMAGES_PATH, PARTS_PATH
+from dls.remote.tunnel.body_memory import BodyMemory
 from dls.server.sessions.copies import COPIES_FOLDER
 from dls.server.sessions.incoming import PART_PREFIX
 from tests.support.http_server import LiveServer, serving
@@ -235,6 +236,18 @@ def test_a_body_that_is_small_or_chunked_is_sent_as_before(proxy: ProxiedServer)
     )
     assert chunked.status == 200
     assert not sent(proxy, b"GET /dls/") and proxy.uploads == []
+
+
+def test_an_image_that_is_too_large_to_be_kept_here(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent as it comes, without a question; how far it is, is told all the same."""
+    monkeypatch.setattr("dls.remote.tunnel.proxy.BodyMemory", lambda: BodyMemory(1 << 20))
+    with proxied(server.socket) as proxy:
+        proxy.endpoint.rate = SLOW
+        upload(proxy)
+        until(lambda: proxy.uploads and proxy.uploads[-1].is_over)
+        assert not sent(proxy, b"GET /dls/")
+        assert {each.state for each in proxy.uploads} >= {"sending", "done"}
+        assert proxy.uploads[-1].sent == proxy.uploads[-1].total > len(FILE)
 
 
 def test_a_client_that_leaves_ends_its_upload(proxy: ProxiedServer) -> None:
