@@ -106,7 +106,7 @@ def locate(spec: ModelSpec) -> Path | None:
 def _find_default(root: Path) -> str | None:
     """Return the default model of the stored manifest, or the only model that is on this computer."""
     try:
-        entries = json.loads((root / "models.json").read_text(encoding="utf-8"))["models"]
+        entries = json.loads((root / hub.MANIFEST).read_text(encoding="utf-8"))["models"]
         return str(next((entry for entry in entries if entry.get("default")), entries[0])["id"])
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         names = [folder.name for folder in list_local(root)]
@@ -124,12 +124,12 @@ def describe_absence(model: str | None, folder: str) -> str:
     return f"{subject} {verb} in {folder}"
 
 
-def model_absent_error(spec: ModelSpec, hint: str) -> EngineError:
+def absent_error(spec: ModelSpec, hint: str) -> EngineError:
     """Return the error of a command that takes a model from this computer and fetches none, whatever its options."""
     return EngineError(f"{describe_absence(spec.model, str(spec.root / 'models'))}.", hint)
 
 
-def model_missing_error(spec: ModelSpec) -> EngineError:
+def download_forbidden_error(spec: ModelSpec) -> EngineError:
     """Return the error for a model that is not on this computer and may not be downloaded."""
     return EngineError(
         f"{describe_absence(spec.model, str(spec.root / 'models'))}, and --no-network forbids fetching it.",
@@ -147,7 +147,7 @@ def fetch(spec: ModelSpec, show: ShowDownload) -> Path:
     if local is not None:
         return local
     if not spec.network:
-        raise model_missing_error(spec)
+        raise download_forbidden_error(spec)
     with hub.translate_errors():
         hub.configure_client(spec.ca_bundle, insecure=spec.insecure)
         hub.check_hub()

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ from dls.server import locks
 from tests.support.http_server import LiveServer, serving
 
 KEPT = [Path(place) / f"dls-{os.getuid()}" for place in ("/var/tmp", "/dev/shm")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible_children() -> None:
+    """Let child processes end with Ctrl-C: a run in the background of a shell would hand on that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

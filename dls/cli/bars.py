@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dls.remote.progress import Transfer, format_seconds, format_size
+from dls.remote.durations import format_duration
+from dls.remote.progress import Transfer, format_size
 
 BAR = "━"
 REST = "─"
@@ -32,7 +33,7 @@ def lay_out(text: str, transfer: Transfer, width: int) -> tuple[str, str, str, s
 
     On a narrow terminal the text gives way first, then the bar, then the rate; how much is left stays.
     """
-    size, left = describe_bytes(transfer), "" if transfer.left is None else f", {format_seconds(transfer.left)} left"
+    size, left = describe_bytes(transfer), "" if transfer.left is None else f", {format_duration(transfer.left)} left"
     rate = f", {transfer.rate / 1e6:.1f} MB/s" if transfer.rate else ""
     figures = next((each for each in (f"{size}{rate}{left}", f"{size}{left}") if len(each) <= width), size)
     columns = 0
@@ -53,7 +54,7 @@ def shorten(text: str, width: int) -> str:
 
 def describe_elapsed(seconds: float) -> str:
     """Return how long a step has taken, once that is worth a word."""
-    return f"{format_seconds(seconds)}" if seconds >= ELAPSED_SECONDS else ""
+    return f"{format_duration(seconds)}" if seconds >= ELAPSED_SECONDS else ""
 
 
 class Pace:

@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dls.cli.connect_options import build_server_options, connect_options
 from dls.cli.help import GroupedCommand
 from dls.cli.login_options import (
     build_cluster_options,
     build_login_options,
     build_network_options,
-    cluster_options,
-    login_options,
-    network_options,
-    offered_target_argument,
     start_reading_configuration,
 )
-from dls.cli.options import INSECURE_NOTE, engine_options, page_option, session_options
+from dls.cli.options import INSECURE_NOTE
 from dls.cli.signals import interrupt_on_termination
-from dls.contract import DEFAULT_IDLE
+from dls.cli.target_argument import offered_target_argument
 from dls.errors import DlsError
 
 if TYPE_CHECKING:
-    from dls.remote.host.options import ServerOptions
     from dls.remote.progress import Reporter
     from dls.remote.session import Session
 
 
 @click.command(cls=GroupedCommand)
 @offered_target_argument
-@login_options
-@engine_options
-@cluster_options
-@click.option("--gpu", type=click.IntRange(0), help="Number of the GPU; by default the one with the most free memory.")
-@click.option(
-    "--local-port",
-    type=click.IntRange(1, 65535),
-    help="Port on this computer; by default 8911 or the next free one.",
-)
-@click.option(
-    "--local-secret",
-    is_flag=True,
-    help="Let the port ask for a secret, which keeps other users of this computer out.",
-)
-@session_options
-@network_options
-@click.option(
-    "--idle",
-    metavar="MINUTES",
-    default=DEFAULT_IDLE / 60,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    help="End the server after this many minutes without a request and without a client; 0 for never.",
-)
-@click.option(
-    "--notify", is_flag=True, help="Tell by a desktop notice, and the terminal's bell, of long outages and their end."
-)
-@page_option
-@click.option("--stop-server", is_flag=True, help="Stop the server on the host when this command ends.")
-@click.option("--save", is_flag=True, help="Keep these options for the host; `dls hosts` lists what is kept.")
-@click.option(
-    "--steps/--no-steps", default=None, help="Say what to do in ITK-SNAP step by step; by default for a new host only."
-)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON lines to standard output.")
+@connect_options
 def connect(
     target: str,
     gpu: int | None,
@@ -104,7 +69,7 @@ def connect(
             prompter=prompter,
             reporter=reporter,
         )
-        try:
+        with _closing(session, reporter, stop_server=stop_server, as_json=as_json):
             is_new = remember(target, reporter, click.get_current_context() if save else None)
             if as_json:
                 events.write_event("ready", **ready_fields(session))
@@ -112,16 +77,6 @@ def connect(
                 show_session(console, session, has_steps=is_new if steps is None else steps)
             with live.shown(session, console, reporter, notify=notify):
                 session.wait()
-        except KeyboardInterrupt:
-            reporter.note(_describe_end(session, stop_server))
-            if as_json:
-                events.write_event("closed", reason="interrupted")
-        except DlsError as error:
-            if as_json:
-                events.write_event("lost", message=error.message)
-            raise
-        finally:
-            session.close(stop_server=stop_server)
 
 
 def remember(target: str, reporter: Reporter, saving: click.Context | None) -> bool:
@@ -148,6 +103,25 @@ def remember(target: str, reporter: Reporter, saving: click.Context | None) -> b
     return is_new
 
 
+@contextlib.contextmanager
+def _closing(session: Session, reporter: Reporter, *, stop_server: bool, as_json: bool) -> Iterator[None]:
+    """Close the session at the end, and tell why: Ctrl-C ends the block well, a session that is lost does not."""
+    from dls.cli import events
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        reporter.note(_describe_end(session, stop_server))
+        if as_json:
+            events.write_event("closed", reason="interrupted")
+    except DlsError as error:
+        if as_json:
+            events.write_event("lost", message=error.message)
+        raise
+    finally:
+        session.close(stop_server=stop_server)
+
+
 def _describe_end(session: Session, stop_server: bool) -> str:
     """Return what is closed, and what goes on without this command."""
     closing = f"Closing the connection to {session.connection.target.label}"
@@ -157,33 +131,10 @@ def _describe_end(session: Session, stop_server: bool) -> str:
         return f"{closing}; nothing answers there now: a job that still runs ends when nobody has used it for a while."
     if session.job is None:
         return f"{closing}; the server keeps running."
-    from dls.remote.cluster.durations import format_seconds
+    from dls.remote.durations import format_duration
 
     left = session.job.seconds_left
-    time = "" if left is None else f" for another {format_seconds(left)}"
+    time = "" if left is None else f" for another {format_duration(left)}"
     stop = session.login.command("stop", session.target)
     job = f"the job {session.job.job.id} runs{time}, or until nobody has used it for a while"
     return f"{closing}; {job}. To end it now: {stop}"
-
-
-def build_server_options(gpu: int | None, options: dict[str, Any]) -> ServerOptions:
-    """Return the server options of `dls connect` as the remote side takes them."""
-    from dls.remote.host.options import ServerOptions
-
-    return ServerOptions(
-        engine=options["engine"],
-        device=options["device"],
-        gpu=gpu,
-        stand_in=options["stand_in"],
-        model=options["model"],
-        models_path=options["models_path"],
-        network=not options["no_network"],
-        insecure=options["insecure"],
-        ca_bundle=options["ca_bundle"],
-        compile=options["compile"],
-        native_api=options["native_api"],
-        session_dir=options["session_dir"],
-        session_ttl_days=options["session_ttl"],
-        session_disk_gib=options["session_disk"] or 0.0,
-        idle_minutes=options["idle"],
-    )

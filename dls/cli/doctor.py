@@ -7,12 +7,9 @@ from typing import Any
 import click
 
 from dls.cli.help import GroupedCommand
-from dls.cli.login_options import (
-    build_login_options,
-    login_options,
-    optional_target_argument,
-)
+from dls.cli.login_options import build_login_options, login_options
 from dls.cli.options import engine_options
+from dls.cli.target_argument import optional_target_argument
 
 
 @click.command(cls=GroupedCommand)
@@ -28,7 +25,7 @@ def doctor(target: str, gpu: int | None, as_json: bool, **options: Any) -> None:
 
     Example: dls doctor ann@gpuhost
     """
-    from dls.cli.connect import build_server_options
+    from dls.cli.connect_options import build_server_options
     from dls.cli.console import show_findings, terminal
     from dls.remote.doctor.examination import examine
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dls.remote.host.facts import ServerFacts, format_ago, format_short
-from dls.remote.progress import format_seconds
+from dls.remote.durations import format_ago, format_duration, format_short
+from dls.remote.host.facts import ServerFacts
 from dls.remote.tunnel.observation import Observation
 
 LONG_SECONDS = 20.0
@@ -18,12 +18,12 @@ def describe_link(seen: Observation, round_trip: float | None) -> list[str]:
     if seen.state == "open":
         again = {0: [], 1: ["1 reconnect"]}.get(seen.restored, [f"{seen.restored} reconnects"])
         trip = [] if round_trip is None else [f"round trip {format_short(round_trip)}"]
-        return [f"link up for {format_long(seen.seconds)}", *trip, *again]
+        return [f"link up for {format_duration(seen.seconds)}", *trip, *again]
     if seen.state == "asleep":
-        return [f"server asleep for {format_long(seen.seconds)}: the next click starts it"]
-    trying = "trying now" if seen.next_try is None else f"next try in {format_seconds(seen.next_try)}"
+        return [f"server asleep for {format_duration(seen.seconds)}: the next click starts it"]
+    trying = "trying now" if seen.next_try is None else f"next try in {format_duration(seen.next_try)}"
     waiting = {0: [], 1: ["1 request waits"]}.get(seen.waiting, [f"{seen.waiting} requests wait"])
-    return [f"link lost for {format_long(seen.seconds)}", trying, *waiting]
+    return [f"link lost for {format_duration(seen.seconds)}", trying, *waiting]
 
 
 def describe_server(facts: ServerFacts, seen: Observation) -> list[str]:
@@ -36,7 +36,7 @@ def describe_server(facts: ServerFacts, seen: Observation) -> list[str]:
     if (last := describe_last(facts, seen)) is not None:
         parts.append(last)
     if facts.ends_after is not None:
-        parts.append(f"server ends {format_seconds(facts.ends_after)} after the last use")
+        parts.append(f"server ends {format_duration(facts.ends_after)} after the last use")
     return parts
 
 
@@ -47,14 +47,6 @@ def describe_last(facts: ServerFacts, seen: Observation) -> str | None:
     text = f"{seen.last.kind} {format_ago(seen.now - seen.last.at)}: whole {format_short(seen.last.seconds)}"
     is_same = facts.last is not None and facts.last.kind == seen.last.kind and facts.last.model <= seen.last.seconds
     return f"{text}, model {format_short(facts.last.model)}" if facts.last is not None and is_same else text
-
-
-def format_long(seconds: float) -> str:
-    """Return a duration for people: `40 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 6000:
-        return format_seconds(seconds)
-    hours, minutes = divmod(int(seconds // 60), 60)
-    return f"{hours} h {minutes} min"
 
 
 def fill(parts: list[str], width: int) -> list[str]:

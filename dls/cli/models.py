@@ -10,12 +10,9 @@ import click
 
 from dls.cli.completion import complete_model
 from dls.cli.help import GroupedCommand
-from dls.cli.login_options import (
-    build_login_options,
-    login_options,
-    target_argument,
-)
+from dls.cli.login_options import build_login_options, login_options
 from dls.cli.options import INSECURE_NOTE, build_model_spec, model_options
+from dls.cli.target_argument import target_argument
 from dls.errors import EngineError
 
 if TYPE_CHECKING:
@@ -92,7 +89,7 @@ def model_path(model: str | None, **options: Any) -> None:
     spec = build_model_spec({**options, "model": model, "no_network": True})
     folder = weights.locate(spec)
     if folder is None:
-        raise weights.model_absent_error(spec, "Fetch it with `dls models pull`.")
+        raise weights.absent_error(spec, "Fetch it with `dls models pull`.")
     click.echo(folder)
 
 
@@ -134,5 +131,5 @@ def _find_source(target: str, folder: Path | None) -> FileSource:
     found = weights.locate(spec)
     if found is None:
         hint = f"Fetch it here first with `dls models pull`, or name its folder: dls models push {target} FOLDER."
-        raise weights.model_absent_error(spec, hint)
+        raise weights.absent_error(spec, hint)
     return ModelFolder(found)

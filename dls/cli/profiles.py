@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from dls.cli.connect_options import list_options
 from dls.errors import TargetError
 from dls.remote.user.profile_file import ProfileFile, render
 
@@ -34,10 +35,7 @@ GIVEN = "dls.given"
 
 def list_keys() -> dict[str, click.Option]:
     """Return the options that a profile may have, by their keys; the options -4 and -6 have the key of their value."""
-    from dls.cli.connect import connect
-
-    options = [each for each in connect.params if isinstance(each, click.Option) and not each.hidden]
-    keys = {_key(option): option for option in options}
+    keys = {_key(option): option for option in list_options() if not option.hidden}
     return {key: option for key, option in keys.items() if key not in NOT_KEPT}
 
 
@@ -133,9 +131,7 @@ def convert(option: click.Option, value: object) -> Any:
 
 
 def _convert_flag_value(option: click.Option, value: object) -> object:
-    from dls.cli.connect import connect
-
-    known = [each.flag_value for each in connect.params if isinstance(each, click.Option) and each.name == option.name]
+    known = [each.flag_value for each in list_options() if each.name == option.name]
     if value not in known:
         raise click.BadParameter(f"{render(value)} is none of {', '.join(map(str, known))}")
     return value

@@ -18,13 +18,13 @@ from dls.cli.login_options import (
     build_login_options,
     build_network_options,
     cluster_options,
-    complete_host,
     login_options_without_o,
     network_options,
     start_reading_configuration,
 )
 from dls.cli.options import Command, add_options, engine_options, read_first_line
 from dls.cli.signals import interrupt_on_termination
+from dls.cli.target_argument import complete_host
 from dls.errors import HostError, SegmentError
 from dls.extras import install_hint
 
@@ -229,8 +229,8 @@ def _connect(
     context: click.Context, options: dict[str, Any], reporter: Reporter, prompter: Prompter
 ) -> Iterator[Address]:
     from dls.cli import profiles
-    from dls.cli.connect import build_server_options
     from dls.cli.connect import connect as command
+    from dls.cli.connect_options import build_server_options
 
     target = options["target"] or ""
     defaults = command.make_context("connect", [target or "host"]).params

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dls.cli.help import GroupedCommand
-from dls.cli.login_options import build_login_options, login_options, optional_target_argument
+from dls.cli.login_options import build_login_options, login_options
+from dls.cli.target_argument import optional_target_argument
 from dls.errors import DlsError, TargetError
 
 if TYPE_CHECKING:
@@ -56,14 +57,12 @@ def status(target: str, as_json: bool, **options: Any) -> None:
 
 def list_rows(status: HostStatus) -> list[tuple[str, str]]:
     """Return the rows of the panel: each a name and a text."""
-    from dls.remote.host.facts import format_short
+    from dls.remote.durations import format_duration, format_short
 
     trip = "" if math.isinf(status.round_trip) else f"; a round trip takes {format_short(status.round_trip)}"
     rows = [("Link", f"logged in to {status.hostname} in {status.seconds:.2f} s{trip}")]
     for job in status.jobs:
-        from dls.remote.cluster.durations import format_seconds
-
-        left = "" if job.seconds_left is None else f", for another {format_seconds(job.seconds_left)}"
+        left = "" if job.seconds_left is None else f", for another {format_duration(job.seconds_left)}"
         rows.append(("Job", f"{job.id} {f'on {job.node}' if job.node else 'waits'}{left}"))
     if not status.servers:
         return [*rows, ("Server", "none runs")]

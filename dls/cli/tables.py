@@ -12,6 +12,7 @@ from rich.text import Text
 
 from dls.cli.events import write_event
 from dls.cli.text import printable
+from dls.remote.durations import format_ago
 
 if TYPE_CHECKING:
     from dls.remote.doctor.findings import Findings
@@ -37,7 +38,7 @@ def show_sessions(sessions: list[StoredSession], total: int, *, as_json: bool) -
             session.model,
             " x ".join(map(str, session.size)) if session.size else "no image",
             f"{session.kib / 1024:.1f} MiB",
-            _format_age(session.idle),
+            format_ago(session.idle),
         )
         for session in sessions
     ]
@@ -45,13 +46,6 @@ def show_sessions(sessions: list[StoredSession], total: int, *, as_json: bool) -
     if 1.01 * total < sum(session.kib for session in sessions):
         text = f"All together take {total / 1024:.1f} MiB: an image that several sessions have is on the disk once.\n"
         sys.stdout.write(text)
-
-
-def _format_age(seconds: int) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"
 
 
 def show_table(console: Console, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dls.cli.help import GroupedCommand
-from dls.cli.login_options import build_login_options, login_options, target_argument
+from dls.cli.login_options import build_login_options, login_options
+from dls.cli.target_argument import target_argument
 from dls.errors import TargetError
 
 if TYPE_CHECKING:

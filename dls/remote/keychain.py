@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dls.errors import TargetError
+from dls.extras import install_hint
 from dls.remote.ssh.dialogue import account
 from dls.remote.ssh.prompts import NewHostKey, Prompter, Question, QuestionKind
 from dls.remote.ssh.target import Target
@@ -32,7 +33,7 @@ def check_available() -> None:
     """Raise TargetError where a password could not be saved."""
     keyring = _load()
     if keyring is None:
-        raise TargetError("--save-password needs the keyring library.", "Install it: pip install keyring")
+        raise TargetError("--save-password needs the keyring library.", install_hint("keychain"))
     if keyring.get_keyring().priority <= 0:
         raise TargetError("This computer has no keychain that keyring can use.", "Leave --save-password out.")
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dls.remote.durations import format_duration
+
 SHOW_SECONDS = 0.5
 """Seconds between two reports of one transfer."""
 RATE_STEPS = 10
@@ -84,18 +86,13 @@ class Transfer:
             f"{self.done / 1e6:.0f} MB" if self.total is None else f"{self.done / 1e6:.0f} of {format_size(self.total)}"
         )
         rate = f", {self.rate / 1e6:.1f} MB/s" if self.rate else ""
-        left = "" if self.left is None else f", {format_seconds(self.left)} left"
+        left = "" if self.left is None else f", {format_duration(self.left)} left"
         return f"{self.what}: {size}{rate}{left}"
 
 
 def format_size(size: float) -> str:
     """Return a number of bytes for people, in MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration for people, in seconds or minutes."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 class Reporter(Protocol):

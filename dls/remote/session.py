@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from dls.contract import DEFAULT_PORT, ServerState
+from dls.contract import ServerState
 from dls.credentials import USER, server_field
 from dls.engine_choice import NNINTERACTIVE, REGION, Choice
 from dls.errors import DlsError, LinkError
@@ -33,13 +33,12 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.ssh.prompts import NoPrompter, Prompter
 from dls.remote.supplier import SessionSupplier, can_answer
-from dls.remote.tunnel.endpoint import Endpoint
-from dls.remote.tunnel.link import CLOSED, Closed, Connected, Link, LinkClosed, LinkState
+from dls.remote.tunnel.link import CLOSED, Closed, Link, LinkClosed, LinkState
 from dls.remote.tunnel.listener import Listener, check_port
 from dls.remote.tunnel.local_secret import choose_secret
 from dls.remote.tunnel.observation import Observation
-from dls.remote.tunnel.page import Page, PageFacts
-from dls.remote.tunnel.proxy import Proxy
+from dls.remote.tunnel.opening import open_tunnel
+from dls.remote.tunnel.page import Page
 from dls.remote.tunnel.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -275,20 +274,14 @@ def connect(
         cleanup.callback(connection.close)
         server = replace(server, engine=deployment.choice.engine)
         licence.require(server.engine)
-        state = deployment.find_or_start()
-        link = Link(Endpoint(connection, state, deployment.protocol))
-        proxy = _make_proxy(link, secret, phases.reporter, server if page else None)
-        listener = _open_port(connection, proxy, local_port, phases)
-        cleanup.callback(listener.close)
-        cleanup.callback(link.handle, Closed())
-        link.handle(Connected(replace(link.endpoint, state=deployment.wait_for_engine(state))))
+        link, listener, shown = open_tunnel(deployment, secret, local_port, server if page else None, phases, cleanup)
         route.settle()
         cleanup.pop_all()
     supervisor = Supervisor(target, login, server, route, link, questions, cache, phases.reporter)
     session = Session(
         target, login, deployment.report, phases.seconds, link=link, listener=listener, supervisor=supervisor,
         prompter=questions, route=route, local_secret=secret, serves_viewers=server.serves_viewers,
-        choice=early or deployment.choice, models=server.models, page=proxy.page,
+        choice=early or deployment.choice, models=server.models, page=shown,
     )  # fmt: skip
     supervisor.start()
     return session
@@ -312,24 +305,6 @@ def _look_here(local_port: int | None, reporter: Reporter) -> None:
     check_port(local_port)
     if variable := web_proxy.catching_variable(os.environ):
         reporter.note(web_proxy.warning(variable))
-
-
-def _make_proxy(link: Link, secret: str | None, reporter: Reporter, shown: ServerOptions | None) -> Proxy:
-    """Return the proxy behind the local port, with a page for people about the server that has the options `shown`."""
-    show_upload = getattr(reporter, "upload", Silent().upload)  # reporters of earlier programs have none
-    page = None
-    if shown is not None:
-        page = Page(link, PageFacts(str(link.endpoint.connection.target), shown.serves_viewers), secret)
-    return Proxy(link, secret=secret, show=reporter.note, show_upload=show_upload, page=page)
-
-
-def _open_port(connection: Connection, proxy: Proxy, local_port: int | None, phases: Phases) -> Listener:
-    with phases("forward", "Opening the local port") as phase:
-        listener = Listener.open(connection.transport, proxy.serve, local_port)
-        phase.result = f"Forwarding localhost:{listener.port}"
-    if local_port is None and listener.port != DEFAULT_PORT:
-        phases.reporter.note(f"Port {DEFAULT_PORT} is taken on this computer: using {listener.port}.")
-    return listener
 
 
 __all__ = ["ClusterOptions", "LoginOptions", "NetworkOptions", "ServerOptions", "Session", "connect"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -36,6 +37,13 @@ def start_thread(work: Callable[[], object], name: str) -> threading.Thread:
     except RuntimeError as error:
         raise MemoryError(str(error)) from error
     return thread
+
+
+def timed(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+    """Run work, and return its result and the seconds that it took, without those that it waited for a thread."""
+    started = time.monotonic()
+    result = work(*args, **kwargs)
+    return result, time.monotonic() - started
 
 
 class SerialWorker:

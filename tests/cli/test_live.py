@@ -34,7 +34,7 @@ FACTS = ServerFacts(
 
 def test_what_is_told_of_an_open_link() -> None:
     """Since when, the round trip, the reconnects; the server's engine, GPU, sessions, last request and end."""
-    assert live_lines.describe_link(UP, 0.023) == ["link up for 72 min", "round trip 23 ms", "2 reconnects"]
+    assert live_lines.describe_link(UP, 0.023) == ["link up for 1 h 12 min", "round trip 23 ms", "2 reconnects"]
     assert live_lines.describe_server(FACTS, UP) == [
         "nninteractive (nnInteractive_v1.0) on cuda:0",
         "A100, 70.0 of 80.0 GiB free",
@@ -93,7 +93,7 @@ def test_only_prompts_are_remembered() -> None:
     with pytest.raises(ZeroDivisionError), traffic.counting(b"/process_lasso_interaction/1"):
         raise ZeroDivisionError
     assert traffic.last is None and traffic.under_way == 0
-    for target, kind in ((b"/v2/process_point_interaction/1?a=b", "point"), (b"/add_bbox_interaction", "bbox")):
+    for target, kind in ((b"/v2/process_point_interaction/1?a=b", "point"), (b"/add_bbox_interaction", "box")):
         with traffic.counting(target):
             pass
         assert traffic.last is not None and traffic.last.kind == kind

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from dls.cli.connect import build_server_options, connect
+from dls.cli.connect import connect
+from dls.cli.connect_options import build_server_options
 from dls.cli.console import Console, ConsoleReporter
 from dls.cli.events import JsonReporter
 from dls.cli.serve import build_serve_options, serve

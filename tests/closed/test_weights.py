@@ -10,9 +10,10 @@ import pytest
 
 from tests.closed.lab import Lab
 from tests.closed.ways import Laptop, Way, listeners
-from tests.closed.web import MODEL_NAME, Web
+from tests.closed.web import Web
 from tests.support.host_environment import lend_packages
 from tests.support.itksnap import ItkSnap
+from tests.support.model_hub import TINY_NAME
 from tests.support.nninteractive import MODEL
 from tests.support.synthetic import dice, ellipsoid, noisy
 
@@ -40,7 +41,7 @@ def test_over_a_loan(lab: Lab, web: Web, tmp_path: Path) -> None:
         assert not web.hub.requests
         with laptop.connected("--lend-network", *options) as process:
             [checkpoint] = MODEL.rglob("*.pth")
-            fetched = models / "models" / MODEL_NAME / checkpoint.relative_to(MODEL)
+            fetched = models / "models" / TINY_NAME / checkpoint.relative_to(MODEL)
             assert fetched.read_bytes() == checkpoint.read_bytes()
             assert listeners(lab, "dropping") == set()
             requests = len(web.hub.requests)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import socketserver
 import subprocess
@@ -17,9 +16,6 @@ from pathlib import Path
 from dls.remote.host import lock_files
 from tests.closed.lab import ELSEWHERE, HUB, HUB_NAMES, INDEX, MIRROR, MIRROR_NAME, Lab
 from tests.support import model_hub, package_index
-
-MODEL = Path(__file__).parents[1] / "tiny_model" / "model"
-MODEL_NAME = "nnInteractive_tiny"
 
 
 @dataclass
@@ -47,14 +43,6 @@ def public_names() -> tuple[str, str]:
     """Return the names of the package index that pip has built in, and of its files."""
     built_in = importlib.import_module("pip._internal.models.index").PyPI
     return str(built_in.netloc), str(built_in.file_storage_domain)
-
-
-def model_files() -> dict[str, bytes]:
-    """Return the files of a repository on the hub that has the tests' tiny model only."""
-    entry = {"id": MODEL_NAME, "display_name": "Tiny", "path": MODEL_NAME, "default": True}
-    files = {"models.json": json.dumps({"schema_version": 1, "models": [entry]}).encode()}
-    paths = (path for path in MODEL.rglob("*") if path.is_file())
-    return files | {f"{MODEL_NAME}/{path.relative_to(MODEL).as_posix()}": path.read_bytes() for path in paths}
 
 
 def collect_packages() -> Path:
@@ -89,8 +77,11 @@ def serving(lab: Lab, packages: Path) -> Iterator[Web]:
                 folder, packages, names=[MIRROR_NAME], address=MIRROR, port=443, authority=lab.hospital
             )
         )
-        pem = lab.public.sign(HUB_NAMES)
-        hub = stack.enter_context(model_hub.running(folder, model_files(), address=HUB, port=443, pem=pem))
+        hub = stack.enter_context(
+            model_hub.running(
+                folder, model_hub.tiny_files(), names=HUB_NAMES, address=HUB, port=443, authority=lab.public
+            )
+        )
         web = Web(index, mirror, hub)
         stack.enter_context(_visited(web.visits))
         return web

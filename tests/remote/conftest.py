@@ -11,6 +11,7 @@ import pytest
 
 from dls.demo import sshd
 from dls.remote.ssh.target import Target
+from tests.support.accounts import reserved, set_password
 from tests.support.logins import PASSWORD, target_of
 
 
@@ -19,14 +20,15 @@ def account(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
     """A user of this machine with the password PASSWORD and the login shell given as parameter, and its home."""
     name, shell = "dlstest", getattr(request, "param", "/bin/sh")
     home = Path("/tmp/dls-test-home")
-    subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
-    shutil.rmtree(home, ignore_errors=True)
-    subprocess.run(["useradd", "-m", "-d", str(home), "-s", shell, name], check=True)
-    subprocess.run(["chpasswd"], input=f"{name}:{PASSWORD}", text=True, check=True)
-    yield name, home
-    subprocess.run(["pkill", "-u", name], check=False)
-    subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
-    shutil.rmtree(home, ignore_errors=True)
+    with reserved(name):
+        subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
+        shutil.rmtree(home, ignore_errors=True)
+        subprocess.run(["useradd", "-m", "-d", str(home), "-s", shell, name], check=True)
+        set_password(name, PASSWORD)
+        yield name, home
+        subprocess.run(["pkill", "-u", name], check=False)
+        subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,18 +21,27 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a user, so it n
 
 
 @contextlib.contextmanager
+def reserved(name: str) -> Iterator[None]:
+    """Keep other runs of the tests on this machine from making or removing the user meanwhile."""
+    with (Path(tempfile.gettempdir()) / f"dls-account-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def account(name: str, *, shell: str = "/bin/sh") -> Iterator[str]:
     """Make a user with the password PASSWORD, and remove it and its processes afterwards; yields its name."""
-    subprocess.run(["userdel", "-rf", name], check=False, capture_output=True)
-    subprocess.run(["useradd", "-m", "-s", shell, name], check=True, capture_output=True)
-    try:
-        set_password(name, PASSWORD)
-        yield name
-    finally:
-        subprocess.run(["pkill", "-KILL", "-u", name], check=False)
-        for folder in ("/tmp", "/var/tmp"):
-            shutil.rmtree(f"{folder}/dls-{pwd.getpwnam(name).pw_uid}", ignore_errors=True)
+    with reserved(name):
         subprocess.run(["userdel", "-rf", name], check=False, capture_output=True)
+        subprocess.run(["useradd", "-m", "-s", shell, name], check=True, capture_output=True)
+        try:
+            set_password(name, PASSWORD)
+            yield name
+        finally:
+            subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+            for folder in ("/tmp", "/var/tmp"):
+                shutil.rmtree(f"{folder}/dls-{pwd.getpwnam(name).pw_uid}", ignore_errors=True)
+            subprocess.run(["userdel", "-rf", name], check=False, capture_output=True)
 
 
 def set_password(name: str, password: str) -> None:

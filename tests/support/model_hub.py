@@ -1,23 +1,17 @@
-"""A model hub on loopback over HTTPS, with a self-signed certificate, that answers like huggingface.co."""
+"""A model hub over HTTPS on loopback, with a certificate authority of its own, that answers like huggingface.co."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import http.server
-import ipaddress
 import json
-import ssl
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.support.authority import Authority
+from tests.support.tls_server import serving
 
 REPOSITORY = "MIC-DKFZ/nnInteractive"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -41,6 +35,7 @@ class Hub:
 
     port: int
     certificate: Path
+    """The file to trust."""
     files: dict[str, bytes]
     cut_after: int | None = None
     """Number of bytes of a checkpoint after which the hub closes the connection; None never."""
@@ -50,30 +45,6 @@ class Hub:
     @property
     def url(self) -> str:
         return f"https://localhost:{self.port}"
-
-
-def certificate(folder: Path) -> Path:
-    """Write a self-signed certificate for localhost and its key into one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    file = folder / "hub.pem"
-    file.write_bytes(key.private_bytes(encoding, private, serialization.NoEncryption()) + signed.public_bytes(encoding))
-    return file
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -150,22 +121,19 @@ def digest(data: bytes) -> str:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, files: dict[str, bytes], *, address: str = "127.0.0.1", port: int = 0, pem: Path | None = None
+    folder: Path,
+    files: dict[str, bytes],
+    *,
+    names: Sequence[str] = ("localhost", "127.0.0.1"),
+    address: str = "127.0.0.1",
+    port: int = 0,
+    authority: Authority | None = None,
 ) -> Iterator[Hub]:
-    """Serve the files as a repository until the block ends; `pem` holds another certificate than one for localhost."""
-    pem = pem or certificate(folder)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    hub = Hub(0, pem, files)
-    server = http.server.ThreadingHTTPServer((address, port), type("Handler", (Handler,), {"hub": hub}))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.handle_error = lambda *anything: None  # type: ignore[method-assign]  # interrupted connections are expected
-    hub.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    """Serve the files as a repository until the block ends; `folder` gets the certificates.
+
+    `names` are the hub's own; `authority` signs its certificate, by default a new one.
+    """
+    authority = authority or Authority(folder)
+    hub = Hub(port, authority.certificate, files)
+    with serving(type("Handler", (Handler,), {"hub": hub}), (address, port), authority.sign(names)) as hub.port:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

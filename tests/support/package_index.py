@@ -30,10 +30,8 @@ import http.server
 import json
 import re
 import shutil
-import ssl
 import subprocess
 import sys
-import threading
 import urllib.parse
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -44,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.authority import Authority
+from tests.support.tls_server import serving
 
 JSON = "application/vnd.pypi.simple.v1+json"
 CACHE = Path("/var/tmp/dls-test-wheels")
@@ -241,37 +240,10 @@ def running(
     new one.
     """
     authority = authority or Authority(folder)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority.sign([*names, *([files_host] if files_host else [])]))
+    pem = authority.sign([*names, *([files_host] if files_host else [])])
     index = Index(names[0], port, authority.certificate, wheels, credentials, files_host, speaks_json)
-    server = _Server((address, port), type("Handler", (Handler,), {"index": index}), context)
-    index.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(type("Handler", (Handler,), {"index": index}), (address, port), pem) as index.port:
         yield index
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    """Speaks TLS in the thread of each connection, so that a slow client holds up nobody."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], handler: type, context: ssl.SSLContext) -> None:
-        super().__init__(address, handler)
-        self._context = context
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        with self._context.wrap_socket(request, server_side=True) as secure:
-            self.RequestHandlerClass(secure, client_address, self)  # type: ignore[arg-type]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # interrupted connections are expected
 
 
 def tiny_wheel(folder: Path, name: str, version: str = "1.0", *, requires: Sequence[str] = (), size: int = 0) -> Path:

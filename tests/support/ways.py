@@ -16,10 +16,7 @@ import click
 import pytest
 from _pytest.mark import ParameterSet
 
-from dls.cli.login_options import (
-    build_login_options,
-    login_options,
-)
+from dls.cli.login_options import build_login_options, login_options
 from dls.errors import DlsError
 from dls.remote.login import LoginOptions, log_in
 from dls.remote.progress import Phases, Silent

@@ -16,7 +16,7 @@ const STATES = {
   gone: "No contact with dls",
 };
 const KINDS = {
-  point: "Click", scribble: "Scribble", lasso: "Lasso", box: "Box", mask: "Mask", undo: "Undo", image: "Image", reset: "Reset",
+  point: "Click", scribble: "Scribble", lasso: "Lasso", box: "Box", mask: "Mask", undo: "Undo", predict: "Prediction", image: "Image", reset: "Reset",
 };
 
 let shown = null;

@@ -1,4 +1,4 @@
-"""Durations as a user writes them, as Slurm prints them, and in words: pure."""
+"""Durations as a user writes them, and as Slurm prints them: pure."""
 
 from __future__ import annotations
 
@@ -37,26 +37,3 @@ def parse_duration(text: str) -> float | None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration in words, no more exact than one needs it: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    whole = int(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
-
-
-def format_minutes(minutes: int) -> str:
-    """Return a duration in words: `1 h 30 min`."""
-    days, rest = divmod(minutes, 1440)
-    hours, rest = divmod(rest, 60)
-    parts = [(days, "d"), (hours, "h"), (rest, "min")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 min"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.queue import LONGEST_PAUSES
 from dls.remote.cluster.route import Route
 from dls.remote.cluster.scheduler import Job, JobState
+from dls.remote.durations import format_duration
 from dls.remote.progress import Reporter
 
 NOTICES = (600.0, 120.0)
@@ -68,7 +68,7 @@ class JobKeeper:
             return
         self._said.add(seconds)
         self._reporter.note(
-            f"The job {placed.job.id} on {placed.job.node} ends in {format_seconds(left)}. The next click after that "
+            f"The job {placed.job.id} on {placed.job.node} ends in {format_duration(left)}. The next click after that "
             "submits another one, and has to wait for it; --renew has one ready."
         )
 
@@ -90,6 +90,6 @@ class JobKeeper:
         self._said.add(last)
         state = f"would never start: {successor.hopeless}" if successor.hopeless else successor.reason or "starts"
         self._reporter.note(
-            f"The job {placed.job.id} on {placed.job.node} ends in {format_seconds(left)}, and the next one, "
+            f"The job {placed.job.id} on {placed.job.node} ends in {format_duration(left)}, and the next one, "
             f"{successor.id}, {state}. Clicks wait then."
         )

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from dls.errors import HostError
-from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.scheduler import Job, JobState, Look, Scheduler, SchedulerSilent
+from dls.remote.durations import format_duration
 from dls.remote.ssh.shell import ScriptRunner
 
 FIRST_PAUSE, GROWTH = 0.1, 1.5
@@ -86,7 +86,7 @@ def describe(job: Job, scheduler: str, elapsed: float) -> str:
     if job.place is not None and job.line > 1:
         parts.append(f"place {job.place} of {job.line} in line")
     if job.starts_in is not None and job.starts_in > 0:
-        parts.append(f"{scheduler} expects it to start in {format_seconds(job.starts_in)}")
+        parts.append(f"{scheduler} expects it to start in {format_duration(job.starts_in)}")
     if elapsed >= 1:
-        parts.append(f"{format_seconds(elapsed)} so far")
+        parts.append(f"{format_duration(elapsed)} so far")
     return ", ".join(parts)

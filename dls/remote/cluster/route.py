@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from dls.engine_choice import AUTO, REGION
 from dls.errors import DlsError, HostError, TargetError
 from dls.remote.cluster import fit, queue
-from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Job, JobEnded, Scheduler
+from dls.remote.durations import format_duration
 from dls.remote.host.deploy import Deployment
 from dls.remote.host.look import look
 from dls.remote.host.options import ServerOptions
@@ -63,7 +63,7 @@ class Placed:
     def describe(self) -> str:
         """Return the job in words: "12 on gpu07, for another 3 h 58 min"."""
         left = self.seconds_left
-        return f"{self.job.id} on {self.job.node}{'' if left is None else f', for another {format_seconds(left)}'}"
+        return f"{self.job.id} on {self.job.node}{'' if left is None else f', for another {format_duration(left)}'}"
 
 
 @dataclass
@@ -89,10 +89,6 @@ class Route:
     placed: Placed | None = None
     submitted: tuple[Scheduler, Connection, str] | None = None
     """A job that was submitted and in which no server was seen yet; its id is empty while `sbatch` runs."""
-
-    def __post_init__(self) -> None:
-        self.options.check()
-
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_abandoned: bool = False
     """Whether nothing more is submitted, because the session ends."""
@@ -108,6 +104,9 @@ class Route:
     """Successors that were asked for since a job was entered, of which the scheduler may have refused some."""
     _out_of_reach: float | None = None
     """Since when the job that was entered last can't be entered any more."""
+
+    def __post_init__(self) -> None:
+        self.options.check()
 
     @cached_property
     def _key(self) -> KeyPair:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dls.errors import HostError
-from dls.remote.cluster.durations import format_minutes, parse_duration
+from dls.remote.cluster.durations import parse_duration
 from dls.remote.cluster.options import ClusterOptions
 from dls.remote.cluster.scheduler import Entrance, Job, JobState, Look, Partition, SchedulerSilent
 from dls.remote.cluster.slurm_words import ENDS, describe_reason, hopeless
+from dls.remote.durations import format_duration
 from dls.remote.host.refusals import raise_refusal
 from dls.remote.host.scripts import render
 from dls.remote.ssh.shell import Completed, ScriptRunner
@@ -266,7 +267,7 @@ def find_impossible(options: ClusterOptions, partitions: tuple[Partition, ...]) 
     limits = [p.minutes for p in chosen]
     if minutes is not None and None not in limits and minutes > max(limit for limit in limits if limit is not None):
         longest = max(limit for limit in limits if limit is not None)
-        return f"--time {options.time} is longer than {where} allows: {format_minutes(longest)}."
+        return f"--time {options.time} is longer than {where} allows: {format_duration(60 * longest)}."
     return _find_missing(options, chosen, where)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dls.errors import ClosedHostError, DlsError, ForwardError
-from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.slurm import Slurm
 from dls.remote.doctor.findings import Findings
+from dls.remote.durations import format_duration
 from dls.remote.host import automatic, install, reach, status
 from dls.remote.host.closed import closed_error
 from dls.remote.host.options import ServerOptions, choose_gpu
@@ -81,7 +81,7 @@ def _look_at_cluster(connection: Connection, remote_dir: str, findings: Findings
     for job in look.jobs:
         findings.ok("cluster", f"The job {job.id} {job.reason or f'runs on {job.node}'}; dls connect would find it.")
     for partition in look.partitions:
-        limit = "no limit of time" if partition.minutes is None else f"up to {format_seconds(60 * partition.minutes)}"
+        limit = "no limit of time" if partition.minutes is None else f"up to {format_duration(60 * partition.minutes)}"
         findings.ok("cluster", f"Partition {partition.name}: {partition.gres or 'no GPUs'}, {limit}.")
     return True
 

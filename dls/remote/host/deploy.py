@@ -34,7 +34,7 @@ IDLE_SECONDS = 20.0
 
 
 class Deployment:
-    """The server on one host, found or set up over one connection; `start` probes the host."""
+    """The server on one host, found or set up over one connection; `probe` looks at the host first."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dls.gpus import Gpu
-from dls.remote.progress import format_seconds
+from dls.remote.durations import format_ago, format_duration, format_short
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,7 @@ class ServerFacts:
         if self.ends_after is None:
             return "never by itself"
         left = max(0.0, self.ends_after - self.idle)
-        return f"in {format_seconds(left)}, unless somebody uses it ({format_seconds(self.ends_after)} without use)"
-
-
-def format_short(seconds: float) -> str:
-    """Return a short time for people: `38 ms`, `0.42 s`, `12 s`."""
-    if seconds < 0.1:
-        return f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.2f} s" if seconds < 10 else format_seconds(seconds)
-
-
-def format_ago(seconds: float) -> str:
-    """Return how long ago something was, in words."""
-    if seconds < 1:
-        return "just now"
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+        return f"in {format_duration(left)}, unless somebody uses it ({format_duration(self.ends_after)} without use)"
 
 
 def _text(value: object) -> str:

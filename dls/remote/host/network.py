@@ -8,12 +8,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """What the user decided about a host that reaches no internet.
-
-    ``lend`` is the answer to "may the host use this computer's network for the
-    time of the installation": None asks the prompter when the question comes up.
-    ``parcel`` is a file made by ``dls pack`` that is sent instead.
-    """
+    """What the user decided about a host that reaches no internet."""
 
     lend: bool | None = None
+    """Whether the host may use this computer's network until the installation is done; None asks the prompter."""
     parcel: Path | None = None
+    """File that `dls pack` made, which is sent instead."""

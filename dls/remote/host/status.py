@@ -29,12 +29,7 @@ def get_status(connection: Connection, state: ServerState) -> dict[str, object]:
 
     Raises ForwardError when nobody listens there, and Prohibited when the host forbids the forwarding.
     """
-    try:
-        code, body = request(connection, state, "/status")
-        fields = json.loads(body) if code == 200 else {}
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
+    return _get_fields(connection, state, "/status")
 
 
 def get_facts(connection: Connection, state: ServerState) -> dict[str, object]:
@@ -42,8 +37,12 @@ def get_facts(connection: Connection, state: ServerState) -> dict[str, object]:
 
     Raises ForwardError when nobody listens there.
     """
+    return _get_fields(connection, state, FACTS_PATH)
+
+
+def _get_fields(connection: Connection, state: ServerState, path: str) -> dict[str, object]:
     try:
-        code, body = request(connection, state, FACTS_PATH)
+        code, body = request(connection, state, path)
         fields = json.loads(body) if code == 200 else {}
     except (ValueError, RecursionError):
         return {}

@@ -14,16 +14,7 @@ from dls.remote.host.packages import requirements
 from dls.remote.host.push_model import ModelFolder, digest_of
 from dls.remote.parcel import archive, build
 from dls.remote.parcel.download import Downloader
-from dls.remote.parcel.format import (
-    MODEL,
-    PYTHON,
-    UV,
-    WHEELS,
-    Manifest,
-    PackedFile,
-    is_safe,
-    needed_glibc,
-)
+from dls.remote.parcel.format import MODEL, PYTHON, UV, WHEELS, Manifest, PackedFile, is_safe, needed_glibc
 from dls.remote.parcel.resolve import Download, Target, Wanted, plan, resolve
 from dls.remote.parcel.standalone import find_python
 from dls.remote.progress import Phase, Phases, TransferMeter, format_size, show_download

@@ -21,13 +21,7 @@ from dls.errors import ForwardError
 from dls.remote.ssh import host_keys, login_files, sending
 from dls.remote.ssh.auth import Authenticator
 from dls.remote.ssh.channel import Channel
-from dls.remote.ssh.exceptions import (
-    SSH_EXCEPTIONS,
-    Prohibited,
-    connection_error,
-    session_error,
-    translate_errors,
-)
+from dls.remote.ssh.exceptions import SSH_EXCEPTIONS, Prohibited, connection_error, session_error, translate_errors
 from dls.remote.ssh.execution import Execution
 from dls.remote.ssh.key_exchange import exchange_keys
 from dls.remote.ssh.pipe import Pipe

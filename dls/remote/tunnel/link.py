@@ -206,9 +206,7 @@ class Link:
                 self.restored += before is LinkState.LOST and self._state is LinkState.OPEN
             self._next_try = time.time() + event.delay if isinstance(event, Failed) and event.delay else None
             if isinstance(event, Connected | ServerStopped):
-                self._endpoint = event.endpoint
-            if isinstance(event, Connected | ServerStopped):
-                self._demand = False
+                self._endpoint, self._demand = event.endpoint, False
             self._reason = "" if isinstance(event, Connected) else event.reason
             dropped = self.pool.set_endpoint(self._endpoint if self._state is LinkState.OPEN else None)
             self._changed.notify_all()

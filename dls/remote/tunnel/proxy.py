@@ -17,13 +17,7 @@ from dls.contract import REFUSALS
 from dls.errors import LinkError
 from dls.remote.progress import UploadProgress
 from dls.remote.tunnel.body_memory import BodyMemory
-from dls.remote.tunnel.downstream import (
-    Body,
-    ClientConnection,
-    ClientDisconnected,
-    ClientTooSlow,
-    HeadTooLarge,
-)
+from dls.remote.tunnel.downstream import Body, ClientConnection, ClientDisconnected, ClientTooSlow, HeadTooLarge
 from dls.remote.tunnel.exchange import WAIT_SECONDS, Exchanges
 from dls.remote.tunnel.headers import encode_error
 from dls.remote.tunnel.link import Link, LinkState

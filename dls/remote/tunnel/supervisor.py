@@ -19,14 +19,7 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompters import CachingPrompter, ThreadedPrompter
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.handover import JobWatch
-from dls.remote.tunnel.health import (
-    AWAKE_DEADLINE,
-    CHECK_SECONDS,
-    LINK_DEADLINE,
-    Health,
-    HealthCheck,
-    is_host_alive,
-)
+from dls.remote.tunnel.health import AWAKE_DEADLINE, CHECK_SECONDS, LINK_DEADLINE, Health, HealthCheck, is_host_alive
 from dls.remote.tunnel.link import (
     CLOSED,
     Connected,

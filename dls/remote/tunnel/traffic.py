@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 PROMPT = re.compile(rb"/(?:process|add)_([a-z_]+)_interaction(?:/|\?|$)")
 """In the target of a prompt, of ITK-SNAP or an official client, with its kind."""
+KINDS = {"bbox": "box", "initial_seg": "mask"}
+"""Kinds that the server calls otherwise when it tells of its last prompt."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Traffic:
             yield
             if match := PROMPT.search(target):
                 now = time.monotonic()
-                self.last = Answered(match[1].decode(), now - started, now)
+                kind = match[1].decode()
+                self.last = Answered(KINDS.get(kind, kind), now - started, now)
         finally:
             with self._lock:
                 self.under_way -= 1

@@ -51,7 +51,7 @@ class NnInteractiveEngine:
         self.notice = ""
         self.folder = weights.locate(options.models)
         if self.folder is None and not options.models.network:
-            raise weights.model_missing_error(options.models)
+            raise weights.download_forbidden_error(options.models)
         self.official = NnInteractiveOfficial(self._new_loaded_session) if options.native_api else None
         self._artifacts: dict[str, Any] = {}
         self._torch_device: Any = None

@@ -20,16 +20,7 @@ from typing import Any
 from dls.errors import DlsError
 from dls.server.engines.base import Engine, Progress, Segmentation
 from dls.server.engines.catalog import make_engine, prefetch
-from dls.server.engines.messages import (
-    DONE,
-    FAILED,
-    LOST,
-    PING,
-    PONG,
-    PROGRESS,
-    QUIT,
-    EngineFault,
-)
+from dls.server.engines.messages import DONE, FAILED, LOST, PING, PONG, PROGRESS, QUIT, EngineFault
 from dls.server.engines.worker_official import OfficialSessions
 from dls.server.executors import CODEC_THREADS, PREPARE_THREADS
 from dls.server.shared_memory import attach

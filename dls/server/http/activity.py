@@ -20,8 +20,6 @@ class Activity:
     """Number of requests that are being answered now."""
     idle_before: float = 0.0
     """Seconds without a request before the latest one came."""
-    prompt_seconds: float = 0.0
-    """Seconds from the head of the last prompt to the end of its answer."""
     _last: float = field(default=0.0)
 
     def __post_init__(self) -> None:

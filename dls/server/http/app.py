@@ -61,8 +61,8 @@ def make_app(
     sessions' files; `stand_in` lists the engine under nnInteractive's name too; `identity` is part of `/status` for
     those who know the secret; `readiness` reports how far the engine is loaded; `activity` counts the requests;
     `native_api` serves official clients too, where the engine can, and lets them wait for `answer_seconds`; `page` is
-    served to the browsers of this computer, where there is one; the server
-    ends after `idle` seconds without a request.
+    served to the browsers of this computer, where there is one; `/dls/facts` says that the server ends after `idle`
+    seconds without a request.
     """
     executors = Executors(engine.threads)
     models = list_models(engine.models, stand_in)
@@ -72,10 +72,10 @@ def make_app(
     descriptions = [describe_model(model) for model in models]
     gpu = GpuWatch()
     endpoints = Endpoints(sessions, executors, readiness, descriptions, identity or {}, activity, gpu)
-    facts = Facts(engine, sessions, readiness, activity, gpu, idle)
     uploads = UploadEndpoints(sessions, executors)
     official = Official(engine, sessions, executors, readiness, answer_seconds)
     requests = RecentRequests(sessions.engine_seconds)
+    facts = Facts(engine, sessions, readiness, activity, requests, gpu, idle)
     log_tail = LogTail()
     overview = Overview(engine, sessions, executors, readiness, requests, log_tail, gpu)
 
@@ -86,14 +86,8 @@ def make_app(
                 yield
             official.close()
 
-    handlers: dict[Any, Any] = {
-        RequestError: answer_request_error,
-        HTTPException: answer_http_exception,
-        MemoryError: answer_memory_error,
-        Exception: answer_unexpected_error,
-    }
     all_routes = [*routes(endpoints, uploads, facts), *overview.routes(), *(official.routes() if native_api else [])]
-    app = Starlette(routes=all_routes, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=all_routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
     app.router.redirect_slashes = False
     guarded: ASGIApp = AccessMiddleware(app, policy)
     if page is not None:
@@ -161,3 +155,12 @@ async def answer_memory_error(request: Request, error: MemoryError) -> Response:
 async def answer_unexpected_error(request: Request, error: Exception) -> Response:
     """Answer a request that failed because of a mistake in this server; the log has the traceback."""
     return refuse("The server made a mistake. Its log says more; please report it.", 500)
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    RequestError: answer_request_error,
+    HTTPException: answer_http_exception,
+    MemoryError: answer_memory_error,
+    Exception: answer_unexpected_error,
+}
+"""What answers a request that ended with an exception of each class."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -14,6 +11,7 @@ from dls.server.engines.readiness import Readiness
 from dls.server.gpu_watch import GpuWatch
 from dls.server.http.activity import Activity
 from dls.server.http.middleware import check_owner
+from dls.server.http.recent import RecentRequests
 from dls.server.sessions.registry import SessionRegistry
 
 
@@ -26,6 +24,7 @@ class Facts:
         sessions: SessionRegistry,
         readiness: Readiness,
         activity: Activity,
+        requests: RecentRequests,
         gpu: GpuWatch,
         idle: float | None,
     ) -> None:
@@ -33,6 +32,7 @@ class Facts:
         self._sessions = sessions
         self._readiness = readiness
         self._activity = activity
+        self._requests = requests
         self._gpu = gpu
         self._idle = idle
 
@@ -48,20 +48,9 @@ class Facts:
                 "device": self._engine.device,
                 "gpu": self._gpu.describe(self._engine.device),
                 "sessions": {"awake": awake, "asleep": asleep},
-                "last": self._describe_last(),
+                "last": self._requests.describe_last_prompt(),
                 "idle": round(self._activity.idle_seconds, 1),
                 "ends_after": self._idle,
                 **self._readiness.describe(),
             }
         )
-
-    def _describe_last(self) -> dict[str, Any] | None:
-        times = self._sessions.prompt_times
-        if not times.kind:
-            return None
-        return {
-            "kind": times.kind,
-            "model_seconds": round(times.seconds, 3),
-            "seconds": round(max(times.seconds, self._activity.prompt_seconds), 3),
-            "ago": round(time.monotonic() - times.ended, 1),
-        }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 
@@ -27,9 +26,6 @@ UNLOGGED = ("/status", "/healthz", "/heartbeat", OVERVIEW_PATH, PICTURES_PATH, R
 """Beginnings of the paths that clients, and the page, ask for again and again."""
 Observe = Callable[[Scope, int, float], None]
 """Is told of each request that was answered: its scope, its status, and the seconds that it took."""
-
-PROMPT = re.compile(r"/(process|add)_\w+_interaction(/|$)|/predict$")
-"""In the paths of prompts, of ITK-SNAP and of official clients."""
 
 log = logging.getLogger("dls.server")
 
@@ -116,8 +112,6 @@ class RequestLogMiddleware:
             self._activity.end()
         seconds = time.monotonic() - started
         self._observe(scope, status, seconds)
-        if PROMPT.search(scope["path"]) and status == 200:
-            self._activity.prompt_seconds = seconds
         if not scope["path"].startswith(UNLOGGED):
             log.info("%s %s: %d, %d bytes in %.3f s", scope["method"], _route(scope["path"]), status, size, seconds)
 

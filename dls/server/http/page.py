@@ -14,15 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dls.credentials import make_secret
 from dls.page import access, routes
-from dls.page.view import (
-    KEEPALIVE,
-    KEEPALIVE_SECONDS,
-    AddressView,
-    LinkView,
-    clean_overview,
-    encode_event,
-    make_state,
-)
+from dls.page.view import KEEPALIVE, KEEPALIVE_SECONDS, AddressView, LinkView, clean_overview, encode_event, make_state
 from dls.server.http.access import HOW_TO_AUTHORIZE, Policy
 from dls.server.http.overview import Overview
 from dls.server.http.refusals import refuse
@@ -113,11 +105,8 @@ class PageMiddleware:
         try:
             while not page.ended.is_set():
                 state = page.make_state(await self._overview.describe(), is_private=is_private)
-                if state != last:
-                    yield encode_event(state, time.time())
-                elif time.monotonic() - sent_at > KEEPALIVE_SECONDS:
-                    yield KEEPALIVE
                 if state != last or time.monotonic() - sent_at > KEEPALIVE_SECONDS:
+                    yield encode_event(state, time.time()) if state != last else KEEPALIVE
                     last, sent_at = state, time.monotonic()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(page.ended.wait(), LOOK_SECONDS)

@@ -38,12 +38,12 @@ class Small:
 
 def orient(values: Mask, geometry: Geometry) -> Small:
     """Turn and mirror a small volume (z, y, x) so that its axes are those of the patient, as nearly as they can be."""
-    matrix = np.abs(np.array(geometry.direction, float).reshape(3, 3)) if len(geometry.direction) == 9 else np.eye(3)
-    signs = np.array(geometry.direction, float).reshape(3, 3) if len(geometry.direction) == 9 else np.eye(3)
+    direction = np.array(geometry.direction, float).reshape(3, 3) if len(geometry.direction) == 9 else np.eye(3)
+    lengths = np.abs(direction)
     # axes[w] is the voxel axis, x, y or z, that runs most along the world's axis w.
-    axes = max(itertools.permutations(range(3)), key=lambda order: sum(matrix[w, v] for w, v in enumerate(order)))
+    axes = max(itertools.permutations(range(3)), key=lambda order: sum(lengths[w, v] for w, v in enumerate(order)))
     turned = values.transpose([2 - axes[w] for w in (2, 1, 0)])
-    turned = turned[tuple(slice(None, None, -1 if signs[w, axes[w]] < 0 else 1) for w in (2, 1, 0))]
+    turned = turned[tuple(slice(None, None, -1 if direction[w, axes[w]] < 0 else 1) for w in (2, 1, 0))]
     z, y, x = (side * step for side, step in zip(geometry.shape, geometry.spacing, strict=True))
     extents = [(x, y, z)[axes[w]] for w in (2, 1, 0)]
     return Small(np.ascontiguousarray(turned), (extents[0], extents[1], extents[2]))

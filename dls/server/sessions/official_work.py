@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dls.errors import BadRequest, Conflict, Delayed, EngineFailed, EngineLost, Exhausted, Gone
 from dls.server.engines.base import OfficialEngine, OfficialSegmentation
+from dls.server.executors import timed
 from dls.server.operations import (
     ADD_INITIAL_SEG,
     PREDICT,
@@ -37,7 +38,6 @@ from dls.server.sessions.official_session import (
     settle,
     store_operation,
 )
-from dls.server.sessions.prompt_times import PromptTimes
 from dls.server.sessions.session import compare_masks
 from dls.server.sessions.work import MINIMUM_DICE, Backend, SessionWork, translate_engine_errors
 from dls.server.volume import Box, Geometry, extent
@@ -165,13 +165,7 @@ class OfficialWork:
             if operation.name in PROMPTS:
                 # Not on the engine's threads: an image that is prepared must not delay other sessions' prompts.
                 await self._executors.prepare(segmentation.prepare)
-            kind = operation.name.removeprefix("add_").removesuffix("_interaction")
-            started, times = (
-                time.monotonic(),
-                self._backend.prompt_times if operation.name in PROMPTS else PromptTimes(),
-            )
-            outcome: Outcome = await self._executors.engine(times.measure, kind, segmentation.do, operation)
-            self._session.engine_seconds = time.monotonic() - started
+            outcome, self._session.engine_seconds = await self._executors.engine(timed, segmentation.do, operation)
             return outcome
 
     async def _recovering(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -29,7 +29,6 @@ from dls.server.sessions.files import PART_SECONDS, SessionFiles
 from dls.server.sessions.images import Images
 from dls.server.sessions.official_session import OfficialSession
 from dls.server.sessions.official_work import OfficialWork
-from dls.server.sessions.prompt_times import PromptTimes
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore, StoredManifest
 from dls.server.sessions.work import Backend, SessionWork
@@ -65,9 +64,7 @@ class SessionRegistry:
         self._uses = itertools.count(1)
         self._budget = MemoryBudget(engine, executors, memory, self._sessions)
         self._recovery = EngineRecovery(engine, executors, readiness, self._budget.release_all)
-        self.prompt_times = PromptTimes()
-        """How long the engine took for the last prompt."""
-        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store, self.prompt_times)
+        self._backend = Backend(engine, executors, self._recovery, self._budget, self._forget, store)
         self.images = Images(executors, store, self._sessions, self.holding)
         """The images that arrive, and those that are there."""
 

@@ -19,11 +19,10 @@ from dls.errors import Conflict, EngineFailed, EngineLost, Exhausted, RequestErr
 from dls.server.engines.base import Engine, Segmentation
 from dls.server.engines.messages import EngineFault
 from dls.server.engines.recovery import EngineRecovery
-from dls.server.executors import Executors
+from dls.server.executors import Executors, timed
 from dls.server.sessions.budget import MemoryBudget
 from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.journal import Record
-from dls.server.sessions.prompt_times import PromptTimes
 from dls.server.sessions.session import Session, compare_masks, encode_answer, read_image, record_answer
 from dls.server.sessions.store import SessionStore
 from dls.server.volume import Prompt, Volume, extent, union
@@ -46,7 +45,6 @@ class Backend:
     forget: Callable[[Session], None]
     """Removes a session from the registry; its files stay."""
     store: SessionStore
-    prompt_times: PromptTimes
 
 
 class SessionWork:
@@ -100,16 +98,13 @@ class SessionWork:
         """Wake the session and apply the prompt, if there is one."""
         segmentation = await self._wake()
         if prompt is not None:
-            started = time.monotonic()
             try:
                 with translate_engine_errors():
-                    changed = await self._executors.engine(
-                        self._backend.prompt_times.measure, prompt.kind, segmentation.add, prompt
-                    )
+                    changed, seconds = await self._executors.engine(timed, segmentation.add, prompt)
             except EngineLost as lost:
                 lost.during_prompt = True
                 raise
-            self._session.engine_seconds = time.monotonic() - started
+            self._session.engine_seconds = seconds
             self._session.occupied = union(self._session.occupied, changed)
         return segmentation
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from dls.errors import HostError
-from dls.remote.cluster.durations import format_seconds
 from dls.remote.cluster.queue import describe, wait
 from dls.remote.cluster.scheduler import Entrance, Job, JobState, Look, SchedulerSilent
 from tests.remote.cluster.scripted import Nowhere, Scripted
@@ -65,20 +64,3 @@ def test_a_job_s_state_in_words() -> None:
         "The job 7 waits behind others, place 3 of 17 in line, Slurm expects it to start in 12 min, 4 min so far"
     )
     assert describe(Job("7", JobState.STARTING), "Slurm", 3) == "The job 7 starts on its node"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (119, "119 s"),
-        (120, "2 min"),
-        (3600, "1 h"),
-        (12000, "3 h 20 min"),
-        (90000, "1 d 1 h"),
-        (172800, "2 d"),
-    ],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    """No more exact than one needs it."""
-    assert format_seconds(seconds) == words

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import http.server
 import io
 import os
 import re
-import socket
-import socketserver
-import ssl
 import subprocess
 import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +24,7 @@ from dls.remote.parcel.download import Downloader
 from dls.remote.parcel.resolve import Target, Wanted, resolve
 from dls.remote.parcel.standalone import find_python
 from dls.remote.parcel.uv import FetchError
-from tests.support import package_index
+from tests.support import connect_proxy, package_index, tls_server
 from tests.support.authority import Authority
 from tests.support.package_index import tiny_wheel
 
@@ -171,38 +166,7 @@ def test_a_python_from_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         server.server_close()
 
 
-@contextlib.contextmanager
-def everything_at(port: int) -> Iterator[str]:
-    """Run a proxy that leads every name to one port of this machine; yields its address."""
-
-    class Proxy(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += self.request.recv(1)
-            self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            with socket.create_connection(("127.0.0.1", port)) as far:
-                back = threading.Thread(target=copy, args=(far, self.request))
-                back.start()
-                copy(self.request, far)
-                back.join()
-
-    def copy(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-
-    with Server(("127.0.0.1", 0), Proxy) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
+TORCH_HOST = "download.pytorch.org"
 TORCH: dict[str, bytes] = {}
 """The files of torch's own index, by their names."""
 
@@ -242,25 +206,19 @@ def test_another_build_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for backend in ("cpu", "cu126"):
         made = tiny_wheel(tmp_path, "torch", f"2.10.0+{backend}")
         TORCH[made.name] = made.read_bytes()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority = Authority(tmp_path)
-    context.load_cert_chain(authority.sign(["download.pytorch.org"]))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), TorchIndex)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with everything_at(server.server_address[1]) as proxy:
-            monkeypatch.setenv("HTTPS_PROXY", proxy)
-            for backend in ("cpu", "cu126"):
-                wanted = Wanted("torch>=2.6", backend=backend)
-                (file,) = resolve(wanted, LINUX, ca_bundle=authority.certificate)
-                assert file.name == f"torch-2.10.0+{backend}-py3-none-any.whl"
-                downloader = Downloader(ca_bundle=authority.certificate)
-                downloader.fetch(file.location, tmp_path / file.name, file.sha256)
-                assert (tmp_path / file.name).read_bytes() == TORCH[file.name]
-    finally:
-        server.shutdown()
-        server.server_close()
+    with (
+        tls_server.serving(TorchIndex, ("127.0.0.1", 0), authority.sign([TORCH_HOST])) as port,
+        connect_proxy.running({f"{TORCH_HOST}:443": ("127.0.0.1", port)}) as proxy,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        for backend in ("cpu", "cu126"):
+            wanted = Wanted("torch>=2.6", backend=backend)
+            (file,) = resolve(wanted, LINUX, ca_bundle=authority.certificate)
+            assert file.name == f"torch-2.10.0+{backend}-py3-none-any.whl"
+            downloader = Downloader(ca_bundle=authority.certificate)
+            downloader.fetch(file.location, tmp_path / file.name, file.sha256)
+            assert (tmp_path / file.name).read_bytes() == TORCH[file.name]
 
 
 @pytest.mark.parametrize(

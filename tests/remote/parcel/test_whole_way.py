@@ -122,18 +122,23 @@ def test_a_pack_that_was_cut_goes_on(index: Index, region: Path, tmp_path: Path)
     assert [entry.name for entry in tmp_path.glob("region*")] == ["region.parcel"]
 
 
+def connect(host: sshd.Server, parcel: Path, folder: Path, reporter: RecordingReporter) -> dls.Session:
+    """Connect to the host with a parcel; what is installed there goes into the folder."""
+    return dls.connect(
+        "dls-demo",
+        server=dls.ServerOptions(engine="region"),
+        login=dls.LoginOptions(ssh_config=host.config, remote_dir=f"{folder}/host"),
+        network=NetworkOptions(parcel=parcel),
+        local_port=free_port(),
+        reporter=reporter,
+    )
+
+
 @pytest.mark.slow
 def test_from_a_parcel_to_a_click(closed_host: sshd.Server, region: Path, short_folder: Path) -> None:
     """A host that reaches nothing gets the server from a parcel, and answers a click through the local port."""
     reporter = RecordingReporter()
-    with dls.connect(
-        "dls-demo",
-        server=dls.ServerOptions(engine="region"),
-        login=dls.LoginOptions(ssh_config=closed_host.config, remote_dir=f"{short_folder}/host"),
-        network=NetworkOptions(parcel=region),
-        local_port=free_port(),
-        reporter=reporter,
-    ) as session:
+    with connect(closed_host, region, short_folder, reporter) as session:
         click_once(session.port)
         session.close(stop_server=True)
     assert "install" in reporter.phases
@@ -170,22 +175,11 @@ class Cutter(RecordingReporter):
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("ss"), reason="only root can end connections with ss")
 def test_a_connect_whose_link_is_cut_goes_on(closed_host: sshd.Server, region: Path, short_folder: Path) -> None:
     """The first connect ends in a sentence; the second one sends the rest, and leaves nothing of the parcel there."""
-
-    def connect(reporter: Cutter) -> dls.Session:
-        return dls.connect(
-            "dls-demo",
-            server=dls.ServerOptions(engine="region"),
-            login=dls.LoginOptions(ssh_config=closed_host.config, remote_dir=f"{short_folder}/host"),
-            network=NetworkOptions(parcel=region),
-            local_port=free_port(),
-            reporter=reporter,
-        )
-
     first, second = Cutter(closed_host.port), Cutter(0)
     with pytest.raises(LinkError, match="was lost") as caught:
-        connect(first)
+        connect(closed_host, region, short_folder, first)
     assert "goes on" in caught.value.hint
-    with connect(second) as session:
+    with connect(closed_host, region, short_folder, second) as session:
         click_once(session.port)
         session.close(stop_server=True)
     begun, ended = second.shown[0], second.shown[-1]

@@ -13,16 +13,7 @@ import pytest
 from paramiko import ssh_exception
 
 import dls
-from dls.errors import (
-    ConnectError,
-    DlsError,
-    ForwardError,
-    HostError,
-    HostKeyError,
-    LinkError,
-    LoginError,
-    TargetError,
-)
+from dls.errors import ConnectError, DlsError, ForwardError, HostError, HostKeyError, LinkError, LoginError, TargetError
 from dls.remote.ssh.exceptions import (
     CONVERTERS,
     ChannelError,

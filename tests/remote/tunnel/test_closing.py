@@ -17,6 +17,7 @@ import dls
 from dls.demo import sshd
 from dls.remote import session as sessions
 from dls.remote.tunnel.link import ConnectionLost, LinkState
+from tests.support.connect_proxy import copy
 from tests.support.connecting import RecordingReporter, connected, cut
 from tests.support.itksnap import Answer, ItkSnap
 from tests.support.one_time_codes import CUT_SHORT, CodePrompter, WithCode
@@ -60,15 +61,6 @@ class Gate:
         """Stop listening."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-
-
-def copy(source: socket.socket, sink: socket.socket) -> None:
-    """Copy bytes until the source ends."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager

@@ -12,15 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dls.remote.tunnel.link import (
-    Closed,
-    ConnectionLost,
-    Failed,
-    GaveUp,
-    LinkEvent,
-    ServerLost,
-    ServerStopped,
-)
+from dls.remote.tunnel.link import Closed, ConnectionLost, Failed, GaveUp, LinkEvent, ServerLost, ServerStopped
 from tests.support.processes import until
 from tests.support.proxied_server import LocalEndpoint, ProxiedServer, proxied
 from tests.support.scripted_server import Answer, ScriptedServer, say, scripted

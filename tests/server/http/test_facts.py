@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dls.contract import FACTS_PATH
 from dls.server.http.access import Policy
 from dls.server.http.activity import Activity
@@ -37,7 +39,10 @@ def test_the_facts_of_a_server(short_folder: Path) -> None:
         snap = ItkSnap(server.port)
         snap.start()
         assert snap.upload(ellipsoid((20, 20, 20), (10, 10, 10), (4, 5, 6)).astype("f4")).status == 200
-        snap.point(10, 10, 10)
+        assert snap.point(10, 10, 10).status == 200
+        stroke = np.ones((20, 20, 20), bool)
+        assert snap.draw("scribble", stroke[:, :, 1:]).status == 400  # a refused one is no last prompt
+        assert snap.get(f"/v2/reset_interactions/{snap.session}").status == 200  # nor is a reset
         now[0] = 60.0
         facts = get_over_socket(server.socket)
         assert facts["sessions"] == {"awake": 1, "asleep": 0} and facts["last"]["kind"] == "point"

@@ -4,9 +4,9 @@
 # Needs trusted.sh, slurm.sh and sshd.sh. It goes to sbatch on standard input, after a line with the interpreter.
 # Values: ROOT (the remote directory, which the nodes share), UNUSED_SECONDS (how long the job goes on without a server and
 # without a client).
-# In ROOT/jobs/CLUSTER-ID stand: `entrance` (user, node, port and host key) or `failed` (why there is none), `authorized_keys`,
-# `pid` (this script's), NAME.start (a server to start: assignments of RUN and LOG, and `set --` with its command), then
-# NAME.pid and NAME.ended.
+# In ROOT/jobs/CLUSTER-ID stand: `entrance` (user, node, port and host key) or `failed` (why there is none),
+# `authorized_keys`, `pid` (this script's), NAME.start (a server to start: assignments of RUN and LOG, and `set --` with
+# its command), then NAME.pid and NAME.ended.
 # shellcheck shell=sh disable=SC1090,SC2034,SC2154,SC2317
 set -u
 umask 077

@@ -2,12 +2,13 @@
 # Needs lock.sh, private.sh, trusted.sh, sharing.sh, process.sh, end_server.sh.
 # A server that runs already with the same options and code is not started again.
 # In a job, its batch script starts the server: what this session starts would end with it.
-# Values: ROOT, RUN (run directory), JOB (the job's folder, or empty), LOG, REPLACES (number of the process to end first, or 0), OPTIONS_KEY, CODE_KEY,
-# LAUNCH_FILE (text of launch.json), GPU (index, or empty), ENVIRONMENT, CODE (directory of our code), PYTHON, VERIFIER
-# (text of verify.py), STARTING (line that begins each server's part of the log), LOG_LINES, READY_TRIES (waits of
-# 0.05 s), ENDED and STOP_SECONDS.
-# Status: 70 the run directories there are another host's, 71 the run directory is another user's, 72 it can't be made, 73 no room, 75 the server ended, 76 it takes too long, 77 a directory is
-# another user's or open to others, 78 our code has changed, 79 the environment has.
+# Values: ROOT, RUN (run directory), JOB (the job's folder, or empty), LOG, REPLACES (number of the process to end
+# first, or 0), OPTIONS_KEY, CODE_KEY, LAUNCH_FILE (text of launch.json), GPU (index, or empty), ENVIRONMENT, CODE
+# (directory of our code), PYTHON, VERIFIER (text of verify.py), STARTING (line that begins each server's part of the
+# log), LOG_LINES, READY_TRIES (waits of 0.05 s), ENDED and STOP_SECONDS.
+# Status: 70 the run directories there are another host's, 71 the run directory is another user's, 72 it can't be made,
+# 73 no room, 75 the server ended, 76 it takes too long, 77 a directory is another user's or open to others, 78 our code
+# has changed, 79 the environment has.
 # shellcheck shell=sh
 set -u
 umask 077

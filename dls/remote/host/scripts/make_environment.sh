@@ -1,14 +1,15 @@
 # Make the environment with its packages: under a lock, in a temporary place, moved to its own when complete.
 # Needs lock.sh, private.sh, trusted.sh and sharing.sh. Arguments: the packages, as ranges of versions.
 # Values: ROOT, ENVIRONMENT (its directory), RUN (directory of the lock), OWN_CACHES (1 or empty), TOOL (UV, FETCH_UV or
-# PIP), UV (path of uv), HOST_PYTHON (path, or empty), BASE_PYTHON (what uv makes the environment from), PIP_WORKS (1 when
-# HOST_PYTHON can make the environment by itself), TORCH_BACKEND (auto, cpu or empty), PACKAGES_LOCK (text of a lock file that
-# fits this host, or empty), PARCEL (the folder with the packages that the client has sent, or empty: then nothing is
-# fetched, and nothing but the lock file's packages installed), UV_LOCK (text of the lock file of uv), COMPLETE (text of complete.json), VERIFIER (text of
-# verify.py).
+# PIP), UV (path of uv), HOST_PYTHON (path, or empty), BASE_PYTHON (what uv makes the environment from), PIP_WORKS (1
+# when HOST_PYTHON can make the environment by itself), TORCH_BACKEND (auto, cpu or empty), PACKAGES_LOCK (text of a
+# lock file that fits this host, or empty), PARCEL (the folder with the packages that the client has sent, or empty:
+# then nothing is fetched, and nothing but the lock file's packages installed), UV_LOCK (text of the lock file of uv),
+# COMPLETE (text of complete.json), VERIFIER (text of verify.py).
 # The last line says what was installed: `locked`, `ranges`, or `there` where another dls made the environment meanwhile.
-# Status: 65 a package is not the locked one, 70 the run directories there are another host's, 71 the run directory is another user's, 72 it can't be made, 73 no room, 74 the packages can't be
-# installed, 77 a directory is another user's or open to others.
+# Status: 65 a package is not the locked one, 70 the run directories there are another host's, 71 the run directory is
+# another user's, 72 it can't be made, 73 no room, 74 the packages can't be installed, 77 a directory is another user's
+# or open to others.
 # shellcheck shell=sh
 set -u
 umask 077

@@ -1,5 +1,5 @@
-# Submit a job, unless another one of ours than BESIDES waits or runs already, and print its id. Needs slurm.sh, slurm_jobs.sh,
-# trusted.sh and lock.sh.
+# Submit a job, unless another one of ours than BESIDES waits or runs already, and print its id. Needs slurm.sh,
+# slurm_jobs.sh, trusted.sh and lock.sh.
 # Arguments: those of sbatch. Values: ROOT, NAME (the job's name), CLIENT_KEY, SCRIPT (the batch script), BESIDES (id of the
 # job whose successor this one is, or empty).
 # Status: 69 there is no Slurm, 70 it does not answer, 74 it refuses the job and says why, 77 as in trusted.sh.
