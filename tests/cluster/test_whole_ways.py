@@ -69,11 +69,16 @@ def test_here_insists_on_the_login_node(idle: Cluster) -> None:
 
 
 def test_the_doctor_knows_a_cluster(idle: Cluster) -> None:
-    """`dls doctor` says that the server would run in a job, and what the partitions allow."""
+    """`dls doctor` says that the server would run in a job, and what the partitions allow.
+
+    That the login node does not reach the model hub, as in this lab, is no reason to fail: the node of a job may.
+    """
     options = ["--json", "--engine", "nninteractive", "-F", str(idle.config)]
     command = [sys.executable, "-m", "dls", "doctor", *options, HOST]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     findings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    assert all("login node" in each["text"] for each in findings if each["subject"] == "internet there")
     texts = [finding["text"] for finding in findings if finding["subject"] == "cluster"]
     assert texts[0].startswith("Slurm: dls connect runs the server in a job")
     assert "Partition gpu: gpu:fake:2, up to 1 h." in texts

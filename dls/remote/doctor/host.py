@@ -55,7 +55,7 @@ def examine(
     with _guard("forwarding", connection, findings):
         _try_forwarding(connection, report, findings)
     with _guard("internet there", connection, findings):
-        _try_internet(connection, destination, login, report, server, findings)
+        _try_internet(connection, destination, login, report, server, findings, in_job=is_cluster)
     _ask_servers(connection, report, findings)
 
 
@@ -160,8 +160,13 @@ def _try_internet(
     report: HostReport,
     server: ServerOptions,
     findings: Findings,
+    *,
+    in_job: bool,
 ) -> None:
-    """Let the host ask for what an installation would fetch, as one would."""
+    """Let the host ask for what an installation would fetch, as one would.
+
+    On a cluster the login node asks, and a job's node may reach more, or less.
+    """
     try:
         plan = install.plan(report, requirements(server.engine), Code.installed().key)
     except DlsError:
@@ -169,20 +174,24 @@ def _try_internet(
     # Also where the packages are there: the next release needs others.
     asked = reach.ask(connection, report, replace(plan, make_environment=True), server)
     refusal = closed_error(connection.target.label, login, destination, report, plan, server, asked)
+    host = "login node" if in_job else "host"
     for verdict, what, needed in (
         (asked.packages, f"its package index ({asked.index})", plan.make_environment),
         (asked.weights, f"the model hub ({asked.hub})", True),
     ):
         if verdict is Verdict.OPEN:
-            findings.ok("internet there", f"The host reaches {what}.")
+            findings.ok("internet there", f"The {host} reaches {what}.")
         elif verdict is Verdict.UNKNOWN:
-            findings.unknown("internet there", f"Not found out whether the host reaches {what.partition(' (')[0]}.")
+            findings.unknown("internet there", f"Not found out whether the {host} reaches {what.partition(' (')[0]}.")
+        elif verdict is Verdict.CLOSED and in_job:
+            text = f"The login node does not reach {what}; dls connect asks the node of the job."
+            findings.warn("internet there", text, refusal.hint)
         elif verdict is Verdict.CLOSED and needed:
             findings.fail("internet there", ClosedHostError(f"The host does not reach {what}.", refusal.hint))
         elif verdict is Verdict.CLOSED:
             findings.warn("internet there", f"The host does not reach {what}; what is needed is installed.")
         elif verdict is Verdict.THERE:
-            findings.ok("internet there", "The model is on the host already.")
+            findings.ok("internet there", f"The model is on the {host} already.")
 
 
 def _ask_servers(connection: Connection, report: HostReport, findings: Findings) -> None:
