@@ -48,7 +48,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """An engine, and in words why it is that one; no words where the user named it."""
 
     engine: str
@@ -60,41 +60,45 @@ class Choice:
         return NNINTERACTIVE if self.engine == REGION else REGION
 
 
-def choose_by_wishes(wishes: Wishes) -> Choice | None:
+def choose_by_wishes(wishes: Wishes) -> EngineChoice | None:
     """Return what the options alone decide, whatever the machine has; None where that is left to the machine."""
     if wishes.stand_in:
-        return Choice(REGION, "region, because --stand-in is about it")
+        return EngineChoice(REGION, "region, because --stand-in is about it")
     if wishes.device == "cpu":
-        return Choice(REGION, "region, because --device cpu leaves the GPU alone")
+        return EngineChoice(REGION, "region, because --device cpu leaves the GPU alone")
     if wishes.device != "auto":
-        return Choice(NNINTERACTIVE, f"nnInteractive, because --device {wishes.device} asks for a GPU")
+        return EngineChoice(NNINTERACTIVE, f"nnInteractive, because --device {wishes.device} asks for a GPU")
     if wishes.model is not None:
-        return Choice(NNINTERACTIVE, "nnInteractive, because --model names a model of it")
+        return EngineChoice(NNINTERACTIVE, "nnInteractive, because --model names a model of it")
     return None
 
 
-def choose(machine: Machine, wishes: Wishes) -> Choice:
+def choose(machine: Machine, wishes: Wishes) -> EngineChoice:
     """Return nnInteractive where the machine has a GPU that can run it, else region, and say why."""
     if decided := choose_by_wishes(wishes):
         return decided
     if machine.gpus_hang:
-        return Choice(REGION, f"region: the GPU driver of {machine.name} does not answer")
+        return EngineChoice(REGION, f"region: the GPU driver of {machine.name} does not answer")
     named = [gpu for gpu in machine.gpus if gpu.index == wishes.gpu]
     # The one that is used: with another one, the words would be about a GPU that does nothing.
     gpu = most_free(tuple(named or machine.gpus))
     if gpu is not None:
         fault = _find_fault(gpu, machine)
-        return Choice(REGION, f"region: {fault}") if fault else Choice(NNINTERACTIVE, f"nnInteractive on {gpu.name}")
+        return (
+            EngineChoice(REGION, f"region: {fault}")
+            if fault
+            else EngineChoice(NNINTERACTIVE, f"nnInteractive on {gpu.name}")
+        )
     if (machine.system, machine.machine) == ("Darwin", "arm64"):
-        return Choice(NNINTERACTIVE, f"nnInteractive on Apple's GPU of {machine.name}")
-    return Choice(REGION, f"region: {machine.name} has no GPU with {NEEDED_GB} GB free memory")
+        return EngineChoice(NNINTERACTIVE, f"nnInteractive on Apple's GPU of {machine.name}")
+    return EngineChoice(REGION, f"region: {machine.name} has no GPU with {NEEDED_GB} GB free memory")
 
 
-def choose_here(gpus: tuple[Gpu, ...], wishes: Wishes) -> Choice:
+def choose_here(gpus: tuple[Gpu, ...], wishes: Wishes) -> EngineChoice:
     """Return the engine for this computer with these GPUs: nnInteractive only where its packages are installed."""
     choice = choose(Machine(platform.system(), platform.machine(), gpus, name="this computer"), wishes)
     if choice.engine == NNINTERACTIVE and not choose_by_wishes(wishes) and (lack := _find_lack()):
-        return Choice(REGION, f"region: {lack}")
+        return EngineChoice(REGION, f"region: {lack}")
     return choice
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dls.contract import ServerState
-from dls.engine_choice import Choice, Machine, Wishes, choose, choose_by_wishes, choose_here
+from dls.engine_choice import EngineChoice, Machine, Wishes, choose, choose_by_wishes, choose_here
 from dls.gpus import Gpu
 from dls.remote.host.automatic import choose_engine, settle, settle_early
 from dls.remote.host.options import ServerOptions
@@ -52,12 +52,12 @@ def test_the_words_are_about_the_gpu_that_is_used() -> None:
     both = replace(LINUX, gpus=(T4, A100))
     assert choose(both, Wishes()).reason == "nnInteractive on NVIDIA A100"
     named = choose(both, Wishes(gpu=1))
-    assert named == Choice("region", "region: the host has no GPU with 6 GB free memory (Tesla T4 has 3.1 GB)")
+    assert named == EngineChoice("region", "region: the host has no GPU with 6 GB free memory (Tesla T4 has 3.1 GB)")
 
 
 def test_machines_without_a_gpu_of_nvidia() -> None:
     """Apple's GPU can do it; a driver that hangs is named as the reason."""
-    assert choose(LINUX, Wishes()) == Choice("region", "region: the host has no GPU with 6 GB free memory")
+    assert choose(LINUX, Wishes()) == EngineChoice("region", "region: the host has no GPU with 6 GB free memory")
     assert choose(Machine("Darwin", "arm64"), Wishes()).engine == "nninteractive"
     assert choose(Machine("Darwin", "x86_64"), Wishes()).engine == "region"
     assert "does not answer" in choose(replace(LINUX, gpus_hang=True), Wishes()).reason
@@ -101,7 +101,7 @@ def test_a_server_that_runs_decides(engine: str, tcp: bool) -> None:
 def test_a_named_engine_is_not_changed() -> None:
     """Whatever runs there and whatever the host has."""
     there = replace(LOOKED, servers=(state(ServerOptions("nninteractive")),))
-    assert choose_engine(there, ServerOptions("region")) == Choice("region")
+    assert choose_engine(there, ServerOptions("region")) == EngineChoice("region")
 
 
 def test_the_gpus_are_looked_at_once_where_they_are_not_known() -> None:
@@ -131,6 +131,6 @@ def test_this_computer_needs_the_packages_too(monkeypatch: pytest.MonkeyPatch) -
     """`dls serve` does not choose an engine whose packages are not installed, or whose torch can't use the GPU."""
     monkeypatch.setitem(sys.modules, "nnInteractive", None)
     found = choose_here((A100,), Wishes())
-    assert found == Choice("region", "region: nnInteractive's packages are not installed here")
+    assert found == EngineChoice("region", "region: nnInteractive's packages are not installed here")
     assert choose_here((A100,), Wishes(device="cuda")).engine == "nninteractive"
     assert "this computer has no GPU" in choose_here((), Wishes()).reason

@@ -201,7 +201,7 @@ def _check_secret(secret: str | None, name: str) -> str:
 
 def _show_banner(listening: RunningServer, use_colors: bool, insecure: bool, reason: str) -> None:
     from dls.cli import console
-    from dls.engine_choice import Choice
+    from dls.engine_choice import EngineChoice
     from dls.server.sockets import addresses
 
     engine = f"{listening.engine.name} on {listening.engine.device}, models: {', '.join(listening.models)}"
@@ -209,7 +209,7 @@ def _show_banner(listening: RunningServer, use_colors: bool, insecure: bool, rea
     rows = [(row.server, row.port, row.local_only) for row in found]
     notes = [*_list_notes(listening), *([INSECURE_NOTE] if insecure else [])]
     if reason:
-        other = Choice(listening.options.engine).other
+        other = EngineChoice(listening.options.engine).other
         notes.insert(0, f"{reason}; for the other engine: --engine {other}")
     console.show_banner(console.stderr(use_colors), _describe_gpu(listening.engine.device), engine, rows, notes)
 

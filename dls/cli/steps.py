@@ -5,7 +5,7 @@ A row is a mark, such as the number of a step, and a line: parts, each a text an
 
 from __future__ import annotations
 
-from dls.engine_choice import Choice
+from dls.engine_choice import EngineChoice
 
 Part = tuple[str, str]
 Line = list[Part]
@@ -18,7 +18,7 @@ LASSO_NAME = "nnInteractive"
 PREFERENCES = "Preferences › AI Extensions › New…"  # noqa: RUF001 - as menus are written
 
 
-def engine_lines(choice: Choice, engine: str, device: str, command: str) -> list[Row]:
+def engine_lines(choice: EngineChoice, engine: str, device: str, command: str) -> list[Row]:
     """Return which engine runs, and why; where it was chosen for the user, also how to have the other one.
 
     `engine` and `device` are what the server says of itself, `command` is the command line that began all this.

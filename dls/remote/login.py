@@ -26,7 +26,7 @@ __all__ = ["LoginOptions", "log_in", "resolve_hops"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class CarrierChoice:
     """What is to carry the connection, and why it is not paramiko by itself."""
 
     carrier: str
@@ -60,20 +60,20 @@ def log_in(
     return connection
 
 
-def choose(hops: tuple[Target, ...], options: LoginOptions) -> Choice:
+def choose(hops: tuple[Target, ...], options: LoginOptions) -> CarrierChoice:
     """Decide what carries the connection; raises TargetError where `ssh` is demanded and this computer has none."""
     program = find_ssh()
     reason = next(filter(None, (hop.openssh_only or unsupported(hop.algorithms) for hop in hops)), "")
     if options.carrier == "paramiko" or (options.carrier == "auto" and program is None):
-        return Choice("paramiko", reason)
+        return CarrierChoice("paramiko", reason)
     if program is None:
         raise TargetError("This computer has no ssh.", "Install OpenSSH's client, or leave --carrier out.")
     if _is_shared(program, hops[-1], options):
-        return Choice("openssh", reason, shared=True)
+        return CarrierChoice("openssh", reason, shared=True)
     for jump in hops[:-1]:
         if _is_shared(program, jump, LoginOptions(options.ssh_config)):
-            return Choice("openssh", reason or f"the connection to {jump.label} that it shares")
-    return Choice("openssh" if options.carrier == "openssh" or reason else "paramiko", reason)
+            return CarrierChoice("openssh", reason or f"the connection to {jump.label} that it shares")
+    return CarrierChoice("openssh" if options.carrier == "openssh" or reason else "paramiko", reason)
 
 
 def _is_shared(program: str, target: Target, options: LoginOptions) -> bool:
@@ -111,7 +111,7 @@ class _Login:
     phase: Phase
     installs: bool
 
-    def run(self, choice: Choice) -> Connection:
+    def run(self, choice: CarrierChoice) -> Connection:
         """Log in by the carrier that was chosen, or by `ssh` where it turns out that paramiko can't."""
         if choice.carrier == "openssh":
             return self._run_ssh(shared=choice.shared)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dls.contract import ServerState
 from dls.credentials import USER, server_field
-from dls.engine_choice import NNINTERACTIVE, REGION, Choice
+from dls.engine_choice import NNINTERACTIVE, REGION, EngineChoice
 from dls.errors import DlsError, LinkError
 from dls.remote import web_proxy
 from dls.remote.cluster.options import ClusterOptions
@@ -66,7 +66,7 @@ class Session:
         route: Route,
         local_secret: str | None = None,
         serves_viewers: bool = False,
-        choice: Choice = Choice(REGION),  # noqa: B008 - frozen
+        choice: EngineChoice = EngineChoice(REGION),  # noqa: B008 - frozen
         models: tuple[str, ...] = (REGION,),
         page: Page | None = None,
     ) -> None:

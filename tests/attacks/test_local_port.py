@@ -24,7 +24,7 @@ from dls.cli import console
 from dls.contract import MAX_HEAD_BYTES
 from dls.credentials import server_field
 from dls.demo import sshd
-from dls.engine_choice import Choice
+from dls.engine_choice import EngineChoice
 from dls.remote.ssh.target import Target
 from dls.remote.tunnel import downstream, proxy
 from dls.remote.tunnel.body_memory import BodyMemory
@@ -310,7 +310,7 @@ def test_the_panel_says_who_can_use_the_port(secret: str | None, server: str, se
         state=SimpleNamespace(engine=engine, device="cpu", log="/log"),
         report=SimpleNamespace(gpus=()), login=dls.LoginOptions(), target="gpu",
         server_field=server_field(secret), port=8911, local_secret=secret, serves_viewers=viewers, job=None,
-        choice=Choice(engine), models=dls.ServerOptions(engine).models,
+        choice=EngineChoice(engine), models=dls.ServerOptions(engine).models,
         page_url=None,
     )  # fmt: skip
     console.show_session(Console(file=shown, width=200), cast(Any, session))

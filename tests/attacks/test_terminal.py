@@ -19,7 +19,7 @@ from rich.console import Console
 from dls.cli import console, events, prompter
 from dls.cli.text import printable
 from dls.demo import sshd
-from dls.engine_choice import Choice
+from dls.engine_choice import EngineChoice
 from dls.errors import DlsError, HostError
 from dls.gpus import Gpu
 from dls.remote.host.stored_sessions import StoredSession
@@ -112,7 +112,7 @@ def session() -> Any:
         report=SimpleNamespace(gpus=(Gpu(0, HOSTILE, 1, 1, ""),)),
         login=SimpleNamespace(command=lambda *words: HOSTILE), job=None,
         seconds={}, target=HOSTILE, server_field="localhost", port=1, url="", local_secret=None, serves_viewers=True,
-        choice=Choice("region", HOSTILE), models=(HOSTILE,),
+        choice=EngineChoice("region", HOSTILE), models=(HOSTILE,),
         page_url=HOSTILE,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import dls
 from dls.cli import console, steps
-from dls.engine_choice import Choice
+from dls.engine_choice import EngineChoice
 from dls.remote.ssh.target import Target
 
 PAGE = "http://localhost:8911/#key=q85u4yjmhggavnq7rq9h95bw"
@@ -50,11 +50,13 @@ def test_the_model_to_choose(server: dls.ServerOptions, model: str, lasso: str) 
 def test_which_engine_and_why() -> None:
     """A choice that dls made has its reason, and the command for the other engine; one of the user's has neither."""
     command = "dls connect -F /c ann@gpu"
-    chosen = text_of(steps.engine_lines(Choice("region", "region: no GPU"), "region", "cpu", command))
+    chosen = text_of(steps.engine_lines(EngineChoice("region", "region: no GPU"), "region", "cpu", command))
     assert chosen == ["region: no GPU", "The other engine: dls connect --engine nninteractive -F /c ann@gpu"]
-    other = text_of(steps.engine_lines(Choice("nninteractive", "nnInteractive on A100"), "nnInteractive", "x", command))
+    other = text_of(
+        steps.engine_lines(EngineChoice("nninteractive", "nnInteractive on A100"), "nnInteractive", "x", command)
+    )
     assert other == ["nnInteractive on A100", "The other engine: dls connect --engine region -F /c ann@gpu"]
-    assert text_of(steps.engine_lines(Choice("region"), "region", "cpu", command)) == ["region on cpu"]
+    assert text_of(steps.engine_lines(EngineChoice("region"), "region", "cpu", command)) == ["region on cpu"]
 
 
 def shown(width: int, *, has_steps: bool, **options: Any) -> str:
@@ -64,7 +66,7 @@ def shown(width: int, *, has_steps: bool, **options: Any) -> str:
         state=SimpleNamespace(engine="region", device="cpu", log="/log"),
         report=SimpleNamespace(gpus=()), login=dls.LoginOptions(), target="gpu", server_field="localhost", port=8911,
         local_secret=None, serves_viewers=True, job=None, page_url=PAGE,
-        choice=Choice("region", "region: the host has no GPU with 6 GB free memory"), models=("region",),
+        choice=EngineChoice("region", "region: the host has no GPU with 6 GB free memory"), models=("region",),
     )  # fmt: skip
     made = Console(file=output, width=width, soft_wrap=True, highlight=False, **options)
     console.show_session(made, cast(Any, session), has_steps=has_steps)

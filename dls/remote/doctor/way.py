@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dls.errors import DlsError, HostKeyError
 from dls.remote.doctor.findings import Findings
-from dls.remote.login import Choice, LoginOptions, choose, resolve_hops
+from dls.remote.login import CarrierChoice, LoginOptions, choose, resolve_hops
 from dls.remote.ssh.agent import agent_places
 from dls.remote.ssh.exceptions import NoCommonAlgorithm
 from dls.remote.ssh.openssh_config import find_ssh, is_file
@@ -39,7 +39,7 @@ def examine(destination: str, options: LoginOptions, findings: Findings) -> bool
     return _survey(first, findings, options)
 
 
-def _describe(hops: tuple[Target, ...], choice: Choice, notes: list[str], findings: Findings) -> None:
+def _describe(hops: tuple[Target, ...], choice: CarrierChoice, notes: list[str], findings: Findings) -> None:
     way = " -> ".join(f"{hop.user}@{hop.host}:{hop.port}" for hop in hops)
     findings.ok("configuration", f"The way: {way}")
     for note in notes:

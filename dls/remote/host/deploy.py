@@ -8,7 +8,7 @@ from functools import partial
 
 from dls import __version__
 from dls.contract import DEFAULT_REMOTE_DIR, ServerState
-from dls.engine_choice import Choice
+from dls.engine_choice import EngineChoice
 from dls.errors import DlsError, EngineError, ForwardError, LaunchError, LinkError
 from dls.remote.host import automatic, host_models, install, landing, launch, status, summary
 from dls.remote.host.look import look
@@ -50,7 +50,7 @@ class Deployment:
     ) -> None:
         self._login = login
         self._options = options
-        self.choice = Choice(options.engine)
+        self.choice = EngineChoice(options.engine)
         """The engine, and why it is that one."""
         self.connection = connection
         """The connection to the host with the server: another one where the login landed elsewhere."""

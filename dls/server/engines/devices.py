@@ -44,37 +44,37 @@ class TorchInfo:
 
 
 @dataclass(frozen=True)
-class Choice:
+class DeviceChoice:
     """A device as torch names it, and why it was chosen."""
 
     device: str
     reason: str
 
 
-def choose(requested: str, info: TorchInfo) -> Choice:
+def choose(requested: str, info: TorchInfo) -> DeviceChoice:
     """Choose the device; for `auto` the CUDA device with the most free memory, then mps, then cpu.
 
     Raises EngineError when the requested device can't be used.
     """
     if requested == "cpu":
-        return Choice("cpu", "it was requested")
+        return DeviceChoice("cpu", "it was requested")
     if requested == "mps":
         if not info.mps:
             raise EngineError("This machine has no Apple GPU that torch can use.", "Choose --device cpu.")
-        return Choice("mps", "it was requested")
+        return DeviceChoice("mps", "it was requested")
     if requested.startswith("cuda"):
         return _choose_requested_cuda(requested, info)
     if info.cuda_devices:
         best = max(info.cuda_devices, key=lambda device: (device.memory_free, -device.index))
         check_capability(best, info)
         free = f"{best.memory_free / 1024:.1f} GiB"
-        return Choice(f"cuda:{best.index}", f"{best.name} has the most free memory ({free})")
+        return DeviceChoice(f"cuda:{best.index}", f"{best.name} has the most free memory ({free})")
     if info.mps:
-        return Choice("mps", "torch sees no CUDA device, but an Apple GPU")
-    return Choice("cpu", explain_missing_cuda(info))
+        return DeviceChoice("mps", "torch sees no CUDA device, but an Apple GPU")
+    return DeviceChoice("cpu", explain_missing_cuda(info))
 
 
-def _choose_requested_cuda(requested: str, info: TorchInfo) -> Choice:
+def _choose_requested_cuda(requested: str, info: TorchInfo) -> DeviceChoice:
     if not info.cuda_devices:
         raise EngineError(f"CUDA can't be used: {explain_missing_cuda(info)}.", OTHER_DRIVER_HINT)
     default = max(info.cuda_devices, key=lambda device: device.memory_free).index
@@ -82,7 +82,7 @@ def _choose_requested_cuda(requested: str, info: TorchInfo) -> Choice:
     for device in info.cuda_devices:
         if device.index == index:
             check_capability(device, info)
-            return Choice(f"cuda:{index}", f"{device.name}, it was requested")
+            return DeviceChoice(f"cuda:{index}", f"{device.name}, it was requested")
     available = ", ".join(f"cuda:{device.index} ({device.name})" for device in info.cuda_devices)
     raise EngineError(f"There is no device {requested}; there is: {available}.", "Choose another one with --device.")
 
