@@ -178,7 +178,7 @@ def _make_root(root: Path) -> None:
     """
     if root.exists():
         return
-    first = next(above for above in (*reversed(root.parents), root) if not above.exists())
+    first = next((above for above in reversed(root.parents) if not above.exists()), root)
     root.mkdir(parents=True, exist_ok=True)  # another download may just have made it
     (root / OURS).write_text(f"{first}\n", encoding="utf-8")
 
