@@ -56,8 +56,8 @@ class RecentRequests:
             "session": session[:8],
             "foreground": None if foreground is None else foreground.lower() in ("true", "1"),
             "status": status,
-            "seconds": round(seconds, 4),
-            "engine": round(self._engine_seconds(session), 4) if has_engine else None,
+            "seconds": round(seconds, 6),
+            "engine": round(self._engine_seconds(session), 6) if has_engine else None,
         }
         self._requests.appendleft(request)
         if status == 200 and kind in PROMPT_KINDS:
