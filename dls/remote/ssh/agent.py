@@ -196,9 +196,15 @@ class Agent:
         if isinstance(stream, socket.socket):
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
+            stream.close()
+        elif stream is not None:
+            # A pipe of Windows can't be closed before the read ends that a silent agent lets wait.
+            threading.Thread(target=_close, args=(stream,), name="dls-agent-close", daemon=True).start()
+
+
+def _close(stream: _Stream) -> None:
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 class _Pipe:
