@@ -53,7 +53,7 @@ def _expand(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         pattern = str(path).replace("[", "[[]")
         found = [] if path.exists() else sorted(glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
-        yield from map(Path, found or [path])
+        yield from map(Path, found or [str(path)])
 
 
 def plan(

@@ -264,7 +264,7 @@ def test_an_engine_that_can_not_start(images: Path) -> None:
 
 def test_an_error_of_the_server_in_the_encoding_of_windows(images: Path) -> None:
     """What the server says arrives whole, though a pipe of Windows has an encoding of its own by default."""
-    words = ["segment", images / "a.nii.gz", "--point", POINT, "-o", images / "m.mha", "--engine", "für"]
+    words = ["segment", f"{images}/a.nii.gz", "--point", POINT, "-o", f"{images}/m.mha", "--engine", "für"]
     done = subprocess.run(
         [sys.executable, "-m", "dls", *words],
         env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, encoding="cp1252", timeout=60,
