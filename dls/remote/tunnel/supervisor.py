@@ -46,7 +46,7 @@ SCRIPT_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class Clock:
-    """The clocks, so that a test can replace them: while a computer sleeps `wall` goes on, `steady` on Windows alone."""
+    """The clocks, so that a test can replace them: `wall` goes on while a computer sleeps, `steady` only on Windows."""
 
     steady: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
