@@ -238,7 +238,7 @@ def _open(place: str) -> _Stream:
             raise FileNotFoundError(2, "Pageant does not run")
         stream: _Stream = pageant.PageantConnection()
         return stream
-    if place.startswith("\\\\"):
+    if place.startswith("\\\\") or (os.name == "nt" and place.startswith("//")):  # Git's shell takes slashes
         return _Pipe(place)
     if not hasattr(socket, "AF_UNIX"):  # Python on Windows; an agent of WSL or Cygwin there has such a path
         raise OSError("on Windows only a named pipe can")
