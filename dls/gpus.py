@@ -91,7 +91,10 @@ def _run(command: list[str]) -> tuple[int, str]:
 
     `subprocess.run` would then wait for it without a limit: a process that waits for its driver can't even be killed.
     """
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    # On Windows a program does not even start while its standard input is a pipe that another thread of ours reads.
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         output, _ = process.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:

@@ -117,7 +117,8 @@ def send_notice(text: str, console: Console) -> None:
     if write is not None:
         write("\x07")
         console.file.flush()
-    if not _show_on_desktop(text) and write is not None:
+    # A console of Windows that obeys no sequences would show them as text.
+    if not _show_on_desktop(text) and write is not None and not console.legacy_windows:
         write(f"\x1b]9;{text}\x07")  # OSC 9 of iTerm2, Windows Terminal, kitty and others
         console.file.flush()
 

@@ -6,7 +6,7 @@ imported when the command is used.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import sys
 from importlib import import_module
@@ -118,15 +118,21 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nInterrupted.", err=True)
         return _fail(None, INTERRUPTED, as_json, "Interrupted.")
-    except BrokenPipeError:  # The reader of the output has ended, as in `dls logs host | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        if has_no_reader(error):  # the reader of the output has ended, as in `dls logs host | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if os.environ.get("DLS_DEBUG"):
             raise
         message = f"dls failed with an internal error: {type(error).__name__}: {error}"
         hint = "Please report it, with what DLS_DEBUG=1 in the environment prints."
         return _fail(DlsError(message, hint), INTERNAL_ERROR, as_json)
+
+
+def has_no_reader(error: Exception, system: str = sys.platform) -> bool:
+    """Return whether the error is that of a pipe that nobody reads any more; on Windows it is an invalid argument."""
+    is_windows = system == "win32" and isinstance(error, OSError) and error.errno == errno.EINVAL
+    return isinstance(error, BrokenPipeError) or (is_windows and getattr(error, "filename", None) is None)
 
 
 def _fail(error: DlsError | None, exit_code: int, as_json: bool, message: str = "") -> int:
@@ -138,8 +144,11 @@ def _fail(error: DlsError | None, exit_code: int, as_json: bool, message: str = 
         from dls.cli.events import write_event
 
         # A program that reads the events and has ended meanwhile is no failure of its own.
-        with contextlib.suppress(BrokenPipeError):
+        try:
             write_event("error", message=message, hint=error.hint if error else "", exit_code=exit_code)
+        except OSError as lost:
+            if not has_no_reader(lost):
+                raise
     return exit_code
 
 

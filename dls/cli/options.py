@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -178,7 +179,12 @@ def read_first_line(name: str | None, option: str) -> str | None:
     if name is None:
         return None
     try:
-        text = sys.stdin.readline() if name == "-" else Path(name).read_text(encoding="utf-8")
+        text = sys.stdin.readline() if name == "-" else _decode(Path(name).read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise TargetError(f"The file {name} can't be read.", f"Name another one with {option}.") from error
     return text.split("\n", 1)[0].rstrip("\r")
+
+
+def _decode(data: bytes) -> str:
+    """Return a text file's text; Notepad and PowerShell mark the encoding at the beginning, the latter's is UTF-16."""
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import http.client
 import json
+import selectors
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,8 @@ TIMEOUT = 600
 """Seconds to wait for a response: on a CPU a prompt can take minutes, and so can an image over a slow link."""
 END_SECONDS = 10
 """Seconds to wait for the answer to the end of a session: the server ends it all the same, after a running prompt."""
+WAIT_SECONDS = 0.25
+"""Seconds of one wait for an answer."""
 BLOCK_BYTES = 256 << 10
 """Bytes of a body that are sent at a time."""
 
@@ -152,8 +156,20 @@ def _exchange(
         if method == "POST":
             headers["Content-Length"] = str(len(body))
         connection.request(method, path, _blocks(body, sent) if body else None, headers)
-    response = connection.getresponse()
+    response = get_response(connection)
     return response.status, Response(response.read(), {name.lower(): value for name, value in response.getheaders()})
+
+
+def get_response(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    """Wait for the answer and return it, in short steps: on Windows Ctrl-C can't interrupt a socket that waits."""
+    if connection.sock is not None:
+        deadline = time.monotonic() + (connection.timeout or TIMEOUT)
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection.sock, selectors.EVENT_READ)
+            while not selector.select(WAIT_SECONDS):
+                if time.monotonic() > deadline:
+                    raise TimeoutError("timed out")
+    return connection.getresponse()
 
 
 def _blocks(body: bytes, sent: ReportSent) -> Iterator[bytes]:

@@ -42,7 +42,8 @@ class LocalServer:
         command = [sys.executable, "-m", "dls", "serve", "--temporary", str(folder)]
         command += ["--session-dir", str(folder / "sessions")]
         # Also at the socket: who knows the secret is told what the engine computes on.
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DLS_SECRET": self._secret}
+        said = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}  # a pipe of Windows has the code page's encoding
+        environment = {**os.environ, **said, "DLS_SECRET": self._secret}
         self._process = subprocess.Popen(
             [*command, *place, *options],
             stdin=subprocess.PIPE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +34,10 @@ def choose_jobs(paths: Sequence[Path], prompted: Job, listed: Sequence[Job]) -> 
             raise SegmentError("No image is named.", "Name one: dls segment IMAGE --point x,y,z -o MASK")
         if not prompted.asked:
             raise SegmentError("There is no prompt.", "Give one point at least: --point x,y,z")
-        return [Job(path, prompted.asked, prompted.system) for path in paths]
+        return [Job(path, prompted.asked, prompted.system) for path in _expand(paths)]
     if prompted.asked:
         raise SegmentError("Prompts are either in a file (--prompts) or on the command line.", "Leave out one of them.")
+    paths = list(_expand(paths))
     by_path = {job.image.resolve(): job for job in listed}
     for path in paths:
         if path.resolve() not in by_path:
@@ -42,10 +45,29 @@ def choose_jobs(paths: Sequence[Path], prompted: Job, listed: Sequence[Job]) -> 
     return [by_path[path.resolve()] for path in paths] if paths else list(listed)
 
 
-def plan(jobs: Sequence[Job], output: Path, picture: Path | None, *, into_folder: bool = False) -> list[Task]:
+def _expand(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the paths, and in the place of a pattern what it stands for: the shells of Windows leave that to us.
+
+    Signs are `*` and `?`; brackets stand in the names of images.
+    """
+    for path in paths:
+        pattern = str(path).replace("[", "[[]")
+        found = [] if path.exists() else sorted(glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
+        yield from map(Path, found or [str(path)])
+
+
+def plan(
+    jobs: Sequence[Job],
+    output: Path,
+    picture: Path | None,
+    *,
+    into_folder: bool = False,
+    folds_case: bool = sys.platform in ("darwin", "win32"),
+) -> list[Task]:
     """Return the tasks: the mask of one image is `output`; those of several, or with `into_folder`, go in there.
 
-    Raises SegmentError for two masks of one name, and for a name that no mask is written to.
+    `folds_case` says that `A.mha` and `a.mha` are one file here. Raises SegmentError for two masks of one name, and for
+    a name that no mask is written to.
     """
     if len(jobs) == 1 and not output.is_dir() and not into_folder:
         images.ending(output)
@@ -58,15 +80,16 @@ def plan(jobs: Sequence[Job], output: Path, picture: Path | None, *, into_folder
         Task(job, output / _mask_name(job.image), picture / f"{_stem(job.image)}.png" if picture else None)
         for job in jobs
     ]
-    names: dict[Path, Path] = {}
+    names: dict[str, Path] = {}
     for task in tasks:
         for path in filter(None, (task.mask, task.picture)):
-            if path in names:
+            name = str(path).casefold() if folds_case else str(path)
+            if name in names:
                 raise SegmentError(
-                    f"{path} would be written for both {names[path]} and {task.job.image}.",
+                    f"{path} would be written for both {names[name]} and {task.job.image}.",
                     "Segment them into two folders.",
                 )
-            names[path] = task.job.image
+            names[name] = task.job.image
     return tasks
 
 

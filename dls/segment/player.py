@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dls.errors import ConnectError, DlsError, EngineError, LaunchError, LoginError, TargetError
-from dls.segment.http import Address
+from dls.segment.http import Address, get_response
 
 SIDE = 64
 """Voxels along each side of the image."""
@@ -128,7 +128,7 @@ class Player:
         started = time.monotonic()
         try:
             connection.request("POST" if form else "GET", path, body or None, headers)
-            response = connection.getresponse()
+            response = get_response(connection)
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise self._not_reached(name, error) from error

@@ -108,7 +108,7 @@ def _check_same(asked: Asked, grid: Grid, drawn: Grid) -> None:
 def read_jobs(path: Path) -> list[Job]:
     """Read a file of prompts (docs/segment.md describes it); raises SegmentError, which names the line or the field."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_bytes())  # in UTF-8 or UTF-16, with or without a byte order mark
     except json.JSONDecodeError as error:
         raise SegmentError(f"{path}, line {error.lineno}: {error.msg}.", "The file must be JSON.") from error
     except (OSError, UnicodeDecodeError, RecursionError) as error:

@@ -85,6 +85,15 @@ def test_how_a_notice_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert notice_command("x") == []
 
 
+def test_a_notice_on_an_old_console_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets the bell alone: it would show the sequence of a notice as text."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (tmp_path / "screen").open("w+") as screen:
+        send_notice("dls: gone", Console(file=screen, force_terminal=True, legacy_windows=True))
+        screen.seek(0)
+        assert screen.read() == "\x07"
+
+
 def test_only_prompts_are_remembered() -> None:
     """Of what goes through the local port a prompt is remembered when it is answered, by its kind and its time."""
     traffic = Traffic()

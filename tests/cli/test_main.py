@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 import dls
 from dls import errors
 from dls.cli import main
+from dls.cli.options import read_first_line
 from tests.support.command_line import run_dls
 
 CONNECT_PAGE = Path(__file__).parents[2] / "docs" / "connect.md"
@@ -29,6 +31,22 @@ def find_command(name: str) -> click.Command:
     command = main.cli.get_command(click.Context(main.cli), name)
     assert command is not None, name
     return command
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_file_of_a_secret(tmp_path: Path, encoding: str) -> None:
+    """Its first line is the secret, without the mark that Notepad and PowerShell put before it, and its line end."""
+    path = tmp_path / "secret"
+    path.write_text("pässword\r\nmore\r\n", encoding=encoding, newline="")
+    assert read_first_line(str(path), "--password-file") == "pässword"
+
+
+def test_how_a_pipe_without_a_reader_fails() -> None:
+    """On Windows that is an invalid argument, which elsewhere, or of a file, is another failure."""
+    invalid = OSError(errno.EINVAL, "Invalid argument")
+    assert main.has_no_reader(BrokenPipeError()) and main.has_no_reader(invalid, "win32")
+    assert not main.has_no_reader(invalid, "linux") and not main.has_no_reader(ValueError(), "win32")
+    assert not main.has_no_reader(OSError(errno.EINVAL, "Invalid argument", "a?b"), "win32")
 
 
 def test_help_and_version() -> None:

@@ -262,6 +262,16 @@ def test_an_engine_that_can_not_start(images: Path) -> None:
     assert "Hint:" in done.stderr and done.stderr.count("Error:") == 1
 
 
+def test_an_error_of_the_server_in_the_encoding_of_windows(images: Path) -> None:
+    """What the server says arrives whole, though a pipe of Windows has an encoding of its own by default."""
+    words = ["segment", f"{images}/a.nii.gz", "--point", POINT, "-o", f"{images}/m.mha", "--engine", "für"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dls", *words],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, encoding="cp1252", timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 21 and "named 'für'" in done.stderr
+
+
 @pytest.mark.parametrize(("module", "words"), [("numpy", ()), ("SimpleITK", ()), ("PIL", ("--png", "m.png"))])
 def test_without_the_extra_packages(live: LiveServer, images: Path, module: str, words: tuple[str, ...]) -> None:
     """Where a package is missing, a sentence says so, and how to install it."""

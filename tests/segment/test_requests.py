@@ -42,6 +42,14 @@ def test_a_file_with_everything(tmp_path: Path) -> None:
     assert second.image == tmp_path / "été.nrrd"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_of_a_windows_editor(tmp_path: Path, encoding: str) -> None:
+    """Notepad and PowerShell put a byte order mark at the beginning; the latter writes UTF-16."""
+    path = tmp_path / "prompts.json"
+    path.write_text('{"images": {"é.nrrd": [{"point": [1, 2, 3]}]}}', encoding=encoding)
+    assert [job.image.name for job in read_jobs(path)] == ["é.nrrd"]
+
+
 @pytest.mark.parametrize(
     ("value", "place", "expected"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,17 @@ from dls.server.gpu_watch import GpuWatch, choose_used
 from tests.remote.host.test_install import REPORT
 
 A100, T4 = Gpu(0, "NVIDIA A100", 81920, 70000, "580.65"), Gpu(3, "T4", 16384, 16000, "580.65")
+
+
+def test_nvidia_smi_does_not_get_what_is_sent_to_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard input of `dls serve` may be the pipe by which it ends: on Windows nvidia-smi would hang at it."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\nread line && exit 1\necho "0, NVIDIA A100, 81920, 70000, 580.65, 8.0"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    words = [sys.executable, "-c", "from dls import gpus; print(len(gpus.local()))"]
+    done = subprocess.run(words, input="ours\nours\n", capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 @pytest.mark.parametrize(

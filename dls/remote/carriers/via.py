@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 
 from dls.errors import ConnectError, LinkError, TargetError
 from dls.remote.carriers.inner import InnerServer
 from dls.remote.progress import Phase
 from dls.remote.ssh.connection import Connection
+from dls.remote.ssh.options import join_words
 from dls.remote.ssh.pipe import Pipe
 from dls.remote.ssh.pipe_shell import PipeShell
 from dls.remote.ssh.prompts import Prompter
@@ -36,7 +38,8 @@ def open_via(
 ) -> Connection:
     """Run a shell on the host by the command and open a connection inside it; leaves nothing open when it fails."""
     words = split(command)
-    pipe = Pipe([*words, "sh"], on_line=prompter.tell)
+    # Windows itself finds programs alone, and not scripts such as gcloud.cmd.
+    pipe = Pipe([shutil.which(words[0]) or words[0], *words[1:], "sh"], on_line=prompter.tell)
     target = Target(label, label, 22, "")
     shell = PipeShell(target, pipe.socket)
     inner = InnerServer(
@@ -61,6 +64,6 @@ def _failed(words: list[str], pipe: Pipe, said: str) -> ConnectError:
     ended = "" if status is None else f"ended with status {status} and "
     return ConnectError(
         f"The command of --via {ended}ran no shell.",
-        f"It has to pass its input on to a command there. Run it by hand: {shlex.join(words)} sh",
+        f"It has to pass its input on to a command there. Run it by hand: {join_words([*words, 'sh'])}",
         "\n".join(line for line in (said.strip(), pipe.errors.strip()) if line)[-2000:],
     )

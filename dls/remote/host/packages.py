@@ -93,9 +93,12 @@ class Code:
     files: tuple[tuple[str, bytes], ...]
 
     @classmethod
-    def installed(cls) -> Code:
-        """Read the files of the package that runs now, from a wheel or from a checkout."""
-        package = Path(dls.__file__).resolve().parent
+    def installed(cls, package: Path | None = None) -> Code:
+        """Read the files of the package that runs now, from a wheel or from a checkout; `package` names another one.
+
+        Git for Windows writes the line ends of Windows: the same release must be the same code from all computers.
+        """
+        package = package or Path(dls.__file__).resolve().parent
         paths = sorted(path.relative_to(package) for path in package.rglob("*.py"))
         left_out = {Path("cli", f"{name}.py") for name in CLIENT_COMMANDS}
         sent = [
@@ -103,7 +106,8 @@ class Code:
             for path in paths
             if path.parts[0] not in CLIENT_FOLDERS and path not in left_out and "__pycache__" not in path.parts
         ]
-        return cls(tuple((f"dls/{path.as_posix()}", (package / path).read_bytes()) for path in sent))
+        read = {path: (package / path).read_bytes().replace(b"\r\n", b"\n") for path in sent}
+        return cls(tuple((f"dls/{path.as_posix()}", content) for path, content in read.items()))
 
     @cached_property
     def key(self) -> str:

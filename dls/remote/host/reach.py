@@ -166,7 +166,8 @@ def _built_in() -> Iterator[str]:
     if uv := shutil.which("uv"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(
-                [uv, "pip", "install", "--help"], capture_output=True, text=True, timeout=HELP_SECONDS, check=False
-            )
+                [uv, "pip", "install", "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                encoding="utf-8", errors="replace", timeout=HELP_SECONDS, check=False,
+            )  # fmt: skip
             found = BUILT_IN.search(done.stdout)
             yield found[1] if found else ""

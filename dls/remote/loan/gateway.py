@@ -43,7 +43,7 @@ class Gateway:
         self._secret = secret
         self._turn = threading.Lock()
         self._due = 0.0
-        """When the next packet may be sent, by `time.monotonic`."""
+        """When the next packet may be sent, by `time.perf_counter`: the other clock of Windows has ticks of 16 ms."""
         self._open: set[BulkChannel | socket.socket] = set()
         self._asking: dict[BulkChannel, None] = {}
         """The channels whose request has not come yet, the oldest first."""
@@ -163,16 +163,15 @@ class Gateway:
                 with self._turn:
                     self._give_way(channel)
                     sent = channel.send(buffer[start:size])
-                    self._due = max(self._due, time.monotonic() - BURST_SECONDS) + sent / FASTEST
+                    self._due = max(self._due, time.perf_counter() - BURST_SECONDS) + sent / FASTEST
                     start += sent
             self.traffic.moved(name, size)
         channel.shutdown_write()
 
     def _give_way(self, channel: BulkChannel) -> None:
         """Wait while requests are sent over the same connection, and until this loan has its turn again."""
-        now = time.monotonic()
-        requests = min(channel.last_request + GIVE_WAY_SECONDS - now, GIVE_WAY_SECONDS)
-        wait = max(requests, self._due - now)
+        requests = min(channel.last_request + GIVE_WAY_SECONDS - time.monotonic(), GIVE_WAY_SECONDS)
+        wait = max(requests, self._due - time.perf_counter())
         if wait > 0:
             time.sleep(wait)
 

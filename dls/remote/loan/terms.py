@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 
 from dls.errors import ClosedHostError
+from dls.remote.certificates import default_context
 from dls.remote.loan import indexes, laptop
 from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
@@ -124,7 +124,7 @@ class PageReader:
     """Reads pages of indexes as this computer's own programs would: through its proxy, with its certificates."""
 
     def __init__(self, known: Laptop) -> None:
-        context = ssl.create_default_context()
+        context = default_context()
         if known.ca_bundle:
             context.load_verify_locations(cadata=known.ca_bundle)  # each of them was tried before
         handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import re
 import socket
-import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dls.errors import TargetError
+from dls.remote.certificates import default_context
 from dls.remote.loan.names import is_public
 
 CONNECT_SECONDS = 15.0
@@ -125,7 +125,7 @@ class WayOut:
         if (host, address[0]) in self._proven:
             return True
         try:
-            context = ssl.create_default_context()
+            context = default_context()
             if self.ca_bundle:
                 context.load_verify_locations(cadata=self.ca_bundle)
             with _connect(family, address) as sock, context.wrap_socket(sock, server_hostname=host):

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from dls.errors import TargetError
+from dls.remote.certificates import default_context
 from dls.remote.host.push_model import digest_of
 from dls.remote.parcel.uv import FetchError
 
@@ -29,8 +30,6 @@ SILENCE_SECONDS = 60.0
 """Seconds without a byte after which a download has been cut."""
 PAUSE_SECONDS = 1.0
 """Seconds before the second attempt; each later one waits twice as long."""
-MACOS_CERTIFICATES = "/etc/ssl/cert.pem"
-"""Where macOS has certificates that python.org's Python does not look for."""
 INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 """Variables of uv that hold indexes, which may name the user and the password for their files too."""
 
@@ -134,12 +133,9 @@ def _total(text: str) -> int:
 
 def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
-        if not ca_bundle and not context.cert_store_stats()["x509_ca"] and Path(MACOS_CERTIFICATES).is_file():
-            context.load_verify_locations(MACOS_CERTIFICATES)
+        return ssl.create_default_context(cafile=str(ca_bundle)) if ca_bundle else default_context()
     except OSError as error:
         raise TargetError(f"The certificates in {ca_bundle} can't be used: {error}.", "Correct --ca-bundle.") from None
-    return context
 
 
 def _local_path(location: str) -> Path:

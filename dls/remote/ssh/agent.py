@@ -196,9 +196,15 @@ class Agent:
         if isinstance(stream, socket.socket):
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
+            stream.close()
+        elif stream is not None:
+            # A pipe of Windows can't be closed before the read ends that a silent agent lets wait.
+            threading.Thread(target=_close, args=(stream,), name="dls-agent-close", daemon=True).start()
+
+
+def _close(stream: _Stream) -> None:
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 class _Pipe:
@@ -232,7 +238,7 @@ def _open(place: str) -> _Stream:
             raise FileNotFoundError(2, "Pageant does not run")
         stream: _Stream = pageant.PageantConnection()
         return stream
-    if place.startswith("\\\\"):
+    if place.startswith("\\\\") or (os.name == "nt" and place.startswith("//")):  # Git's shell takes slashes
         return _Pipe(place)
     if not hasattr(socket, "AF_UNIX"):  # Python on Windows; an agent of WSL or Cygwin there has such a path
         raise OSError("on Windows only a named pipe can")

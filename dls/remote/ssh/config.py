@@ -15,6 +15,7 @@ from pathlib import Path
 from dls.errors import TargetError
 from dls.remote.ssh import paramiko_config
 from dls.remote.ssh.openssh_config import (
+    GLOBAL_KNOWN_HOSTS,
     PLAIN,
     Settings,
     expand_home,
@@ -168,7 +169,7 @@ def build_target(
         identities_only=get("identitiesonly", "no") == "yes",
         identity_agent=_agent(settings.get("identityagent", ("SSH_AUTH_SOCK",))[0], tokens, home),
         known_hosts=_known_hosts(get("userknownhostsfile", "~/.ssh/known_hosts"), tokens, home),
-        global_known_hosts=_known_hosts(get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts"), tokens, home),
+        global_known_hosts=_known_hosts(get("globalknownhostsfile", GLOBAL_KNOWN_HOSTS), tokens, home),
         host_key_alias=tokens.alias,
         strict_host_key_checking=_strictness(get("stricthostkeychecking", "ask")),
         hash_known_hosts=get("hashknownhosts", "no") == "yes",

@@ -57,7 +57,9 @@ class Execution:
             self.collector.feed(data)
             if self.collector.is_too_large:
                 raise login_files.endless_error(self.label, self.collector, self.text)
-        stderr.join()
+        while stderr.is_alive() or not self.channel.exit_status_ready():
+            stderr.join(POLL_SECONDS)
+            self.channel.status_event.wait(POLL_SECONDS)
         return self.channel.recv_exit_status(), stderr.text
 
     def _receive(self, timeout: float | None, last_moved: Callable[[], float]) -> bytes | None:

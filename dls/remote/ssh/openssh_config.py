@@ -32,6 +32,10 @@ def find_ssh() -> str | None:
 
 OLD_NAMES = {"pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms"}
 """Names that releases before 8.5, as that of Windows 10, print, and what they are called since."""
+PROGRAM_DATA = "__PROGRAMDATA__"
+"""How paths begin that OpenSSH has built in on Windows: `ssh -G` prints this, and only opening a file replaces it."""
+GLOBAL_KNOWN_HOSTS = f"{PROGRAM_DATA}/ssh/ssh_known_hosts" if os.name == "nt" else "/etc/ssh/ssh_known_hosts"
+"""Where the host keys are that all users of this computer know."""
 PLAIN = (("-F", "none"), "localhost")
 """What to ask `read_settings` for to have the settings without any configuration."""
 
@@ -125,7 +129,8 @@ def split_paths(value: str) -> list[str]:
     """
     paths: list[str] = []
     for part in value.split(" "):
-        if not paths or part[:1] in ("/", "~", "\\") or part[1:2] == ":" or part.lower() == "none":
+        begins = part.startswith(("/", "~", "\\", PROGRAM_DATA)) or part[1:2] == ":"
+        if not paths or begins or part.lower() == "none":
             paths.append(part)
         else:
             paths[-1] += f" {part}"
@@ -153,8 +158,10 @@ def is_there(path: Path) -> bool:
 
 
 def expand_home(name: str, home: Path) -> Path:
-    """Return the path with a leading `~` replaced by the home directory."""
+    """Return the path with a leading `~` replaced by the home directory, and OpenSSH's word for Windows' own folder."""
     bare = name.strip('"')
+    if bare.startswith(PROGRAM_DATA):
+        return Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData"), bare.removeprefix(PROGRAM_DATA).lstrip("\\/"))
     if bare == "~":
         return home
     return home / bare[2:] if bare.startswith(("~/", "~\\")) else Path(bare)

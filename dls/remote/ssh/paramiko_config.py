@@ -41,6 +41,7 @@ TIME_PART = r"([0-9]{1,9})([smhdw]?)"
 """A number and a unit; a time is a sum of such parts (sshd_config(5), TIME FORMATS)."""
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 """Seconds of each unit."""
+BACKSLASH = re.compile(r"""\\([\\'" ])?""")
 MATCHES_NOTHING = "Host !*"
 
 
@@ -111,10 +112,21 @@ def read_settings(text: str, options: tuple[str, ...], host: str, source: str) -
     }
     for name in ("userknownhostsfile", "globalknownhostsfile"):
         if name in settings:
-            settings[name] = (" ".join(shlex.split(" ".join(settings[name]))),)
+            try:
+                settings[name] = (" ".join(split_words(" ".join(settings[name]))),)
+            except ValueError as error:
+                raise configuration_error(source, error) from error
     if "identityfile" not in settings:
         settings["identityfile"] = DEFAULT_IDENTITIES
     return settings
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a setting as OpenSSH splits them; raises ValueError for a quote that is left open.
+
+    A backslash is one, as in the paths of Windows, unless it stands before a quote, a blank or another backslash.
+    """
+    return shlex.split(BACKSLASH.sub(lambda match: match[0] if match[1] else r"\\", text))
 
 
 def as_printed(name: str, value: str) -> str:

@@ -35,7 +35,7 @@ from dls.remote.tunnel.link import (
 from dls.remote.tunnel.reconnect_policy import REFUSED_DELAY, ReconnectPolicy
 
 SLEPT_SECONDS = 15.0
-"""Seconds by which the wall clock must run ahead of the steady one for the computer to have slept."""
+"""Seconds by which the wall clock must run ahead of the steady one, or a wait of a second last, after a sleep."""
 ASLEEP_CHECK_SECONDS = 15.0
 """Seconds between two checks while the server is asleep."""
 WAKE_SECONDS = 10.0
@@ -46,7 +46,7 @@ SCRIPT_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class Clock:
-    """The clocks, so that a test can replace them: `steady` stands still while a computer sleeps, `wall` does not."""
+    """The clocks, so that a test can replace them: `wall` goes on while a computer sleeps, `steady` only on Windows."""
 
     steady: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -142,14 +142,16 @@ class Supervisor(threading.Thread):
     def _wait(self, seconds: float) -> bool:
         """Wait, less long if `link.wake` is set; return whether the computer was suspended meanwhile."""
         steady, wall = self._clock.steady(), self._clock.wall()
-        deadline = steady + seconds
-        while self._clock.steady() < deadline and not self._stopped.is_set():
+        deadline, before = steady + seconds, steady
+        while before < deadline and not self._stopped.is_set():
             # In short steps: after a sleep of the computer, one long wait would go on as if nothing had happened.
             if self._link.wake.wait(min(1.0, seconds)):
                 self._link.wake.clear()
                 break
-            if self._has_slept(steady, wall):
+            now = self._clock.steady()
+            if now - before > SLEPT_SECONDS or self._has_slept(steady, wall):
                 return True
+            before = now
         return self._has_slept(steady, wall)
 
     def _has_slept(self, steady: float, wall: float) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import dls
 from dls.errors import TargetError
-from dls.remote.host.packages import NNINTERACTIVE, SERVER, requirements
+from dls.remote.host.packages import NNINTERACTIVE, SERVER, Code, requirements
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,6 +26,17 @@ def test_the_server_packages_are_those_of_the_extra() -> None:
     assert sorted(SERVER) == sorted(click + extras["server"])
     torch = [package for package in extras["nninteractive"] if not package.startswith("dls")]
     assert sorted(NNINTERACTIVE) == sorted([*SERVER, *torch])
+
+
+def test_the_code_of_a_checkout_on_windows(tmp_path: Path) -> None:
+    """Git gives it other line ends there: it has the same key, so that a server of one laptop serves the other."""
+    package = Path(dls.__file__).parent
+    for path in ("__init__.py", "cli/main.py", "server/serve.py"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes((package / path).read_bytes().replace(b"\n", b"\r\n"))
+    there, found = dict(Code.installed().files), Code.installed(tmp_path)
+    assert [name for name, _ in found.files] == ["dls/__init__.py", "dls/cli/main.py", "dls/server/serve.py"]
+    assert all(there[name] == content for name, content in found.files)
 
 
 def test_an_unknown_engine() -> None:

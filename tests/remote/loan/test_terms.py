@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dls.errors import ClosedHostError, TargetError
+from dls.remote.certificates import default_context
 from dls.remote.loan import laptop
 from dls.remote.loan.indexes import Indexes
 from dls.remote.loan.laptop import Laptop
@@ -31,6 +32,16 @@ def of(index: Index, *, proxy: str = "", hub: str = "") -> Laptop:
     """Return a computer that is configured with the index and its authority."""
     found = WebProxy.parse(proxy) if proxy else None
     return Laptop(Indexes(index.url), frozenset([index.url]), found, index.ca.read_text(), hub)
+
+
+def test_a_python_without_authorities(tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of python.org has none on macOS at first: the system's own are taken, and only then."""
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    assert default_context(tmp_path / "none").cert_store_stats()["x509_ca"] == 0
+    assert default_context(index.ca).get_ca_certs()[0]["subject"]
+    monkeypatch.setenv("SSL_CERT_FILE", str(index.ca))
+    assert default_context(Path(__file__)).cert_store_stats()["x509_ca"] == 1  # not read, since it is no certificate
 
 
 def test_without_configuration() -> None:

@@ -187,6 +187,28 @@ def test_paths_with_blanks() -> None:
     assert split_paths(r"C:\Users\A B\kh C:\x") == [r"C:\Users\A B\kh", r"C:\x"]
 
 
+def test_known_hosts_of_all_users_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ssh -G` prints a word there that OpenSSH replaces itself; a key that is revoked in that file must be seen."""
+    monkeypatch.setenv("PROGRAMDATA", "/data")
+    text = r"globalknownhostsfile __PROGRAMDATA__\ssh/ssh_known_hosts __PROGRAMDATA__\ssh/ssh_known_hosts2"
+    target = build_target("gpu", parse(text), {}, LoginOptions())
+    assert target.global_known_hosts == (Path("/data/ssh/ssh_known_hosts"), Path("/data/ssh/ssh_known_hosts2"))
+
+
+@pytest.mark.usefixtures("reader")
+def test_backslashes_in_paths(tmp_path: Path) -> None:
+    """They stand in the paths of Windows, and before a blank within a path; `ssh` and dls itself agree on them."""
+    target = resolve(tmp_path, "UserKnownHostsFile /x\\Users\\ann /a\\ b\n", "host")
+    assert target.known_hosts == (Path(r"/x\Users\ann"), Path("/a b"))
+
+
+def test_a_quote_that_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without `ssh` it is an error of the configuration, which names the file."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(TargetError, match="ssh_config"):
+        resolve(tmp_path, "UserKnownHostsFile /home/o'brien/kh\n", "host")
+
+
 def test_what_is_not_followed_is_named(tmp_path: Path) -> None:
     """A LocalCommand, which may fetch a ticket, is not run; a setting that only `ssh` honours is remembered."""
     config = tmp_path / "config"
