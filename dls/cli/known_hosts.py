@@ -95,7 +95,7 @@ def choose(known: list[Known]) -> str:
     lines = ["Which host?", ""]
     lines += [f"  {n:2}  {printable(host.target):{width}}  {host.about}" for n, host in enumerate(known[:MOST], 1)]
     if len(known) > MOST:
-        lines.append(f"      and {len(known) - MOST} more in the SSH configuration")
+        lines.append(f"      and {len(known) - MOST} more")
     sys.stderr.write("\n".join(lines) + "\n\n")
     while True:
         answer = read_line(f"A number, or the name of any host [1: {printable(known[0].target)}]: ")
