@@ -83,12 +83,9 @@ def choose(machine: Machine, wishes: Wishes) -> EngineChoice:
     # The one that is used: with another one, the words would be about a GPU that does nothing.
     gpu = most_free(tuple(named or machine.gpus))
     if gpu is not None:
-        fault = _find_fault(gpu, machine)
-        return (
-            EngineChoice(REGION, f"region: {fault}")
-            if fault
-            else EngineChoice(NNINTERACTIVE, f"nnInteractive on {gpu.name}")
-        )
+        if fault := _find_fault(gpu, machine):
+            return EngineChoice(REGION, f"region: {fault}")
+        return EngineChoice(NNINTERACTIVE, f"nnInteractive on {gpu.name}")
     if (machine.system, machine.machine) == ("Darwin", "arm64"):
         return EngineChoice(NNINTERACTIVE, f"nnInteractive on Apple's GPU of {machine.name}")
     return EngineChoice(REGION, f"region: {machine.name} has no GPU with {NEEDED_GB} GB free memory")

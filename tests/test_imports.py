@@ -16,9 +16,9 @@ from dls.remote.host.packages import CLIENT_COMMANDS
 from tests.support.source import MODULES, all_imports, closure, inside, modules, packages_of, roots
 
 LAYERS = {
-    "certificates": 0, "durations": 0, "progress": 0, "toml": 0, "user": 0, "web_proxy": 0, "ssh": 1, "host": 2,
-    "parcel": 2, "carriers": 3, "licence": 3, "cluster": 4, "keychain": 4, "loan": 4, "login": 4, "supplier": 5,
-    "tunnel": 5, "commands": 6, "doctor": 6, "session": 6,
+    "certificates": 0, "durations": 0, "futures": 0, "progress": 0, "toml": 0, "user": 0, "web_proxy": 0, "ssh": 1,
+    "host": 2, "parcel": 2, "carriers": 3, "licence": 3, "cluster": 4, "keychain": 4, "loan": 4, "login": 4,
+    "supplier": 5, "tunnel": 5, "commands": 6, "doctor": 6, "session": 6,
 }  # fmt: skip
 """Levels of `dls/remote/`: a module imports its own level and lower ones."""
 PAGE = {"dls.page", "dls.page.access", "dls.page.routes", "dls.page.view"}

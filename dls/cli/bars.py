@@ -54,7 +54,7 @@ def shorten(text: str, width: int) -> str:
 
 def describe_elapsed(seconds: float) -> str:
     """Return how long a step has taken, once that is worth a word."""
-    return f"{format_duration(seconds)}" if seconds >= ELAPSED_SECONDS else ""
+    return format_duration(seconds) if seconds >= ELAPSED_SECONDS else ""
 
 
 class Pace:

@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +131,8 @@ def _ask_all(
 
     One that does not answer takes up to half a minute, so the others must not wait for it. Ctrl-C waits for none.
     """
+    from dls.remote.futures import wait_for
+
     slots = threading.Semaphore(AT_ONCE)
     answers: dict[str, Future[HostStatus]] = {target: Future() for target in targets}
     for target, answer in answers.items():
@@ -141,10 +143,8 @@ def _ask_all(
             continue
         threading.Thread(target=_ask, args=(target, its_login, slots, answer), daemon=True).start()
     for target, answer in answers.items():
-        while not answer.done():
-            wait([answer], 0.25)  # a wait without end can't be interrupted on Windows
         try:
-            yield target, answer.result()
+            yield target, wait_for(answer)
         except DlsError as error:
             yield target, error
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dls.errors import ClosedHostError
+from dls.remote.futures import wait_for
 from dls.remote.host.closed import closed_error, consent_question
 from dls.remote.host.install import InstallPlan
 from dls.remote.host.network import NetworkOptions
@@ -116,9 +117,7 @@ class SessionSupplier:
         if way is Way.REFUSE or (way is Way.ASK and not may_ask):
             raise refusal
         with phases("terms", "Asking this computer's package index where its files are") as phase:
-            while looking and not looking.done():
-                wait([looking], 0.25)  # a wait without end can't be interrupted on Windows
-            terms = _prepare(plan, reach, looking.result() if looking else None)
+            terms = _prepare(plan, reach, wait_for(looking) if looking else None)
             phase.result = f"This computer reaches {terms.describe()}"
         if way is Way.ASK:
             try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from dls.demo import sshd
 from dls.remote.ssh.target import Target
-from tests.support.accounts import reserved, set_password
+from tests.support import accounts
 from tests.support.logins import PASSWORD, target_of
 
 
@@ -20,15 +18,9 @@ def account(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
     """A user of this machine with the password PASSWORD and the login shell given as parameter, and its home."""
     name, shell = "dlstest", getattr(request, "param", "/bin/sh")
     home = Path("/tmp/dls-test-home")
-    with reserved(name):
-        subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
-        shutil.rmtree(home, ignore_errors=True)
-        subprocess.run(["useradd", "-m", "-d", str(home), "-s", shell, name], check=True)
-        set_password(name, PASSWORD)
+    with accounts.account(name, shell=shell, home=home):
+        accounts.set_password(name, PASSWORD)
         yield name, home
-        subprocess.run(["pkill", "-u", name], check=False)
-        subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

@@ -29,11 +29,14 @@ def reserved(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def account(name: str, *, shell: str = "/bin/sh") -> Iterator[str]:
+def account(name: str, *, shell: str = "/bin/sh", home: Path | None = None) -> Iterator[str]:
     """Make a user with the password PASSWORD, and remove it and its processes afterwards; yields its name."""
+    place = ["-d", str(home)] if home else []
     with reserved(name):
         subprocess.run(["userdel", "-rf", name], check=False, capture_output=True)
-        subprocess.run(["useradd", "-m", "-s", shell, name], check=True, capture_output=True)
+        if home:
+            shutil.rmtree(home, ignore_errors=True)  # left behind by a run that was killed
+        subprocess.run(["useradd", "-m", *place, "-s", shell, name], check=True, capture_output=True)
         try:
             set_password(name, PASSWORD)
             yield name

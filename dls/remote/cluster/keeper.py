@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dls.remote.cluster.queue import LONGEST_PAUSES
 from dls.remote.cluster.route import Route
-from dls.remote.cluster.scheduler import Job, JobState
+from dls.remote.cluster.scheduler import JobState
 from dls.remote.durations import format_duration
 from dls.remote.progress import Reporter
 
@@ -62,14 +62,10 @@ class JobKeeper:
             return
         # An admin may have given the job more time.
         self._route.look_after()
-        placed = self._route.placed
-        left = None if placed is None else placed.seconds_left
-        if placed is None or left is None or left > seconds + 30:
-            return
-        self._said.add(seconds)
-        self._reporter.note(
-            f"The job {placed.job.id} on {placed.job.node} ends in {format_duration(left)}. The next click after that "
-            "submits another one, and has to wait for it; --renew has one ready."
+        self._say_once(
+            seconds,
+            ". The next click after that submits another one, and has to wait for it; --renew has one ready.",
+            slack=30,
         )
 
     def _find_successor(self) -> str:
@@ -78,18 +74,16 @@ class JobKeeper:
         successor = self._route.find_successor()
         if successor.entrance is not None:
             return successor.id
-        self._tell_of_wait(successor)
+        # It will hardly be there in time.
+        state = f"would never start: {successor.hopeless}" if successor.hopeless else successor.reason or "starts"
+        self._say_once(min(NOTICES), f", and the next one, {successor.id}, {state}. Clicks wait then.")
         return ""
 
-    def _tell_of_wait(self, successor: Job) -> None:
-        """Say once that the successor will hardly be there in time, and why."""
-        placed, last = self._route.placed, min(NOTICES)
+    def _say_once(self, seconds: float, what_then: str, *, slack: float = 0.0) -> None:
+        """Say that the job ends, if it does within these seconds and that was not said yet, and what happens then."""
+        placed = self._route.placed
         left = None if placed is None else placed.seconds_left
-        if placed is None or left is None or left > last or last in self._said:
+        if placed is None or left is None or left > seconds + slack or seconds in self._said:
             return
-        self._said.add(last)
-        state = f"would never start: {successor.hopeless}" if successor.hopeless else successor.reason or "starts"
-        self._reporter.note(
-            f"The job {placed.job.id} on {placed.job.node} ends in {format_duration(left)}, and the next one, "
-            f"{successor.id}, {state}. Clicks wait then."
-        )
+        self._said.add(seconds)
+        self._reporter.note(f"The job {placed.job.id} on {placed.job.node} ends in {format_duration(left)}{what_then}")

@@ -63,6 +63,7 @@ def begin_script(models_path: str | None, name: str, files: Sequence[SentFile]) 
     return render(
         "begin_push",
         "paths",
+        "trusted",
         "checksums",
         "sizes",
         arguments=[file.name for file in files],

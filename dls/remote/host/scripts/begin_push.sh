@@ -1,5 +1,5 @@
-# Print where a model goes, whether it is there, and how many bytes of each file are there. Needs paths.sh, checksums.sh,
-# sizes.sh.
+# Print where a model goes, whether it is there, and how many bytes of each file are there. Needs paths.sh, trusted.sh,
+# checksums.sh, sizes.sh.
 # Arguments: the names of the model's files.
 # Values: MODELS_PATH (as the user wrote it, or empty), MODEL (its folder's name), CHECKSUMS.
 # shellcheck shell=sh
@@ -18,9 +18,7 @@ if is_complete "$DESTINATION"; then
   exit 0
 fi
 # The folder for models goes with us where we made it, and so do those above it: a file names the first one.
-first=
-above=${ROOT%/models}
-while [ ! -e "$above" ]; do first=$above above=$(dirname "$above"); done
+first=$(first_missing "${ROOT%/models}")
 [ -z "$first" ] || { mkdir -p "${ROOT%/models}" && printf '%s\n' "$first" >"${ROOT%/models}/.by-dls"; }
 mkdir -p "$PART" && make_folders "$PART" "$@" || exit 73
 say_sizes "$PART" "$@"

@@ -50,16 +50,21 @@ check_directories() {
   done
 }
 
+# first_missing PATH: print which directory would be made first on the way to the path; nothing where that exists.
+first_missing() {
+  first=
+  above=$1
+  while [ ! -e "$above" ]; do first=$above above=$(dirname "$above"); done
+  printf '%s' "$first"
+}
+
 # make_directories PATH...: make each directory where it is missing, for its user alone, and check it.
 # In the remote directory, ROOT, a file tells which directory was made first on the way to it: it goes with us.
 make_directories() {
   for made in "$@"; do
     check_directories "$made"
     first=
-    if [ "$made" = "${ROOT-}" ]; then
-      above=$made
-      while [ ! -e "$above" ]; do first=$above above=$(dirname "$above"); done
-    fi
+    [ "$made" != "${ROOT-}" ] || first=$(first_missing "$made")
     mkdir -p "$made" || exit 73
     check_directories "$made"
     [ -z "$first" ] || printf '%s\n' "$first" >"$made/.made-by-dls"
