@@ -114,6 +114,7 @@ def test_what_a_session_observes(host: sshd.Server, clean: str) -> None:
     with session:
         assert session.observe().state == "open" and session.observe().last is None
         click_once(session.port)
+        until(lambda: session.observe().last)  # counted after the answer was passed on
         answer = session.ask_facts()
         assert answer is not None
         facts, seen = answer[1], session.observe()

@@ -94,13 +94,22 @@ class RequestLogMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        status, size = 0, 0
+        status, size, is_counted = 0, 0, False
+
+        def count() -> None:
+            nonlocal is_counted
+            if not is_counted:
+                is_counted = True
+                self._activity.end()
+                self._observe(scope, status, time.monotonic() - started)
 
         async def send_and_count(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
             size += len(message.get("body", b""))
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                count()  # before the last byte: who has the whole response finds it counted
             await send(message)
 
         self._activity.begin()
@@ -109,10 +118,9 @@ class RequestLogMiddleware:
         except Exception:  # already answered by the application's handler, which raises it again for the log
             log.exception("a request failed with an unexpected error")
         finally:
-            self._activity.end()
-        seconds = time.monotonic() - started
-        self._observe(scope, status, seconds)
+            count()
         if not scope["path"].startswith(UNLOGGED):
+            seconds = time.monotonic() - started
             log.info("%s %s: %d, %d bytes in %.3f s", scope["method"], _route(scope["path"]), status, size, seconds)
 
 
