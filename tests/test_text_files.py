@@ -13,7 +13,7 @@ def open_calls(name: str) -> list[ast.Call]:
 
 
 def is_for_text(call: ast.Call) -> bool:
-    if ast.unparse(call.func) in ("paramiko_config.read_text", "read_text", "formatter.write_text"):  # no files
+    if ast.unparse(call.func) in ("config_text.read_text", "read_text", "formatter.write_text"):  # no files
         return False
     called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if called in ("read_text", "write_text"):

@@ -121,13 +121,13 @@ def complete_known_host(context: click.Context, parameter: click.Parameter, inco
 
 
 def list_configured(path: object) -> list[str]:
-    """Return the names of the `Host` lines of the SSH configuration, without patterns."""
+    """Return the names of the `Host` lines of the SSH configuration and of what it includes, without patterns."""
     from pathlib import Path
 
     from dls.cli.known_hosts import list_aliases
+    from dls.remote.ssh.config_text import read_text
 
-    config = Path(str(path)) if path else Path.home() / ".ssh" / "config"
-    return list_aliases(config.read_text(encoding="utf-8", errors="replace"))
+    return list_aliases(read_text(Path(str(path)) if path else None))
 
 
 def complete_engine(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -40,7 +40,7 @@ def describe_age(last: datetime, now: datetime | None = None) -> str:
 
 def list_known(ssh_config: Path | None = None) -> list[Known]:
     """Return all known hosts: those used before, the last one first, then those with a profile, then OpenSSH's."""
-    from dls.remote.ssh.paramiko_config import read_text
+    from dls.remote.ssh.config_text import read_text
     from dls.remote.user.memory import used_before
     from dls.remote.user.profile_file import ProfileFile
 

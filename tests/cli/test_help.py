@@ -82,6 +82,16 @@ def test_a_shell_is_answered(tmp_path: Path) -> None:
     assert run_dls(env={**os.environ, **asked}).stdout.split() == ["region"]
 
 
+def test_hosts_of_included_files_complete(tmp_path: Path) -> None:
+    """An SSH configuration includes files, by patterns."""
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config").write_text(f"Include {tmp_path}/config.d/*\nHost gpu-own *.lab\n")
+    (tmp_path / "config.d" / "work").write_text("Host gpu-included\n")
+    asked = {"_DLS_COMPLETE": "powershell_complete", "DLS_WORDS": f"dls\nconnect\n-F\n{tmp_path / 'config'}"}
+    user = {**os.environ, **asked, "DLS_WORD": "gpu", "DLS_USER_DIR": str(tmp_path)}
+    assert run_dls(env=user).stdout.split() == ["gpu-included", "gpu-own"]
+
+
 @pytest.mark.parametrize(
     ("line", "replaced", "completed"),
     [

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dls.errors import TargetError
-from dls.remote.ssh import paramiko_config
+from dls.remote.ssh import config_text, paramiko_config
 from dls.remote.ssh.openssh_config import (
     GLOBAL_KNOWN_HOSTS,
     PLAIN,
@@ -122,7 +122,7 @@ def _reader(options: LoginOptions, note: Note) -> _Read:
 
 
 def _reader_without_ssh(options: LoginOptions, note: Note) -> _Read:
-    text, line = paramiko_config.remove_unknown(paramiko_config.read_text(options.ssh_config))
+    text, line = paramiko_config.remove_unknown(config_text.read_text(options.ssh_config))
     if line:
         note(f"This computer has no ssh, and dls can't follow this line of the SSH configuration by itself: {line}")
 

@@ -195,6 +195,20 @@ def test_why_it_may_have_failed(
     assert ("--lend-network" in told) == (expected == "--lend-network")
 
 
+def test_a_full_disk_ends_the_installation_at_once(connection: Connection, short_folder: Path) -> None:
+    """Neither pip nor newer packages are tried after it: they would come over the link again, and fail as well."""
+    uv, calls = short_folder / "full-uv", short_folder / "calls"
+    uv.write_text(f'#!/bin/sh\necho "$1 $2" >>{calls}\n[ "$1" = venv ] || {{ cat /dev/zero >/dev/full; exit 2; }}\n')
+    uv.chmod(0o755)
+    report = replace(probe(connection, str(short_folder), Depth.ALL), uv=str(uv))
+    found, lines = replace(plan(report, TINY, "c0de"), lock="six==1.17.0\n"), Lines()
+    assert found.base and found.base.has_venv
+    with pytest.raises(InstallError, match="its disk is full"):
+        install.install(connection, found, Code.installed(), Phase(lines), own_caches=True)
+    assert [call.split()[0] for call in calls.read_text().splitlines()] == ["venv", "pip"], lines.lines
+    assert list((short_folder / "env").iterdir()) == []
+
+
 def test_a_killed_installer_leaves_nothing_that_counts_as_complete(connection: Connection, short_folder: Path) -> None:
     """The next installer removes what it left; its lock has ended, and that of the release before is passed over."""
     left = short_folder / "env" / f".making-{os.uname().nodename}-999999"

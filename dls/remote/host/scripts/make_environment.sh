@@ -30,13 +30,28 @@ unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 HOST_PYTHON=${HOST_PYTHON:-false}
 INSTALLED=ranges
 
-# watch COMMAND ARGUMENT...: run an installer, and end with status 65 when it says that a hash is wrong.
+# look: pass an installer's words on; the status is 65 when one says that a hash is wrong, and 74 that the disk is full.
+look() {
+  found=0
+  while IFS= read -r line || [ -n "$line" ]; do
+    printf '%s\n' "$line"
+    case $line in
+      # The first sentence is uv's, the second one pip's.
+      *'Hash mismatch'* | *'DO NOT MATCH THE HASHES'*) found=65 ;;
+      *'No space left on device'* | *'Disk quota exceeded'*) [ "$found" != 0 ] || found=74 ;;
+    esac
+  done
+  return "$found"
+}
+
+# watch COMMAND ARGUMENT...: run an installer. One that fails for a wrong hash or a full disk ends the script with that
+# status: another installer would fetch everything anew, and fail for the same reason.
 watch() {
-  { "$@" || echo failed >"$TEMP/failed"; } 2>&1 | tee "$TEMP/output"
-  if [ ! -f "$TEMP/failed" ]; then return 0; fi
-  rm -f "$TEMP/failed"
-  # The first sentence is uv's, the second one pip's.
-  if grep -q -e 'Hash mismatch' -e 'DO NOT MATCH THE HASHES' "$TEMP/output"; then exit 65; fi
+  rm -f "$TEMP/done"
+  { "$@" && : >"$TEMP/done"; } 2>&1 | look
+  said=$?
+  if [ -f "$TEMP/done" ]; then return 0; fi
+  if [ "$said" != 0 ]; then exit "$said"; fi
   return 1
 }
 
@@ -89,10 +104,11 @@ install_locked() {
   cat >"$TEMP/lock.txt" <<END
 $PACKAGES_LOCK
 END
-  (TORCH_BACKEND='' && watch install_packages --require-hashes --requirement "$TEMP/lock.txt")
-  case $? in
+  (TORCH_BACKEND='' && install_packages --require-hashes --requirement "$TEMP/lock.txt")
+  status=$?
+  case $status in
     0) INSTALLED=locked ;;
-    65) exit 65 ;;
+    65 | 74) exit "$status" ;;
     *)
       [ -z "$PARCEL" ] || exit 74
       echo "the locked packages can't be installed here: taking the newest ones that fit"
@@ -103,8 +119,8 @@ END
 
 # install_packages ARGUMENT...: uv first, since it finds the build of torch that fits the driver; then pip.
 install_packages() {
-  [ -n "$UV" ] && install_with_uv "$@" && return 0
-  [ -n "$PIP_WORKS" ] && install_with_pip "$@"
+  [ -n "$UV" ] && watch install_with_uv "$@" && return 0
+  [ -n "$PIP_WORKS" ] && watch install_with_pip "$@"
 }
 
 # end_if_there: end the script where the environment is complete: a server may be running from it.
@@ -134,7 +150,8 @@ case $TOOL in
   FETCH_UV) fetch_uv && UV=$ROOT/uv/bin/uv ;;
   PIP) UV='' ;;
 esac
-install_locked || install_packages "$@" || exit 74
+# Only the lock file's hashes are those of this release: what is wrong with another one says nothing of a package.
+install_locked || (install_packages "$@") || exit 74
 "$TEMP/env/bin/python" -I -S -c "$VERIFIER" complete "$TEMP/env" "$COMPLETE" "$INSTALLED" >"$TEMP/env/complete.json" \
   || exit 73
 # The lock is this host's; another one that shares the directory has its own.
