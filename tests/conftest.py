@@ -36,6 +36,13 @@ def interruptible_children() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def privilege_separation() -> None:
+    """Make the folder that sshd needs as root for good: whoever makes it only for a while removes it for all."""
+    if os.geteuid() == 0:
+        sshd.PRIVILEGE_SEPARATION.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_sessions_left() -> Iterator[None]:
     """Remove the sessions that servers of the tests kept where servers keep them by default.
 

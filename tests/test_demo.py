@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -18,15 +19,10 @@ from dls.cli.console import Console
 from dls.demo import play, sample
 from dls.segment.http import Address
 from dls.segment.itksnap import ItkSnapClient
-from tests.conftest import KEPT
+from tests.conftest import kept_in
 from tests.support.connecting import RecordingReporter
 from tests.support.http_server import serving
 from tests.support.processes import until
-
-
-def list_stored() -> set[Path]:
-    """Return the folders in which servers store sessions by default."""
-    return {path for place in KEPT if place.is_dir() for path in place.iterdir()}
 
 
 def list_processes(text: str) -> list[str]:
@@ -44,7 +40,6 @@ def list_processes(text: str) -> list[str]:
 
 def test_the_demo_ends_with_a_picture_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """The command shows the times of its requests, writes the picture, and leaves no other file and no process."""
-    before = list_stored()
     with tempfile.TemporaryDirectory(prefix="dls-t-") as folder:  # short enough for a Unix socket
         done = subprocess.run(
             [sys.executable, "-m", "dls", "demo", "--once", "--picture", str(tmp_path / "demo.png")],
@@ -59,18 +54,19 @@ def test_the_demo_ends_with_a_picture_and_leaves_nothing_behind(tmp_path: Path) 
         assert re.search(rf"{request} .*ms", done.stderr), done.stderr
     assert not left
     assert [path.name for path in tmp_path.iterdir()] == ["demo.png"]
-    assert list_stored() <= before
     with Image.open(tmp_path / "demo.png") as picture:
         colors = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
         assert picture.width > 600 and picture.height > 600
     assert (np.ptp(colors, axis=1) > 60).sum() > 1000  # colored: the masks are there
 
 
-def test_the_demo_with_asyncssh(tmp_path: Path) -> None:
-    """Without OpenSSH's server the demo starts asyncssh and writes the same picture."""
+def test_the_demo_with_asyncssh(tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without OpenSSH's server the demo starts asyncssh and writes the same picture; no session stays anywhere."""
     reporter = RecordingReporter()
+    monkeypatch.setattr(play, "_workspace", lambda: contextlib.nullcontext(short_folder))
     play.run(Console(file=io.StringIO()), reporter, once=True, path=tmp_path / "demo.png", library=True)
     assert any("(asyncssh)" in note for note in reporter.notes)
+    assert not any(place.exists() for place in kept_in(f"{short_folder}/host"))
     with Image.open(tmp_path / "demo.png") as picture:
         assert picture.width > 600 and picture.height > 600
 

@@ -99,7 +99,7 @@ def _openssh(program: str, folder: Path, port: int, options: str) -> Iterator[No
     )
     is_created = os.getuid() == 0 and not PRIVILEGE_SEPARATION.exists()
     if is_created:
-        PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+        PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
     process = subprocess.Popen(
         [program, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL, start_new_session=True
     )

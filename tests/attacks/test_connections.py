@@ -80,7 +80,7 @@ def test_a_head_that_is_too_large_is_refused(is_whole: bool) -> None:
 
 def test_silence_ends_a_connection() -> None:
     """Before a head without an answer, in the middle of one with 408, in the middle of a body too; others go on."""
-    with serving(limited_protocol(head_seconds=0.3, body_seconds=0.3)) as port:
+    with serving(limited_protocol(head_seconds=1, body_seconds=1)) as port:
         assert ask(port, b"") == b""
         assert ask(port, b"GET / HTTP/1.1\r\nHost: loc").startswith(b"HTTP/1.1 408 ")
         assert ask(port, b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf") == b""
@@ -144,11 +144,11 @@ def test_a_body_that_is_waited_for_is_not_cut() -> None:
         await send({"type": "http.response.body"})
 
     with (
-        serving(limited_protocol(head_seconds=0.1, body_seconds=0.1), slow) as port,
+        serving(limited_protocol(head_seconds=1, body_seconds=1), slow) as port,
         socket.create_connection(("127.0.0.1", port), timeout=30) as client,
     ):
         client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
-        threading.Timer(0.5, release.set).start()
+        threading.Timer(1.2, release.set).start()
         assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(b"whole body")
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")

@@ -151,7 +151,7 @@ def test_silence_ends_a_connection(proxied_server: ProxiedServer, monkeypatch: p
     """Row 11, local side: before a head it ends without an answer, in the middle of one with 408, in the middle of a
     body too; a body that moves is received whole, however long it takes."""
     for name in ("IDLE_SECONDS", "HEAD_SECONDS", "BODY_SECONDS"):
-        monkeypatch.setattr(downstream, name, 0.5)
+        monkeypatch.setattr(downstream, name, 1.0)
     assert ask(proxied_server.port, b"") == b""
     assert ask(proxied_server.port, b"GET / HTTP/1.1\r\nHost: loc").startswith(b"HTTP/1.1 408 ")
     for size in (10, downstream.LARGE_BODY + 10):

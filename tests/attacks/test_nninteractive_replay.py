@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
 from dls.server.volume import Geometry, Prompt, Volume
 from dls.weights import ModelSpec
+from tests.support.connect_process import engines_of
 from tests.support.http_server import serving
 from tests.support.itksnap import ItkSnap
 from tests.support.nninteractive import IGNORED_WARNINGS, MODEL
@@ -26,13 +26,6 @@ pytestmark = IGNORED_WARNINGS
 OPTIONS = EngineOptions("cpu", ModelSpec(str(MODEL), network=False))
 SHAPE = (150, 150, 150)
 BALL = ellipsoid(SHAPE, (75, 75, 75), (45, 45, 45))
-
-
-def engine_processes() -> list[int]:
-    """Return the process numbers of the engines that this process has started."""
-    children = Path(f"/proc/self/task/{threading.get_native_id()}").parent.glob("*/children")
-    found = {int(word) for path in children for word in path.read_text().split()}
-    return [pid for pid in found if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.slow
@@ -51,7 +44,7 @@ def test_a_large_object_is_replayed_voxel_for_voxel(tmp_path: Path) -> None:
             snap.mask(snap.draw("lasso", lasso))
         expected = unharmed.mask(unharmed.point(75, 75, 40))
         assert np.ptp(np.argwhere(expected), axis=0).max() > 64, "the object is not larger than a patch"
-        [engine_process] = engine_processes()
+        [engine_process] = engines_of(os.getpid())
         os.kill(engine_process, signal.SIGKILL)
         np.testing.assert_array_equal(killed.mask(killed.point(75, 75, 40)), expected)
 

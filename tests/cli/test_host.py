@@ -41,7 +41,7 @@ def run_on_terminal(arguments: list[str], answers: dict[str, str]) -> tuple[int,
     shown, left = "", dict(answers)
     with contextlib.suppress(OSError):  # the terminal closes when the command ends
         while data := os.read(ours, 65536):
-            shown += data.decode()
+            shown += data.decode(errors="replace")
             for question in [question for question in left if question in shown]:
                 os.write(ours, left.pop(question).encode() + b"\n")
     code = process.wait(30)

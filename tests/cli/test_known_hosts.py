@@ -38,7 +38,7 @@ def test_where_hosts_are_known_from(tmp_path: Path, own_user_folder: Path) -> No
     """Used before with the last one first, then with a profile, then in the SSH configuration and what it includes."""
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "a").write_text("Host included\n")
-    (tmp_path / "config").write_text(CONFIG)
+    (tmp_path / "config").write_text(CONFIG.replace("more/*", f"{tmp_path}/more/*"))
     now = datetime.now(timezone.utc)
     for days, target in ((40, "old"), (0, "ann@gpu2"), (1, "gpu1")):
         memory.remember(target, now - timedelta(days=days))

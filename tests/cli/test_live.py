@@ -140,7 +140,7 @@ def test_the_lines_move_on_a_terminal_and_are_gone_at_the_end(host: sshd.Server,
     def read_until(wanted: str) -> None:
         nonlocal text
         while wanted not in text:
-            text += os.read(ours, 65536).decode()
+            text += os.read(ours, 65536).decode(errors="replace")
 
     try:
         read_until("link up for")

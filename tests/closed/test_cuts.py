@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MIB = 1 << 20
 FEW_FILES = 8
 """Files that the host has before the link is cut: uv, and the smallest of the packages."""
-UNDERWAY = 24 * MIB
+UNDERWAY = 40 * MIB
 """More bytes than can be on the way at once, in SSH's windows and the pipes before and behind them."""
 
 

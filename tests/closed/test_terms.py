@@ -61,10 +61,10 @@ def lent(laptop: Laptop) -> Iterator[Loan]:
     node, proxy = laptop.node_of_host, laptop.lab.proxy
     with ThreadPoolExecutor(1) as pool:
         going_on = pool.submit(laptop.start, "--lend-network", "--stop-server", *laptop.way.consent)
-        until(lambda: going_on.done() or listeners(laptop.lab, laptop.way.host))
+        until(lambda: going_on.done() or listeners(laptop.lab, laptop.way.host), 120)
         assert not going_on.done(), going_on.result()
         with proxy.holding():
-            until(lambda: proxy.waiting and node.try_to("sh", "-c", LOOK).stdout)
+            until(lambda: proxy.waiting and node.try_to("sh", "-c", LOOK).stdout, 120)
             found = re.match(r"http://(.+)@127\.0\.0\.1:(\d+)", node.run("sh", "-c", LOOK))
             assert found is not None
             yield Loan(laptop, node, int(found[2]), found[1], going_on)

@@ -34,6 +34,8 @@ def login_node_with(cluster: Cluster, options: str) -> Iterator[None]:
         cluster.inside(LOGIN, "kill", pid)
         wait_until(lambda: f":{22:04X} 0" not in cluster.inside(LOGIN, "cat", "/proc/net/tcp"), "the end of sshd")
         cluster.inside(LOGIN, "/usr/sbin/sshd", "-f", config, "-E", cluster.folder / "log" / "sshd.log")
+        # It goes into the background before it listens.
+        wait_until(lambda: f":{22:04X} 0" in cluster.inside(LOGIN, "cat", "/proc/net/tcp"), "sshd")
 
     restart(options)
     try:

@@ -50,14 +50,14 @@ def test_the_end_of_the_server_ends_the_job(idle: Cluster) -> None:
     """`--stop-server` ends the job at once, so that its GPU is free."""
     session = connected(idle)
     session.close(stop_server=True)
-    wait_until(lambda: not idle.jobs(), "the job's end", 20)
+    wait_until(lambda: not idle.jobs(), "the job's end")
 
 
 def test_an_idle_server_ends_its_job(idle: Cluster) -> None:
     """With nobody connected for `--idle`, the server ends and frees its GPU."""
     with connected(idle, server=dls.ServerOptions("region", idle_minutes=0.05)) as session:
         click_once(session.port)
-    wait_until(lambda: not idle.jobs(), "the job's end", 40)
+    wait_until(lambda: not idle.jobs(), "the job's end")
 
 
 def test_here_insists_on_the_login_node(idle: Cluster) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.faults.connect import Client
-from tests.faults.lab import OTHER, Lab
+from tests.faults.lab import HOST, OTHER, Lab
 from tests.faults.scene import Scene
 from tests.faults.work import Work
 from tests.support.itksnap import ItkSnap
-from tests.support.processes import is_gone
+from tests.support.processes import is_gone, until
 
 Condition = Callable[[Scene, Work], bool]
 """Whether it is time to cause the fault, while an annotator works."""
@@ -92,9 +92,9 @@ def sshd_restarted(scene: Scene) -> None:
 def moved(scene: Scene) -> None:
     """Give the host another address, and drop packets to the old one."""
     scene.lab.move_to(OTHER)
-    with scene.lab.filtered("-d", "10.213.7.2", "-j", "DROP"):
+    with scene.lab.filtered("-d", HOST, "-j", "DROP"):
         scene.click()
-    scene.lab.move_to("10.213.7.2")
+    scene.lab.move_to(HOST)
 
 
 MOST_TRIES = 20
@@ -229,7 +229,6 @@ def ended(scene: Scene) -> None:
     os.kill(pid, signal.SIGTERM)
     while not is_gone(pid):
         time.sleep(0.02)
-    time.sleep(6)  # until the client has seen it
-    assert any("was ended" in str(event.get("text")) for event in scene.client.events)
+    until(lambda: any("was ended" in str(event.get("text")) for event in scene.client.events), 60)
     assert ItkSnap(scene.client.port).get("/status").status == 200
     scene.start_clock()

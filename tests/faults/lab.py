@@ -24,7 +24,9 @@ from tests.support.connect_process import children_of, engine_of, server_of
 from tests.support.slow_link import slow_link
 
 NAME = "lab-gpuhost"
-CLIENT, HOST, OTHER = "10.213.7.1", "10.213.7.2", "10.213.7.3"
+NETWORK = f"10.213.{20 + os.getpid() % 200}"
+"""Addresses of this run alone: another one beside it may have a lab too."""
+CLIENT, HOST, OTHER = f"{NETWORK}.1", f"{NETWORK}.2", f"{NETWORK}.3"
 
 
 def is_possible() -> bool:

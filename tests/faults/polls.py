@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 POLL_SECONDS = 0.2
 """Seconds from one poll to the next."""
-PATIENCE = 2.0
+PATIENCE = 6.0
 """Seconds after which a poll without an answer counts as failed: ITK-SNAP's clicks wait behind it."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
 import signal
 import socket
@@ -18,6 +17,7 @@ import pytest
 import dls
 from dls.demo import sshd
 from dls.errors import ForwardError, LaunchError
+from dls.remote.tunnel import listener, opening
 from dls.remote.tunnel.supervisor import Supervisor
 from dls.server.engines.region import RegionEngine
 from dls.server.volume import SCRIBBLE, Geometry, Prompt, Volume
@@ -120,21 +120,25 @@ def test_a_host_that_forbids_all_forwarding(clean: str, short_folder: Path) -> N
     ("family", "address"),
     [(socket.AF_INET, "127.0.0.1"), pytest.param(socket.AF_INET6, "::1", marks=NEEDS_IPV6)],
 )
-def test_the_local_port(host: sshd.Server, clean: str, family: socket.AddressFamily, address: str) -> None:
-    """It is 8911 or, with a note, the next free one; a port that was asked for and is taken is an error.
+def test_the_local_port(
+    host: sshd.Server, clean: str, family: socket.AddressFamily, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the usual one or, with a note, the next free one; a port that was asked for and is taken is an error.
 
     A port that another program has on [::1] alone is taken too: "localhost" would lead there.
     """
     with socket.socket(family) as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # another program may have it already
-            taken.bind((address, 8911))
-            taken.listen()
+        taken.bind((address, 0))  # 8911 itself may be another program's, and come free at any time
+        taken.listen()
+        usual = taken.getsockname()[1]
+        for module in (listener, opening):
+            monkeypatch.setattr(module, "DEFAULT_PORT", usual)
         session, reporter = connected(host, clean, local_port=None)
-        assert session.port != 8911 and any("8911 is taken" in note for note in reporter.notes)
+        assert session.port != usual and any(f"{usual} is taken" in note for note in reporter.notes)
         session.close()
-        with pytest.raises(ForwardError, match="8911") as caught:
-            connected(host, clean, local_port=8911)
+        with pytest.raises(ForwardError, match=str(usual)) as caught:
+            connected(host, clean, local_port=usual)
         assert "--local-port" in caught.value.hint
 
 

@@ -67,12 +67,10 @@ def events(done: subprocess.CompletedProcess[str], name: str) -> list[dict[str, 
     return [event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == name]
 
 
-def test_on_this_computer(images: Path) -> None:
+def test_on_this_computer(images: Path, short_folder: Path) -> None:
     """One command makes the mask, a picture and an event; afterwards nothing runs, and nothing else is stored."""
-    before = set(Path("/tmp").glob("dls-segment-*"))
-    done = segment(
-        images / "a.nii.gz", "--point", POINT, "-o", images / "m.nii.gz", "--png", images / "m.png", "--json"
-    )
+    words = ("--point", POINT, "-o", images / "m.nii.gz", "--png", images / "m.png", "--json")
+    done = segment(images / "a.nii.gz", *words, env={"TMPDIR": str(short_folder)})
     assert done.returncode == 0, done.stderr
     mask = voxels_of(images / "m.nii.gz")
     assert dice(mask, TRUTH) > 0.85 and set(np.unique(mask)) == {0, 1}
@@ -81,17 +79,16 @@ def test_on_this_computer(images: Path) -> None:
     assert event["mask"] == str(images / "m.nii.gz") and event["picture"] == str(images / "m.png")
     assert event["voxels"] == mask.sum() and event["ml"] == pytest.approx(mask.sum() * 0.9 * 0.8 * 2.5 / 1000, abs=1e-3)
     assert [event["phase"] for event in events(done, "phase")] == ["engine", "segment"]
-    assert set(Path("/tmp").glob("dls-segment-*")) <= before
+    assert not list(short_folder.glob("dls-segment-*"))
     assert "a.nii.gz" not in done.stderr.replace(str(images / "m.nii.gz"), "")
 
 
 @pytest.mark.slow
-def test_the_server_ends_with_the_command(images: Path) -> None:
+def test_the_server_ends_with_the_command(images: Path, short_folder: Path) -> None:
     """Also where the command is killed, its server and the engine's process end, and the image is removed."""
-    before = set(Path("/tmp").glob("dls-segment-*"))
     process = subprocess.Popen(
         [sys.executable, "-m", "dls", "segment", images / "a.nii.gz", "--point", POINT, "-o", images / "m.mha"],
-        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(short_folder)},
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         stack.callback(process.kill)
@@ -102,7 +99,7 @@ def test_the_server_ends_with_the_command(images: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     until(lambda: all(map(is_gone, [server, *engines])))
-    assert set(Path("/tmp").glob("dls-segment-*")) <= before
+    assert not list(short_folder.glob("dls-segment-*"))
 
 
 @pytest.mark.slow

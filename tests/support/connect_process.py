@@ -29,7 +29,7 @@ class ConnectProcess:
         *options: object,
         port: int | None = None,
         wrapper: Sequence[object] = (),
-        seconds: float = 60,
+        seconds: float = 180,
     ) -> None:
         self.port = port or free_port()
         self.events: list[dict[str, object]] = []
@@ -102,6 +102,16 @@ def children_of(parent: int) -> list[int]:
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[1]) == parent and fields[0] != "Z":
                 found.append(int(stat.parent.name))
+    return found
+
+
+def engines_of(server: int) -> list[int]:
+    """Return the process ids of a server's engines that have not ended."""
+    found = []
+    for pid in children_of(server):
+        with contextlib.suppress(OSError):
+            if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
+import itertools
+import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+PORTS = 20_000, 32_000
+"""Below the ports that Linux gives to whoever asks for none in particular, from 32768 on."""
+PORTS_OF_A_RUN = 500
 
 
 def is_gone(pid: int) -> bool:
@@ -18,10 +27,27 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """Return ports that the system gives to nobody by itself, from a block that no other run of the tests has."""
+    for first in range(*PORTS, PORTS_OF_A_RUN):
+        lock = os.open(f"/tmp/dls-ports-{os.getuid()}-{first}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return itertools.cycle(range(first, first + PORTS_OF_A_RUN))
+    raise AssertionError("every block of ports is taken")
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that nobody else takes before the caller does, however long that is."""
+    for port in itertools.islice(_own_ports(), PORTS_OF_A_RUN):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port of this run is taken")
 
 
 def interruptible() -> None:

@@ -19,6 +19,7 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.tunnel.endpoint import Endpoint
 from dls.remote.tunnel.link import Closed, Connected, Link
 from dls.remote.tunnel.page import Page, PageFacts
+from dls.remote.tunnel.polls import POLL_SECONDS, Polls
 from dls.remote.tunnel.proxy import Proxy
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import until
@@ -153,11 +154,15 @@ class ProxiedServer:
 
 @contextlib.contextmanager
 def proxied(
-    server: int | str, secret: str | None = None, official_timeout: float = 2.0, page: PageFacts | None = None
+    server: int | str,
+    secret: str | None = None,
+    official_timeout: float = 2.0,
+    page: PageFacts | None = None,
+    poll_seconds: float = POLL_SECONDS,
 ) -> Iterator[ProxiedServer]:
     """Run a proxy in front of the server at that port or Unix socket; its link opens no channels ahead of need.
 
-    `secret` is the local port's; with `page` it serves a page.
+    `secret` is the local port's; with `page` it serves a page. A poll waits `poll_seconds` for the server's answer.
     """
     endpoint = LocalEndpoint(server)
     link = Link(endpoint, pool_size=0)
@@ -172,6 +177,7 @@ def proxied(
         show_upload=uploads.append,
         page=None if page is None else Page(link, page, secret),
     )
+    proxy._polls = Polls(link, poll_seconds)
     with local_port(proxy) as port:
         url = proxy.page.url(port) if proxy.page is not None else ""
         yield ProxiedServer(link, endpoint, port, ItkSnap(port), shown, uploads, url)

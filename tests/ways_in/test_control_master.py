@@ -17,7 +17,7 @@ from tests.support.ways import Client, Way
 def test_a_running_master(client: Client, server: Server, lab: Path, token: str) -> None:
     """The connection goes through the master, whatever tokens its socket's name has: the host sees no login."""
     config = write(lab, server.section("lab", f"ControlPath {lab}/cm-{token}"))
-    with master(config):
+    with master(config, server):
         outcome = client.enter(Way(config, (server,)))
         assert outcome.entered and outcome.logins == (0,), outcome
 
@@ -25,7 +25,7 @@ def test_a_running_master(client: Client, server: Server, lab: Path, token: str)
 def test_a_path_from_the_command_line(client: Client, server: Server, lab: Path) -> None:
     """-o ControlPath names the master's socket."""
     config = write(lab, server.section("lab", f"ControlPath {lab}/cm"))
-    with master(config):
+    with master(config, server):
         config = write(lab, server.section())
         outcome = client.enter(Way(config, (server,)), "-o", f"ControlPath={lab}/cm")
         assert outcome.entered and outcome.logins == (0,), outcome
@@ -35,7 +35,7 @@ def test_a_login_that_could_not_be_made_again(client: Client, lab: Path) -> None
     """The key has gone since the master logged in, as a one-time code has: nothing is asked."""
     with serving(lab / "server") as server:
         config = write(lab, server.section("lab", f"ControlPath {lab}/cm"))
-        with master(config):
+        with master(config, server):
             server.key.unlink()
             outcome = client.enter(Way(config, (server,)), answers={})
             assert outcome.entered and outcome.logins == (0,) and not outcome.asked, outcome
@@ -46,7 +46,7 @@ def test_control_master_in_the_configuration(client: Client, server: Server, lab
     """Whatever ControlMaster says of masters to come, one that runs is used; a login of one's own is made only
     where `ControlMaster yes` wants to be the master."""
     config = write(lab, server.section("lab", f"ControlPath {lab}/cm", f"ControlMaster {value}"))
-    with master(config):
+    with master(config, server):
         outcome = client.enter(Way(config, (server,)))
         assert outcome.entered and outcome.logins[0] <= int(value == "yes"), outcome
 
@@ -69,7 +69,7 @@ def test_a_master_that_takes_no_more_sessions(client: Client, lab: Path) -> None
     """The host allows one session a connection, and the master's is taken: a login of its own is made."""
     with serving(lab / "server", "MaxSessions 1") as server:
         config = write(lab, server.section("lab", f"ControlPath {lab}/cm"))
-        with master(config), running(["ssh", "-F", str(config), "lab", f"touch {lab}/began; exec sleep 60"]):
+        with master(config, server), running(["ssh", "-F", str(config), "lab", f"touch {lab}/began; exec sleep 60"]):
             until((lab / "began").exists)
             outcome = client.enter(Way(config, (server,)))
             assert outcome.entered and outcome.logins == (1,), outcome
@@ -80,7 +80,7 @@ def test_a_master_of_the_jump_host(client: Client, server: Server, lab: Path) ->
     with serving(lab / "jump") as jump:
         text = server.section("lab", "ProxyJump jump") + jump.section("jump", f"ControlPath {lab}/cm-%C")
         config = write(lab, text)
-        with master(config, "jump"):
+        with master(config, jump, "jump"):
             outcome = client.enter(Way(config, (server, jump)))
             assert outcome.entered and outcome.logins == (1, 0), outcome
 
@@ -90,6 +90,6 @@ def test_a_master_behind_a_jump_host(client: Client, server: Server, lab: Path) 
     with serving(lab / "jump") as jump:
         text = server.section("lab", "ProxyJump jump", f"ControlPath {lab}/cm-%C") + jump.section("jump")
         config = write(lab, text)
-        with master(config):
+        with master(config, server):
             outcome = client.enter(Way(config, (server, jump)))
             assert outcome.entered and outcome.logins == (0, 0), outcome

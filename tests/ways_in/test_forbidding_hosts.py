@@ -132,7 +132,7 @@ class Late(NoPrompter):
 @pytest.mark.parametrize("carrier", ["paramiko", "openssh"])
 def test_an_answer_that_comes_too_late(lab: Path, carrier: str) -> None:
     """The host has hung up before the person had typed: that is a refused login, not a lost link."""
-    options = ("PasswordAuthentication yes", "PubkeyAuthentication no", "LoginGraceTime 2")
+    options = ("PasswordAuthentication yes", "PubkeyAuthentication no", "LoginGraceTime 6")
     with serving(lab / "server", *options) as server:
         way = Way(write(lab, server.section()), (server,))
         with pytest.raises(LoginError) as caught:

@@ -129,7 +129,7 @@ def test_a_shared_connection_whose_key_has_gone(clean: str, lab: Path) -> None:
     """`ssh` shares a connection that could not be made again: no login, and a click that is answered."""
     with serving(lab / "server") as server:
         config = write(lab, server.section("lab", f"ControlPath {lab}/cm"))
-        with master(config):
+        with master(config, server):
             server.key.unlink()
             click(Way(config), clean)
         assert server.logins == 1  # the master's own

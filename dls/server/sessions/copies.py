@@ -15,6 +15,7 @@ import mmap
 import os
 import re
 import secrets
+import threading
 from pathlib import Path
 
 from dls.images import MAGIC, name_image
@@ -35,6 +36,7 @@ class Copies:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / COPIES_FOLDER
+        self._adding = threading.Lock()
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name, of the right length, that belongs to this user."""
@@ -43,16 +45,17 @@ class Copies:
     def add(self, name: str, path: Path) -> None:
         """Let the image file of a session be found by its contents; a copy that is there already takes its place."""
         copy = self._folder / name
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            if not self.has(name):
-                copy.unlink(missing_ok=True)
-                os.link(path, copy)
-            elif not copy.samefile(path):
-                self._share(name, copy, path)
-        except OSError as error:
-            log.debug("an image can't be shared: %s", error.strerror)
-        self._remove_unused(copy)
+        with self._adding:  # of two sessions that have got it at once, the second one finds what the first one added
+            try:
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                if not self.has(name):
+                    copy.unlink(missing_ok=True)
+                    os.link(path, copy)
+                elif not copy.samefile(path):
+                    self._share(name, copy, path)
+            except OSError as error:
+                log.debug("an image can't be shared: %s", error.strerror)
+            self._remove_unused(copy)
 
     def _share(self, name: str, copy: Path, path: Path) -> None:
         """Let the session use the copy in the place of its own file, or replace a copy that is damaged."""

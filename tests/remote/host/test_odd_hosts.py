@@ -42,6 +42,7 @@ from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.prompts import NoPrompter
 from dls.remote.ssh.shell import Completed
 from dls.server import locks
+from tests.support.accounts import reserved
 from tests.support.connecting import connected, cut
 from tests.support.disks import disk, disk_with_quota
 from tests.support.itksnap import ItkSnap
@@ -285,8 +286,16 @@ def host_with_mounts(
         yield server
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Let no other run of the tests on this machine use the user's run directory in /var/tmp meanwhile."""
+    with reserved("read-only-tmp"):
+        yield
+
+
 @pytest.mark.slow
 @needs_root
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("is_taken", [False, True])
 def test_a_read_only_tmp(remote_dir: str, is_taken: bool) -> None:
     """The run directory is in another place, private like one in /tmp; the next connect and stop find the server."""

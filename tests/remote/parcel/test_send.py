@@ -26,7 +26,7 @@ from tests.support.logins import target_of
 from tests.support.parcels import UV, make_parcel, python_archive
 
 NEEDED = requirements("region")
-BIG = b"".join(hashlib.sha512(str(number).encode()).digest() for number in range(100_000))
+BIG = b"".join(hashlib.sha512(str(number).encode()).digest() for number in range(400_000))
 FILES = {"wheels/a-1.0-py3-none-any.whl": b"a" * 1000, "wheels/b-1.0-py3-none-any.whl": BIG, "model/m/x": b"weights"}
 
 

@@ -16,6 +16,7 @@ from dls.errors import LoginError
 from dls.remote.ssh.agent import Agent, AgentError, agent_places
 from dls.remote.ssh.connection import Connection
 from dls.remote.ssh.target import Target
+from tests.support.agents import is_listening
 from tests.support.logins import target_of
 from tests.support.processes import until
 from tests.support.prompters import ScriptedPrompter
@@ -29,7 +30,7 @@ def agent(short_folder: Path) -> Iterator[Path]:
     process = subprocess.Popen(
         ["ssh-agent", "-D", "-a", str(path)], env={**os.environ, **no}, stdout=subprocess.DEVNULL
     )
-    until(path.exists)
+    until(lambda: is_listening(path))
     yield path
     process.terminate()
     process.wait()

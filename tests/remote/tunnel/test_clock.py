@@ -102,15 +102,25 @@ def test_after_a_sleep_the_link_is_checked_with_a_short_deadline(
 
 def processes_of_connection(session: dls.Session) -> list[int]:
     """Return the processes of sshd that serve the session's connection: those that have its socket open."""
-    local = cast(socket.socket, session.connection.transport.sock).getsockname()[1]
+    sock = cast(socket.socket, session.connection.transport.sock)
+    ends = [sock.getpeername()[1], sock.getsockname()[1]]
     found = []
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if int(fields[2].split(":")[1], 16) == local:
-            inode = fields[9]
-            for link in Path("/proc").glob("[0-9]*/fd/*"):
-                with contextlib.suppress(OSError):
-                    if str(link.readlink()) == f"socket:[{inode}]":
-                        found.append(int(link.parts[2]))
+        if [int(end.split(":")[1], 16) for end in fields[1:3]] == ends:
+            found += holders_of(f"socket:[{fields[9]}]")
     assert found
+    return found
+
+
+def holders_of(file: str) -> list[int]:
+    """Return the processes that have the file open; those that end meanwhile have nothing open."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            links = list((folder / "fd").iterdir())
+            for link in links:
+                with contextlib.suppress(OSError):
+                    if str(link.readlink()) == file:
+                        found.append(int(folder.name))
     return found

@@ -62,6 +62,7 @@ def ask_and_leave(server: ProxiedServer, script: ScriptedServer, path: str, leas
         until(lambda: len(script.asked) > before)
     script.may_answer.set()
     until(lambda: all(channel.is_closed for channel in server.endpoint.channels))
+    until(lambda: not server.link.traffic.under_way)
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def settle(server: ProxiedServer, script: ScriptedServer, *leases: str) -> None:
 @pytest.fixture
 def hasty(script: ScriptedServer) -> Iterator[ProxiedServer]:
     """The same, with a request held for a moment only."""
-    with proxied(script.port, official_timeout=0.3) as server:
+    with proxied(script.port, official_timeout=1.5) as server:
         yield server
 
 

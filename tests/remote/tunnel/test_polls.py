@@ -115,8 +115,8 @@ def script() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def local(script: ScriptedServer) -> Iterator[ProxiedServer]:
-    """A local port in front of it."""
-    with proxied(script.port) as server:
+    """A local port in front of it, which waits for its answers on a slow machine too."""
+    with proxied(script.port, poll_seconds=20) as server:
         yield server
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -128,7 +129,13 @@ def test_a_damaged_copy_is_no_image(proxy: ProxiedServer, home: Path, expected: 
     snap = upload(proxy)
     assert max(sent(proxy, b"POST /upload_raw/")) > len(FILE)
     np.testing.assert_array_equal(click(snap), expected)
-    until(lambda: copies(home) and copies(home)[0].read_bytes() == FILE)
+
+    def is_whole() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # it is removed, and then there again
+            return [copy.read_bytes() for copy in copies(home)] == [FILE]
+        return False
+
+    until(is_whole)
 
 
 def test_a_foreign_file_among_the_copies_is_no_image(proxy: ProxiedServer, home: Path, expected: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dls.errors import TargetError
@@ -101,7 +101,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(NAMES, st.dictionaries(KEYS, VALUES, max_size=4), max_size=4))
 def test_what_is_written_is_read_again(hosts: dict[str, dict[str, object]]) -> None:
     """Whatever the names and the values hold; a change and a removal leave the others as they were."""

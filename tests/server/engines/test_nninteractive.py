@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
 from dls.server.volume import LASSO, SCRIBBLE, Geometry, Prompt, Volume
 from dls.weights import ModelSpec
+from tests.support.connect_process import engines_of, kill_all
 from tests.support.http_server import LiveServer, serving
 from tests.support.itksnap import ItkSnap, described, packed
 from tests.support.nninteractive import IGNORED_WARNINGS, MODEL
@@ -328,10 +328,7 @@ def test_a_session_is_replayed_by_the_next_process(tmp_path: Path) -> None:
             click_and_draw(snap)
         expected = [undisturbed.mask(undisturbed.point(50, 64, 64)), undisturbed.mask(undisturbed.point(44, 66, 60))]
         assert expected[0].any()
-        children = Path(f"/proc/self/task/{threading.get_native_id()}").parent.glob("*/children")
-        for pid in {int(word) for path in children for word in path.read_text().split()}:
-            if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+        kill_all(engines_of(os.getpid()))
         np.testing.assert_array_equal(killed.mask(killed.point(50, 64, 64)), expected[0])
         assert ItkSnap(server.port).get("/capabilities").status == 200  # the native API is back too
     with serving(make_process(), folder=tmp_path) as server:

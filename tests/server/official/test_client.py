@@ -16,6 +16,7 @@ import pytest
 from dls.server.engines.nninteractive import NnInteractiveEngine
 from dls.server.options import EngineOptions
 from dls.weights import ModelSpec
+from tests.support.connect_process import engines_of
 from tests.support.nninteractive import IGNORED_WARNINGS, MODEL
 from tests.support.processes import free_port, is_gone, until, wait_until_listening
 from tests.support.synthetic import ellipsoid, noisy
@@ -43,9 +44,7 @@ class Server:
     @property
     def engine(self) -> int:
         assert self.process is not None
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        children = [int(word) for task in tasks for word in (task / "children").read_text().split()]
-        return next(pid for pid in children if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return engines_of(self.process.pid)[0]
 
     def kill(self) -> None:
         assert self.process is not None

@@ -155,7 +155,7 @@ def test_an_answer_before_a_restart_may_not_have_arrived(engine: OfficialPainter
 def test_what_takes_too_long_is_answered_with_504_and_goes_on(tmp_path: Path) -> None:
     """The client gets a sentence before it gives up; the operation is applied, and the next answer brings its box."""
     engine = OfficialPainter()
-    with serving(engine, folder=tmp_path, answer_seconds=1.0) as server:
+    with serving(engine, folder=tmp_path, answer_seconds=3.0) as server:
         lease = Lease(server.port)
         lease.set_image(IMAGE)
         lease.set_buffer(SHAPE)

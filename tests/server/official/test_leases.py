@@ -157,7 +157,7 @@ def test_a_claim_while_the_engine_loads(engine: OfficialPainter, tmp_path: Path)
 
 def test_a_lease_while_the_engine_is_brought_back(engine: OfficialPainter, tmp_path: Path) -> None:
     """Heartbeats go on whatever the engine does; a prompt gets 504 and is applied when the engine is there again."""
-    with serving(engine, folder=tmp_path, answer_seconds=0.5) as server:
+    with serving(engine, folder=tmp_path, answer_seconds=3.0) as server:
         lease = begin(server.port)
         engine.load_on.clear()
         engine.losses = 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +21,7 @@ from dls.server.engines.process import ProcessEngine
 from dls.server.options import EngineOptions
 from dls.weights import ModelSpec
 from tests.server.official.lease import Lease
+from tests.support.connect_process import engines_of
 from tests.support.http_server import serving
 from tests.support.nninteractive import IGNORED_WARNINGS, MODEL
 from tests.support.synthetic import ellipsoid, noisy
@@ -135,13 +135,6 @@ class Both:
         assert self.lease.reset().status == 200
 
 
-def engine_processes() -> list[int]:
-    """Return the process numbers of the engines that this process has started."""
-    children = Path(f"/proc/self/task/{threading.get_native_id()}").parent.glob("*/children")
-    found = {int(word) for path in children for word in path.read_text().split()}
-    return [pid for pid in found if b"dls.server.engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
 def make_process() -> ProcessEngine:
     return ProcessEngine("nninteractive", OPTIONS, make_engine("nninteractive", OPTIONS))
 
@@ -149,7 +142,7 @@ def make_process() -> ProcessEngine:
 def harm(kind: str, both: Both, stack: ExitStack, folder: Path, budget: int) -> None:
     """Kill the engine, or replace the server, or let another lease need the memory."""
     if kind == "kill":
-        [engine] = engine_processes()
+        [engine] = engines_of(os.getpid())
         os.kill(engine, signal.SIGKILL)
     elif kind == "server":
         stack.close()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.server.sessions.example import CLICKS, IMAGE, mask_after
+from tests.support.connect_process import engines_of
 from tests.support.engines import TROUBLE
 from tests.support.itksnap import ItkSnap
 from tests.support.processes import free_port, is_gone, until
@@ -30,9 +31,7 @@ class Served:
 
     def engine_pid(self) -> int:
         """Return the process number of the engine."""
-        path = Path(f"/proc/{self.process.pid}/task")
-        children = [int(word) for task in path.iterdir() for word in (task / "children").read_text().split()]
-        return next(pid for pid in children if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return engines_of(self.process.pid)[0]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dls.server.volume import Box, Mask, extent
@@ -23,6 +23,7 @@ def decode(mask: Mask, occupied: Box | None) -> Mask:
     return decoded
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(0, 2**32), st.data())
 def test_a_mask_is_one_gzip_member_in_base64(shape: tuple[int, int, int], seed: int, data: st.DataObject) -> None:
     """The client stops at the first end of stream, and decodes the voxels in the box and zeros around them."""

@@ -30,8 +30,7 @@ lock "$RUN/launching"
 running=$(read_pid "$RUN/state.json")
 if [ -n "$running" ] && [ "$running" != "$REPLACES" ] && is_server "$running" \
   && runs_here "$RUN/state.json" && grep -q -e "$OPTIONS_KEY" "$RUN/state.json" \
-  && grep -q -e "$CODE_KEY" "$RUN/state.json"; then
-  cat "$RUN/state.json"
+  && grep -q -e "$CODE_KEY" "$RUN/state.json" && cat "$RUN/state.json"; then
   exit 0
 fi
 
@@ -82,13 +81,11 @@ else
   started=$!
 fi
 
-# The state file may still be that of the server that is replaced.
+# The state file may still be that of the server that is replaced, which removes it when it ends.
 tries=0
 while [ "$tries" -lt "$READY_TRIES" ]; do
-  if [ -s "$RUN/state.json" ] && [ "$(read_pid "$RUN/state.json")" != "$REPLACES" ]; then
-    cat "$RUN/state.json"
-    exit 0
-  fi
+  running=$(read_pid "$RUN/state.json")
+  if [ -n "$running" ] && [ "$running" != "$REPLACES" ] && cat "$RUN/state.json"; then exit 0; fi
   [ -n "$started" ] || started=$(cat "$JOB/$name.pid" 2>/dev/null)
   if [ -n "$started" ] && ! kill -0 "$started" 2>/dev/null; then
     tail -n "$LOG_LINES" "$LOG"
