@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import dls
+from dls.remote.host import deploy
 from tests.cluster.lab import HOST, LOGIN, Cluster, wait_until
 from tests.cluster.ways import connected, nothing_runs, stop
 from tests.support.connecting import RecordingReporter, click_once
@@ -51,6 +52,27 @@ def test_the_end_of_the_server_ends_the_job(idle: Cluster) -> None:
     session = connected(idle)
     session.close(stop_server=True)
     wait_until(lambda: not idle.jobs(), "the job's end")
+
+
+def test_a_server_with_other_options_runs_in_the_same_job(idle: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client that ends an unused server to start its own one keeps the job, and waits in no queue again."""
+    monkeypatch.setattr(deploy, "IDLE_SECONDS", -1.0)  # nobody is connected any more
+    with connected(idle) as session:
+        first, job = session.state, session.job
+    assert job is not None
+    reporter = RecordingReporter()
+    with connected(idle, reporter, server=dls.ServerOptions("region", native_api=False)) as session:
+        click_once(session.port)
+        assert "stop" in reporter.phases and session.state.pid != first.pid
+        assert [line[0] for line in idle.jobs()] == [job.job.id] and session.state.host == first.host
+
+
+def test_a_job_in_which_a_server_runs_is_in_use(idle: Cluster) -> None:
+    """The client that submitted it does not cancel it when it gives up: another one may work there."""
+    with connected(idle) as session:
+        assert (placed := session.job) is not None
+        assert placed.scheduler.is_in_use(placed.login, placed.job.id)
+        assert not placed.scheduler.is_in_use(placed.login, f"{placed.job.id}0")
 
 
 def test_an_idle_server_ends_its_job(idle: Cluster) -> None:

@@ -23,6 +23,8 @@ WITH_GPU, WITHOUT_GPU = "dls", "dls-without-gpu"
 """Comments of our jobs, by which a client knows whether a job has what its engine needs."""
 UNUSED_SECONDS = 600
 """Seconds after which a job ends in which no server runs and no client is."""
+SUCCESSOR_SECONDS = 30
+"""Seconds that a job goes on for a client in it after its last server was ended on purpose."""
 END_SECONDS = 60
 """Seconds that a cancelled job may take to end."""
 NO_SCHEDULER, SILENT, REFUSED, NOT_ENDED = 69, 70, 74, 75
@@ -118,12 +120,13 @@ def cancel_script(ids: Iterable[str], seconds_to_end: int) -> str:
 
 def in_use_script(root: str, id: str) -> str:
     """Return the script that ends with 1 where no server runs in the job."""
-    return render("job_in_use", JOB=f"{root}/jobs/{id}")
+    return render("job_in_use", ROOT=root, ID=id)
 
 
 def batch_script(root: str) -> str:
     """Return the script that `sbatch` gets on standard input."""
-    return "#!/bin/sh\n" + render("job", "trusted", "slurm", "sshd", ROOT=root, UNUSED_SECONDS=UNUSED_SECONDS)
+    seconds = {"UNUSED_SECONDS": UNUSED_SECONDS, "SUCCESSOR_SECONDS": SUCCESSOR_SECONDS}
+    return "#!/bin/sh\n" + render("job", "trusted", "slurm", "sshd", ROOT=root, **seconds)
 
 
 def sbatch_arguments(options: ClusterOptions, root: str) -> list[str]:

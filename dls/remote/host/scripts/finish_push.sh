@@ -4,6 +4,8 @@
 # shellcheck shell=sh
 set -u
 if ! is_complete "$PART"; then
+  # Another client that sent the same model may have moved it to its place.
+  ! is_complete "$DESTINATION" || exit 0
   rm -rf "$PART"
   exit 65
 fi

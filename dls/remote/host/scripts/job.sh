@@ -3,7 +3,8 @@
 # processes. The job ends with the last server, so that an idle end frees the GPU.
 # Needs trusted.sh, slurm.sh and sshd.sh. It goes to sbatch on standard input, after a line with the interpreter.
 # Values: ROOT (the remote directory, which the nodes share), UNUSED_SECONDS (how long the job goes on without a server and
-# without a client).
+# without a client), SUCCESSOR_SECONDS (how long it goes on for a client in it that has ended the last server: the client
+# may be about to start another one).
 # In ROOT/jobs/CLUSTER-ID stand: `entrance` (user, node, port and host key) or `failed` (why there is none),
 # `authorized_keys`, `pid` (this script's), NAME.start (a server to start: assignments of RUN and LOG, and `set --` with
 # its command), then NAME.pid and NAME.ended.
@@ -148,6 +149,7 @@ while :; do
   done
   is_running=
   how=
+  pause=5
   for server in $servers; do
     name=${server%:*}
     if [ -f "$JOB/$name.ended" ]; then
@@ -159,14 +161,17 @@ while :; do
   now=$(date +%s)
   if [ -n "$is_running" ]; then
     unused_since=$now
-  elif [ -n "$asked_to_end" ] || [ "$how" = purpose ]; then
+  elif [ -n "$asked_to_end" ]; then
     exit 0
+  elif [ "$how" = purpose ]; then
+    if ! is_used || [ $((now - unused_since)) -ge "$SUCCESSOR_SECONDS" ]; then exit 0; fi
+    pause=1
   elif is_used; then
     unused_since=$now
   elif [ $((now - unused_since)) -ge "$UNUSED_SECONDS" ]; then
     exit 0
   fi
   # A signal ends the wait: a server is to be started, has ended, or is to end.
-  sleep 5 &
+  sleep "$pause" &
   wait $!
 done

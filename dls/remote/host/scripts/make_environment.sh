@@ -69,7 +69,8 @@ END
   set -- -m pip install --quiet --target "$TEMP/uv"
   watch "$fetcher" "$@" --require-hashes --requirement "$TEMP/uv.txt" || "$fetcher" "$@" --upgrade uv || return 1
   # Another host that shares the directory may have fetched it meanwhile, and may be running it.
-  [ -x "$ROOT/uv/bin/uv" ] || { rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"; }
+  see_anew "$ROOT" "$ROOT/uv/bin"
+  [ -x "$ROOT/uv/bin/uv" ] || { rm -rf "$ROOT/uv" && mv "$TEMP/uv" "$ROOT/uv"; } || [ -x "$ROOT/uv/bin/uv" ]
 }
 
 # install_with_uv ARGUMENT...
@@ -123,8 +124,12 @@ install_packages() {
   [ -n "$PIP_WORKS" ] && watch install_with_pip "$@"
 }
 
+# see_anew FOLDER...: look into folders that another host may have changed: opening one makes an NFS client ask the server.
+see_anew() { ls "$@" >/dev/null 2>&1; }
+
 # end_if_there: end the script where the environment is complete: a server may be running from it.
 end_if_there() {
+  see_anew "$ROOT/env" "$ENVIRONMENT"
   if [ -f "$ENVIRONMENT/complete.json" ] && [ -x "$ENVIRONMENT/bin/python" ]; then
     echo "made by another dls meanwhile"
     echo there
@@ -156,5 +161,10 @@ install_locked || (install_packages "$@") || exit 74
   || exit 73
 # The lock is this host's; another one that shares the directory has its own.
 end_if_there
-rm -rf "$ENVIRONMENT" && mv "$TEMP/env" "$ENVIRONMENT" || exit 73
+[ ! -e "$ENVIRONMENT" ] || mv "$ENVIRONMENT" "$TEMP/old" || exit 73
+# Where another host has put one there in this moment, `mv` would move ours into it; rename(2) refuses.
+if ! "$TEMP/env/bin/python" -I -S -c 'import os, sys; os.rename(*sys.argv[1:])' "$TEMP/env" "$ENVIRONMENT"; then
+  end_if_there
+  exit 73
+fi
 echo "$INSTALLED"

@@ -22,7 +22,8 @@ if ! is_complete .; then
 fi
 gzip -dc <"$UV_FILE" >"$MADE/uv" && chmod 700 "$MADE/uv" || exit 73
 if "$MADE/uv" --version >/dev/null 2>&1; then
-  mv -f "$MADE/uv" "$ROOT/uv/bin/uv" || exit 73
+  # One that is there already may be running, on another host too.
+  cmp -s "$MADE/uv" "$ROOT/uv/bin/uv" 2>/dev/null || mv -f "$MADE/uv" "$ROOT/uv/bin/uv" || exit 73
   printf 'uv\t%s\n' "$ROOT/uv/bin/uv"
 fi
 [ -n "$PYTHON_FILE" ] || exit 0
@@ -33,7 +34,9 @@ python=$place/bin/python$PYTHON_VERSION
 if ! "$python" -c '' 2>/dev/null; then
   # Neither the owners nor the modes of the archive's maker: what others can write to is not used.
   gzip -dc <"$PYTHON_FILE" | tar -C "$MADE" -xof - || exit 73
-  chmod -R go-w "$MADE" && rm -rf "$place" && mv "$MADE/python" "$place" || exit 73
+  chmod -R go-w "$MADE" || exit 73
+  # Another installation may have put it there meanwhile, and use it.
+  "$python" -c '' 2>/dev/null || { rm -rf "$place" && mv "$MADE/python" "$place"; } || exit 73
 fi
 "$python" -c '' || exit 74
 printf 'python\t%s\n' "$python"
