@@ -135,6 +135,8 @@ class SegmentError(DlsError):
 class EngineLost(DlsError):
     """The engine's process died or hangs; the server handles this error itself and starts a new process."""
 
+    was_sent = True
+    """Whether the process was still there when it was to do what failed."""
     during_prompt = False
     """Whether the process ended during the current prompt, which may be the cause."""
 

@@ -125,8 +125,9 @@ def in_use_script(root: str, id: str) -> str:
 
 def batch_script(root: str) -> str:
     """Return the script that `sbatch` gets on standard input."""
-    seconds = {"UNUSED_SECONDS": UNUSED_SECONDS, "SUCCESSOR_SECONDS": SUCCESSOR_SECONDS}
-    return "#!/bin/sh\n" + render("job", "trusted", "slurm", "sshd", ROOT=root, **seconds)
+    return "#!/bin/sh\n" + render(
+        "job", "trusted", "slurm", "sshd", ROOT=root, UNUSED_SECONDS=UNUSED_SECONDS, SUCCESSOR_SECONDS=SUCCESSOR_SECONDS
+    )
 
 
 def sbatch_arguments(options: ClusterOptions, root: str) -> list[str]:

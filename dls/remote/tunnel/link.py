@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dls.errors import DlsError, LinkError
@@ -140,6 +141,11 @@ def next_state(state: LinkState, event: LinkEvent) -> LinkState:
     raise RuntimeError(f"the link does not allow {type(event).__name__} while it is {state.value}")
 
 
+def _close_all(channels: Iterable[Channel]) -> None:
+    for channel in channels:
+        channel.close()
+
+
 class Link:
     """Holds the state of the link, the endpoint, and the channels to it.
 
@@ -210,8 +216,8 @@ class Link:
             self._reason = "" if isinstance(event, Connected) else event.reason
             dropped = self.pool.set_endpoint(self._endpoint if self._state is LinkState.OPEN else None)
             self._changed.notify_all()
-        for channel in dropped:
-            channel.close()
+        if dropped:  # closing one waits for a link that carries nothing
+            threading.Thread(target=_close_all, args=(dropped,), name="dls-dropped-channels", daemon=True).start()
         self.pool.refill()
 
     def open_channel(self, timeout: float) -> Channel:

@@ -68,7 +68,9 @@ class WorkerProcess:
         answer: Future[Any] = Future()
         with self._lock:
             if self._failure:
-                raise EngineLost(self._failure)
+                lost = EngineLost(self._failure)
+                lost.was_sent = False
+                raise lost
             number = next(self._numbers)
             self._pending[number] = answer
         try:

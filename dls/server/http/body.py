@@ -48,6 +48,16 @@ class Cut(BadRequest):
     """The client went away in the middle of the request."""
 
 
+def end_of_image(incoming: IncomingImage, arrival: Arrival, error: BaseException) -> Callable[[], object]:
+    """Return what is to be done with a received image after the error: it is removed, or kept where it was only cut.
+
+    Where the server ends, nothing is: the session's manifest may begin to name the file in this moment.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return lambda: None
+    return incoming.leave if arrival.is_replaced or isinstance(error, Cut) else incoming.discard
+
+
 class ThreadedSink:
     """A sink whose blocks are written by another thread, once there is memory for them.
 
@@ -98,9 +108,8 @@ class BodyReceiver:
                 volume = sink.volume(geometry)
             yield volume
         except BaseException as error:
-            is_cut = self._arrival.is_replaced or isinstance(error, Cut | asyncio.CancelledError)
             await self._executors.codec(writer.close)
-            await self._executors.codec(incoming.leave if is_cut else incoming.discard)
+            await self._executors.codec(end_of_image(incoming, self._arrival, error))
             raise
         finally:
             sink.close()

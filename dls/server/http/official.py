@@ -34,7 +34,7 @@ from dls.server.engines.base import Engine
 from dls.server.engines.readiness import Readiness
 from dls.server.executors import Executors, run_in_thread
 from dls.server.http import official_bodies, parameters
-from dls.server.http.body import Cut
+from dls.server.http.body import Cut, end_of_image
 from dls.server.http.official_answers import ANSWER_SECONDS, IMAGE_SECONDS, InTime, Patience, PredictionResponse
 from dls.server.http.refusals import refuse
 from dls.server.http.uploads import parse_sent_image
@@ -327,7 +327,6 @@ def _leaving(incoming: IncomingImage, arrival: Arrival, executors: Executors) ->
 
     async def leave(kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is not None:
-            is_cut = arrival.is_replaced or isinstance(error, Cut | asyncio.CancelledError)
-            await executors.codec(incoming.leave if is_cut else incoming.discard)
+            await executors.codec(end_of_image(incoming, arrival, error))
 
     return leave

@@ -120,7 +120,8 @@ class Arrival:
             self.is_complete = True
             return received
         finally:
+            if not self.is_complete:
+                self.refuse()  # ends the wait of the thread that parses, also where the client has gone
             if not task.done():
-                self.refuse()  # ends the wait of the thread that parses
                 task.cancel()
                 await asyncio.wait({task})

@@ -18,6 +18,9 @@ from dls.server.sessions.incoming import IncomingImage
 from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore
 
+SHARING_SECONDS = 2.0
+"""Seconds that a question for an image waits for those that have just come: a click may hold the session of one."""
+
 log = logging.getLogger("dls.server")
 
 
@@ -100,7 +103,7 @@ class Images:
     async def has_copy(self, name: str) -> bool:
         """Return whether the server holds an image of that name; those that have just come included."""
         if self._sharing:
-            await asyncio.wait({*self._sharing})
+            await asyncio.wait({*self._sharing}, timeout=SHARING_SECONDS)
         return await self._executors.codec(self._store.copies.has, name)
 
     async def is_whole(self, name: str, incoming: IncomingImage) -> bool:

@@ -92,14 +92,14 @@ class OfficialWork:
         session = self._session
         if session.requests.is_repeated(request):
             session.delivery.is_missed = True
-            body = await self._recovering(lambda: self._pack(session.answer))
+            body = await self._recovering(lambda: self._pack_again(session.answer))
             session.delivery = delivery
             return session.answer, body
         try:
-            outcome, answer, body = await self._recovering(lambda: self._carry_out(operation))
+            outcome, answer, body, buffer = await self._recovering(lambda: self._carry_out(operation))
             occupied = find_occupied(session.occupied, operation, outcome)
             with translate_engine_errors():
-                await self._store(operation, request, answer, outcome, occupied)
+                await self._store(operation, request, answer, outcome, occupied, buffer)
         except BaseException as error:
             await self._after_failure(operation, error)
             raise
@@ -107,14 +107,19 @@ class OfficialWork:
         self._settle(request, answer, delivery, outcome.carried)
         return answer, body
 
-    async def _carry_out(self, operation: Operation) -> tuple[Outcome, OfficialAnswer, bytes]:
+    async def _carry_out(self, operation: Operation) -> tuple[Outcome, OfficialAnswer, bytes, npt.NDArray[Any] | None]:
+        """Carry out the operation, and return its outcome, its answer, the packed part of the buffer, and the buffer.
+
+        When the engine is lost, the session is put to sleep meanwhile; what was opened here is gone then too.
+        """
+        segmentation = await self._wake()
         try:
-            outcome = await self._apply(operation)
+            outcome = await self._apply(segmentation, operation)
         except EngineLost as lost:
-            lost.during_prompt = True
+            lost.during_prompt = lost.was_sent
             raise
         answer = settle(self._session.undelivered, operation, outcome)
-        return outcome, answer, await self._pack(answer)
+        return outcome, answer, await self._pack(segmentation, answer), segmentation.buffer
 
     def _settle(self, request: str, answer: OfficialAnswer, delivery: Delivery, carried: Carried) -> None:
         session = self._session
@@ -133,27 +138,33 @@ class OfficialWork:
             session.answer = replace(session.answer, kept=session.carried.buffer.bounds)
 
     async def _store(
-        self, operation: Operation, request: str, answer: OfficialAnswer, outcome: Outcome, occupied: Box | None
+        self,
+        operation: Operation,
+        request: str,
+        answer: OfficialAnswer,
+        outcome: Outcome,
+        occupied: Box | None,
+        buffer: npt.NDArray[Any] | None,
     ) -> None:
         """Store the operation; after a reset the journal begins anew, because nothing before it has any effect."""
         session, carried = self._session, replace(outcome.carried, request=request)
         if operation.name == RESET:
             await self._executors.codec(session.files.reset, carried)
             return
-        assert session.official is not None
         await self._executors.codec(
-            store_operation, session.files, operation, request, answer, carried, session.official.buffer, occupied
+            store_operation, session.files, operation, request, answer, carried, buffer, occupied
         )
 
-    async def _pack(self, answer: OfficialAnswer) -> bytes:
+    async def _pack_again(self, answer: OfficialAnswer) -> bytes:
+        return b"" if answer.box is None else await self._pack(await self._wake(), answer)
+
+    async def _pack(self, segmentation: OfficialSegmentation, answer: OfficialAnswer) -> bytes:
         if answer.box is None:
             return b""
-        segmentation = await self._wake()
         with translate_engine_errors():
             return await self._executors.codec(segmentation.pack, answer.box)
 
-    async def _apply(self, operation: Operation) -> Outcome:
-        segmentation = await self._wake()
+    async def _apply(self, segmentation: OfficialSegmentation, operation: Operation) -> Outcome:
         if operation.name == SET_TARGET_BUFFER:
             buffer = Buffer(to_shape(operation.fields["shape"]), operation.fields["dtype"])
             carried = replace(self._session.carried, buffer=buffer)
@@ -205,6 +216,7 @@ class OfficialWork:
         await self._wait_ready()
         await self._backend.budget.reserve_bytes(session, needed)
         try:
+            await self._wait_ready()  # it may have been lost while memory was waited for
             with translate_engine_errors():
                 session.official = await self._executors.prepare(self._engine.open, image, carried)
             session.occupied = None
@@ -226,17 +238,16 @@ class OfficialWork:
         self._check_engine()
         try:
             records = await self._read_operations()
-            await self._replay(records)
+            segmentation = await self._replay(records)
         except (Conflict, BadRequest) as error:
             await self._set_aside(error.message)
             raise Gone(f"This session can't be continued. {error.message}") from error
         except BaseException:
             await self.sleep()
             raise
-        assert session.official is not None
         seconds = time.monotonic() - started
         log.info("session %s is awake again: %d operations in %.2f s", session.id[:8], len(records), seconds)
-        return session.official
+        return segmentation
 
     async def _read_operations(self) -> list[OfficialRecord]:
         try:
@@ -258,7 +269,7 @@ class OfficialWork:
         finally:
             self._backend.forget(session)
 
-    async def _replay(self, records: list[OfficialRecord]) -> None:
+    async def _replay(self, records: list[OfficialRecord]) -> OfficialSegmentation:
         """Open the image and carry out the operations of the journal; raises Conflict if they give another buffer."""
         session, manifest = self._session, self._session.files.manifest
         assert manifest.carried is not None
@@ -275,6 +286,7 @@ class OfficialWork:
         session.carried = states[-1]
         if segmentation.buffer is not None:
             session.occupied = await self._executors.codec(extent, segmentation.buffer)
+        return segmentation
 
     async def _correct(self, segmentation: OfficialSegmentation, crc: int) -> None:
         """Go on from the buffer that was answered, after a replay that resulted in another one.

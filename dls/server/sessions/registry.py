@@ -247,6 +247,8 @@ class SessionRegistry:
                 continue
             async with session.lock:
                 await self._budget.release(session)
+                if session.arriving:  # an upload has begun meanwhile
+                    continue
                 self._forget(session)
                 session.files.release()
         await self._executors.codec(self._store.remove_expired, tuple(self._sessions))

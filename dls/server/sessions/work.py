@@ -102,7 +102,7 @@ class SessionWork:
                 with translate_engine_errors():
                     changed, seconds = await self._executors.engine(timed, segmentation.add, prompt)
             except EngineLost as lost:
-                lost.during_prompt = True
+                lost.during_prompt = lost.was_sent
                 raise
             self._session.engine_seconds = seconds
             self._session.occupied = union(self._session.occupied, changed)
@@ -173,6 +173,7 @@ class SessionWork:
         await self._backend.recovery.wait_ready()
         await self._backend.budget.reserve(session, volume.geometry)
         try:
+            await self._backend.recovery.wait_ready()  # it may have been lost while memory was waited for
             # On the threads for images: an image must neither wait for other sessions' prompts nor delay them.
             with translate_engine_errors():
                 session.segmentation = await self._executors.prepare(self._backend.engine.open, volume)
