@@ -24,7 +24,7 @@ from dls.remote.tunnel.link import (
 )
 from tests.support.http_server import LiveServer
 from tests.support.processes import until
-from tests.support.proxied_server import LocalEndpoint
+from tests.support.proxied_server import CuttableChannel, LocalEndpoint
 
 OPEN, LOST, ASLEEP, CLOSED = LinkState.OPEN, LinkState.LOST, LinkState.ASLEEP, LinkState.CLOSED
 OTHER = LocalEndpoint(0)
@@ -126,3 +126,24 @@ def test_a_status_request_is_no_demand() -> None:
     with pytest.raises(LinkError, match="first"):
         link.open_channel(0)
     assert link.wake.is_set() and not link.demand
+
+
+def test_no_channel_is_waited_for(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a link that carries nothing, a channel can't be closed: the link is closed all the same."""
+    may_close, closed = threading.Event(), threading.Event()
+
+    def close(channel: CuttableChannel) -> None:
+        assert may_close.wait(30)
+        closed.set()
+
+    link = Link(endpoint := LocalEndpoint(live.port), pool_size=1)
+    link.pool.refill()
+    until(lambda: endpoint.channels)
+    until(lambda: not link.pool._is_filling)
+    with monkeypatch.context() as patch:
+        patch.setattr(CuttableChannel, "close", close)
+        link.handle(Closed())
+        assert link.state is CLOSED and not closed.is_set()
+        may_close.set()
+        assert closed.wait(30)
+    endpoint.channels[0].close()

@@ -47,3 +47,29 @@ def test_a_poll_succeeds_while_the_engine_is_loaded_again() -> None:
         engine.go_on.set()
         click.join()
         assert snap.mask(answers[0])[1, 1, 1] == 1
+
+
+class LoadedAnew(FailingEngine):
+    """An engine that is lost three times before a prompt has reached it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads = 0
+
+    def load(self, report: ReportProgress) -> None:
+        self.loads += 1
+        if self.loads == 4:
+            self.failure = None
+
+
+def test_a_prompt_that_has_not_reached_the_engine_did_not_end_it() -> None:
+    """It is given to the next one however often other prompts end it, and not refused as their cause."""
+    engine = LoadedAnew()
+    with serving(engine) as server:
+        snap = ItkSnap(server.port)
+        snap.start("failing")
+        assert snap.upload(np.zeros((3, 4, 5), np.float32)).status == 200
+        engine.failure = EngineLost("The engine's process died.")
+        engine.failure.was_sent = False
+        assert snap.mask(snap.point(1, 1, 1))[1, 1, 1] == 1
+        assert engine.loads == 4
