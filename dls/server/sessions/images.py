@@ -19,7 +19,7 @@ from dls.server.sessions.session import Session
 from dls.server.sessions.store import SessionStore
 
 SHARING_SECONDS = 2.0
-"""Seconds that a question for an image waits for those that have just come: a click may hold the session of one."""
+"""Seconds that a question for an image waits for the sessions of those that have just come: a click may hold one."""
 
 log = logging.getLogger("dls.server")
 
@@ -52,8 +52,8 @@ class Images:
         self._store = store
         self._sessions = sessions
         self._holding = holding
-        self._sharing: set[asyncio.Task[None]] = set()
-        """Images whose contents are being looked at, so that they can be found by them."""
+        self._sharing: dict[asyncio.Task[None], asyncio.Event] = {}
+        """Images that are to be found by their contents, each with an event that is set when its contents are known."""
 
     async def receive(self, session: Session, sent: SentImage) -> IncomingImage:
         """Create a file for an image, or take what the server holds of it; `SessionWork.set_image` takes it over.
@@ -85,23 +85,32 @@ class Images:
 
     def share(self, session: Session) -> None:
         """Let the session's image be found by its contents; after the answer, for which nobody has to wait."""
-        task = asyncio.create_task(self._share(session))
-        self._sharing.add(task)
-        task.add_done_callback(self._sharing.discard)
+        is_known = asyncio.Event()
 
-    async def _share(self, session: Session) -> None:
+        def end(task: asyncio.Task[None]) -> None:
+            is_known.set()
+            del self._sharing[task]
+
+        task = asyncio.create_task(self._share(session, is_known))
+        self._sharing[task] = is_known
+        task.add_done_callback(end)
+
+    async def _share(self, session: Session, is_known: asyncio.Event) -> None:
         image = session.files.manifest.image
         if image is None:
             return
         path = Path(image.path)
         with contextlib.suppress(OSError, RequestError):
             name = await self._executors.codec(copies.find_name, path)
+            is_known.set()
             async with self._holding(session):
                 if session.files.manifest.image == image:
                     await self._executors.codec(self._store.copies.add, name, path)
 
     async def has_copy(self, name: str) -> bool:
         """Return whether the server holds an image of that name; those that have just come included."""
+        for is_known in [*self._sharing.values()]:
+            await is_known.wait()
         if self._sharing:
             await asyncio.wait({*self._sharing}, timeout=SHARING_SECONDS)
         return await self._executors.codec(self._store.copies.has, name)
