@@ -33,6 +33,7 @@ def test_a_connection_accepted_at_the_end_is_closed(short_folder: Path) -> None:
     gc.collect()  # a transport that was left open raises ResourceWarning here
 
 
+@pytest.mark.slow
 def test_a_forward_with_unsent_data_is_closed(short_folder: Path) -> None:
     """A forwarded connection is closed even if its peer never reads the data."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

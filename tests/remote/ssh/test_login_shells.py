@@ -95,7 +95,7 @@ def run_under(name: str, home: Path, folder: Path, **login_files: str) -> HostEr
         ('[ -n "$AGAIN" ] || AGAIN=1 exec bash', "starts another shell"),
         ("exec dash", "starts another shell"),
         ("exec zsh", "starts another shell"),
-        ("yes", "prints without end"),
+        pytest.param("yes", "prints without end", marks=pytest.mark.slow),
     ],
 )
 def test_a_login_file_that_gets_in_the_way(account: tuple[str, Path], short_folder: Path, text: str, what: str) -> None:

@@ -63,6 +63,7 @@ def replace_both_clocks(session: dls.Session) -> WallClock:
     return wall
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [86400.0, -86400.0])
 def test_a_clock_that_jumps_does_no_harm(paused: dls.Session, jump: float) -> None:
     """A jump forward looks like a sleep and leads to a check; link, server and session stay in both cases."""

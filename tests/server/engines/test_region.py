@@ -31,6 +31,7 @@ def clicks(case: Case, count: int) -> Iterator[float]:
         yield dice(work.mask, case.truth)
 
 
+@pytest.mark.slow
 def test_noisy_shapes_after_one_click_and_after_three() -> None:
     """The mean Dice over contrasts, spacings and sizes reaches 0.85 and 0.92."""
     scores = {case.name: list(clicks(case, 3)) for case in cases()}
