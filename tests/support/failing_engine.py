@@ -18,9 +18,11 @@ class FailingEngine:
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
+        self.loads = 0
+        """How often it was loaded."""
 
     def load(self, report: ReportProgress) -> None:
-        pass
+        self.loads += 1
 
     def session_bytes(self, voxels: int) -> int:
         return 5 * voxels

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -26,6 +24,7 @@ from dls.remote.ssh.prompts import NoPrompter, Question
 from dls.remote.ssh.refusals import Attempt, refusal_table
 from dls.remote.ssh.target import METHODS, Target
 from dls.remote.ssh.transport import HostTransport
+from tests.support.connect_process import children_of, kill_all
 from tests.support.logins import PASSWORD, target_of
 from tests.support.one_time_codes import OnlyQuestions
 from tests.support.processes import until
@@ -240,25 +239,14 @@ def test_a_connection_that_ends_right_after_the_login(folder: Path) -> None:
     """A host whose session dies at once is told from a link that was lost in between."""
     with sshd.running(folder, options=f"PidFile {folder}/pid") as server:
         connection = Connection.open(target_of(server), NoPrompter())
-        kill_children(int((folder / "pid").read_text()))
+        kill_all(children_of(int((folder / "pid").read_text())))
         with pytest.raises(LinkError, match="accepted the login and closed the connection at once"):
             connection.run("true")
         connection = Connection.open(target_of(server), NoPrompter())
         connection.run("true")
-        kill_children(int((folder / "pid").read_text()))
+        kill_all(children_of(int((folder / "pid").read_text())))
         with pytest.raises(LinkError, match="was lost"):
             connection.run("true")
-
-
-def children_of(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(child) for child in found.stdout.split()]
-
-
-def kill_children(pid: int) -> None:
-    for child in children_of(pid):
-        with contextlib.suppress(ProcessLookupError):  # one that ends by itself
-            os.kill(child, signal.SIGKILL)
 
 
 def klist(folder: Path, script: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from dls.errors import EngineLost
 from dls.server.engines.base import ReportProgress
 from tests.support.failing_engine import FailingEngine
-from tests.support.http_server import serving
+from tests.support.http_server import LiveServer, serving
 from tests.support.itksnap import Answer, ItkSnap
 
 
@@ -18,24 +18,29 @@ class SlowlyReloaded(FailingEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loads = 0
         self.is_reloading, self.go_on = threading.Event(), threading.Event()
 
     def load(self, report: ReportProgress) -> None:
-        self.loads += 1
+        super().load(report)
         if self.loads == 2:
             self.is_reloading.set()
             assert self.go_on.wait(60)
             self.failure = None
 
 
+def with_image(server: LiveServer) -> ItkSnap:
+    """Return a client whose session has an image."""
+    snap = ItkSnap(server.port)
+    snap.start("failing")
+    assert snap.upload(np.zeros((3, 4, 5), np.float32)).status == 200
+    return snap
+
+
 def test_a_poll_succeeds_while_the_engine_is_loaded_again() -> None:
     """`/status` is answered with 200 at once while a click waits for the engine, and the click is answered then."""
     engine = SlowlyReloaded()
     with serving(engine) as server:
-        snap = ItkSnap(server.port)
-        snap.start("failing")
-        assert snap.upload(np.zeros((3, 4, 5), np.float32)).status == 200
+        snap = with_image(server)
         engine.failure = EngineLost("The engine's process died.")
         answers: list[Answer] = []
         click = threading.Thread(target=lambda: answers.append(snap.point(1, 1, 1)))
@@ -52,12 +57,8 @@ def test_a_poll_succeeds_while_the_engine_is_loaded_again() -> None:
 class LoadedAnew(FailingEngine):
     """An engine that is lost three times before a prompt has reached it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads = 0
-
     def load(self, report: ReportProgress) -> None:
-        self.loads += 1
+        super().load(report)
         if self.loads == 4:
             self.failure = None
 
@@ -66,9 +67,7 @@ def test_a_prompt_that_has_not_reached_the_engine_did_not_end_it() -> None:
     """It is given to the next one however often other prompts end it, and not refused as their cause."""
     engine = LoadedAnew()
     with serving(engine) as server:
-        snap = ItkSnap(server.port)
-        snap.start("failing")
-        assert snap.upload(np.zeros((3, 4, 5), np.float32)).status == 200
+        snap = with_image(server)
         engine.failure = EngineLost("The engine's process died.")
         engine.failure.was_sent = False
         assert snap.mask(snap.point(1, 1, 1))[1, 1, 1] == 1
